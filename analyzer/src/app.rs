@@ -1,0 +1,131 @@
+//! Starts and stops a whole analyzer: one thread serves, one thread records.
+
+mod accept;
+mod guard;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use axum::Router;
+use couplet_config::AnalyzerConfig;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::board::{Board, Published};
+use crate::graph::Snapshot;
+use crate::history::HistoryError;
+use crate::receive::recorder::Recorder;
+use crate::{receive, view};
+
+/// Requests with reports that wait to be recorded; what is beyond is asked to come again.
+const WAITING_REPORTS: usize = 1_024;
+/// Connections beyond one for every proxy and page: tools, probes, scrapes.
+const SPARE_CONNECTIONS: usize = 256;
+
+/// Why an analyzer does not start. Nothing of it runs then.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Somebody else listens there.
+    #[error("port {} is already in use on {}: choose another with --listen ADDRESS:PORT (or `listen` in the configuration)", address.port(), address.ip())]
+    InUse {
+        /// Where it should have listened.
+        address: SocketAddr,
+    },
+    /// The address is not ours, or not allowed.
+    #[error("cannot listen on {address}: {source}; choose another address with --listen (or `listen` in the configuration)")]
+    Listen {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The history cannot be used.
+    #[error("{0}; choose another directory with --data (or `data` in the configuration), or leave it out to keep everything in memory")]
+    History(#[from] HistoryError),
+    /// The system gives no more threads or descriptors.
+    #[error("cannot start: {0}")]
+    System(io::Error),
+}
+
+/// A running analyzer. Dropping it stops it, too, but does not wait.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    stop: watch::Sender<()>,
+    serving: JoinHandle<()>,
+    recording: JoinHandle<()>,
+}
+
+impl Running {
+    /// Where it listens; the port is the real one where port 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Finishes what is under way, writes the history, ends the threads. Blocks for some seconds at most.
+    pub fn stop(self) {
+        drop(self.stop);
+        for thread in [self.serving, self.recording] {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the analyzer ended by a defect");
+            }
+        }
+    }
+}
+
+/// Starts an analyzer: takes its address first, then its history, and serves once all stored reports are in the graph.
+///
+/// # Errors
+/// Where the address or the data directory cannot be used; nothing is left running.
+#[expect(clippy::needless_pass_by_value, reason = "a running analyzer owns its configuration; nobody else goes on using it")]
+pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
+    let listener = listen(config.listen)?;
+    let address = listener.local_addr().map_err(StartError::System)?;
+    let now = Instant::now();
+    let board = Arc::new(Board::new(config.name.clone().unwrap_or_default(), now, Published::new(0, Snapshot::default(), Vec::new())));
+    let recorder = Recorder::open(&config, Arc::clone(&board), now)?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .map_err(StartError::System)?;
+    let listener = {
+        let _context = runtime.enter();
+        tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?
+    };
+    let (jobs, waiting) = sync_channel(WAITING_REPORTS);
+    let (stop, stopping) = watch::channel(());
+    let limit = config.limits.proxies.saturating_add(config.limits.ui_clients).saturating_add(SPARE_CONNECTIONS);
+    let routes = Router::new()
+        .merge(receive::otlp::routes(&config, Arc::clone(&board), jobs))
+        .merge(view::routes(&config, Arc::clone(&board), stopping.clone()));
+    let routes = guard::around(routes, address.ip());
+
+    let recording = thread("couplet-record", move || recorder.run(&waiting))?;
+    let serving = thread("couplet-serve", move || {
+        runtime.block_on(accept::serve(listener, routes, limit, board, stopping));
+        // Whoever still holds on to a connection is not waited for.
+        runtime.shutdown_background();
+    })?;
+    tracing::info!(%address, "analyzer listens");
+    Ok(Running { address, stop, serving, recording })
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listener = TcpListener::bind(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::InUse { address },
+        _ => StartError::Listen { address, source },
+    })?;
+    listener.set_nonblocking(true).map_err(StartError::System)?;
+    Ok(listener)
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(StartError::System)
+}

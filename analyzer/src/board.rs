@@ -1,0 +1,110 @@
+//! Where the one who writes and the many who read meet: the latest snapshot, the registry, the counters.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::counters::Counters;
+use crate::findings::Finding;
+use crate::graph::Snapshot;
+use crate::registry::Registry;
+
+/// One state of the system, as all views show it. Never changes once it is published.
+#[derive(Debug)]
+pub struct Published {
+    /// 0 for the empty state before the first report, then one more each.
+    pub number: u64,
+    /// The graph.
+    pub snapshot: Snapshot,
+    /// What was found in it, the gravest first.
+    pub findings: Vec<Finding>,
+}
+
+impl Published {
+    /// The state with this number.
+    #[must_use]
+    pub fn new(number: u64, snapshot: Snapshot, findings: Vec<Finding>) -> Self {
+        Self { number, snapshot, findings }
+    }
+}
+
+/// The board of one running analyzer.
+#[derive(Debug)]
+pub struct Board {
+    /// Name of the system; empty where it has none.
+    pub name: String,
+    /// When the analyzer started.
+    pub started: Instant,
+    /// What it counts about itself.
+    pub counters: Counters,
+    /// Who can be found by name.
+    pub registry: Mutex<Registry>,
+    published: watch::Sender<Arc<Published>>,
+    /// Since when a report is acknowledged but not shown: milliseconds after `started`, plus one; 0 for none.
+    unshown: AtomicU64,
+    recording: AtomicBool,
+}
+
+impl Board {
+    /// A board that shows `first`.
+    #[must_use]
+    pub fn new(name: String, started: Instant, first: Published) -> Self {
+        Self {
+            name,
+            started,
+            counters: Counters::default(),
+            registry: Mutex::default(),
+            published: watch::Sender::new(Arc::new(first)),
+            unshown: AtomicU64::new(0),
+            recording: AtomicBool::new(true),
+        }
+    }
+
+    /// The latest state.
+    #[must_use]
+    pub fn latest(&self) -> Arc<Published> {
+        Arc::clone(&self.published.borrow())
+    }
+
+    /// Tells of every new state; slow readers see the latest only.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.subscribe()
+    }
+
+    /// Shows a new state, which holds every report acknowledged so far.
+    pub fn publish(&self, published: Published) {
+        self.unshown.store(0, Ordering::Relaxed);
+        self.published.send_replace(Arc::new(published));
+    }
+
+    /// Notes that a report was applied that the latest state does not show.
+    pub fn applied(&self, now: Instant) {
+        let millis = u64::try_from(now.duration_since(self.started).as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        // Only the first since the last snapshot counts; the one writer makes this exact.
+        let _ = self.unshown.compare_exchange(0, millis, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// How long the oldest report that the latest state does not show has been waiting; zero where it shows all.
+    #[must_use]
+    pub fn lag(&self, now: Instant) -> Duration {
+        match self.unshown.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            millis => now.saturating_duration_since(self.started + Duration::from_millis(millis - 1)),
+        }
+    }
+
+    /// Whether reports are still being recorded; without that, the analyzer is of no use and should be started again.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.recording.load(Ordering::Relaxed)
+    }
+
+    /// Notes that no report will be recorded any more.
+    pub(crate) fn recording_ended(&self) {
+        self.recording.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,178 @@
+//! The graph for a terminal: findings first, then entries, then services from the top down with whom they call.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::layers::layers;
+use super::plain::{duration, name, percent, rate};
+use crate::findings::{Finding, Severity};
+use crate::view::document::{Distribution, Document, Edge, Entry, Links, Service, ServiceKind};
+
+/// The document as text for people: no colours, no control characters, lines end with `\n`.
+#[must_use]
+pub fn text(document: &Document) -> String {
+    let mut out = String::new();
+    heading(&mut out, document);
+    findings(&mut out, &document.findings);
+    entries(&mut out, document);
+    services(&mut out, document);
+    losses(&mut out, document);
+    out
+}
+
+/// Writing to a string cannot fail; this says so once.
+macro_rules! line {
+    ($out:expr, $($text:tt)*) => {
+        let _ = writeln!($out, $($text)*);
+    };
+}
+
+fn heading(out: &mut String, document: &Document) {
+    let system = if document.name.is_empty() { "system" } else { &document.name };
+    line!(
+        out,
+        "{}: {}, {}, {}, {}{}",
+        name(system),
+        count(document.services.len(), "service", "services"),
+        count(document.edges.len(), "edge", "edges"),
+        count(document.requests as usize, "request", "requests"),
+        count(document.findings.len(), "finding", "findings"),
+        coverage(&document.links),
+    );
+}
+
+fn coverage(links: &Links) -> String {
+    links.coverage.map(|share| format!(", links {} exact", percent(share))).unwrap_or_default()
+}
+
+fn findings(out: &mut String, findings: &[Finding]) {
+    if findings.is_empty() {
+        return;
+    }
+    line!(out, "\nFINDINGS");
+    for finding in findings {
+        line!(out, "{} {:<8} {}  {}", mark(finding.severity), finding.severity.as_str(), finding.id, name(&finding.title));
+        for part in wrapped(&name(&finding.summary)) {
+            line!(out, "{INDENT}{part}");
+        }
+        let way: Vec<String> =
+            finding.path.iter().map(|step| format!("{} {}", name(&step.service), name(&step.endpoint))).collect();
+        if way.len() > 2 {
+            line!(out, "{INDENT}{}", way.join(" → "));
+        }
+    }
+}
+
+/// Under the id of a finding.
+const INDENT: &str = "           ";
+/// Characters of a line of a summary.
+const WIDTH: usize = 100;
+
+/// Lines of whole words.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+fn mark(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical => "‼",
+        Severity::Warn => "!",
+        Severity::Info => "·",
+    }
+}
+
+fn entries(out: &mut String, document: &Document) {
+    if document.entries.is_empty() {
+        return;
+    }
+    line!(out, "\nENTRIES{:33}requests       p95   depth  services     calls  (median/p95)", "");
+    let mut entries: Vec<&Entry> = document.entries.iter().collect();
+    entries.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| (&a.service, &a.endpoint).cmp(&(&b.service, &b.endpoint))));
+    for entry in entries {
+        let label = format!("{} {}", name(&entry.service), name(&entry.endpoint));
+        let spread = |counts: &Distribution| format!("{}/{}", counts.p50, counts.p95);
+        line!(
+            out,
+            "{label:<38} {:>9} {:>9} {:>7} {:>9} {:>9}",
+            entry.requests,
+            duration(entry.duration.p95),
+            spread(&entry.depth),
+            spread(&entry.services),
+            spread(&entry.calls),
+        );
+    }
+}
+
+fn services(out: &mut String, document: &Document) {
+    if document.services.is_empty() {
+        return;
+    }
+    line!(out, "\nSERVICES");
+    let window = document.window.end - document.window.start;
+    let mut calls: BTreeMap<&str, Vec<&Edge>> = BTreeMap::new();
+    for edge in &document.edges {
+        calls.entry(&edge.source).or_default().push(edge);
+    }
+    let mut worst: BTreeMap<&str, Severity> = BTreeMap::new();
+    for finding in &document.findings {
+        for service in &finding.services {
+            let slot = worst.entry(service).or_insert(finding.severity);
+            *slot = finding.severity.max(*slot);
+        }
+    }
+    let mut rows: Vec<(usize, &Service)> = layers(document).into_iter().zip(&document.services).collect();
+    rows.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.name.cmp(&b.1.name)));
+    for (_, service) in rows {
+        let mark = worst.get(service.name.as_str()).map_or(" ", |severity| mark(*severity));
+        line!(out, "{mark} {}{}", name(&service.name), about(service));
+        let edges = calls.get(service.name.as_str()).map(Vec::as_slice).unwrap_or_default();
+        for (position, edge) in edges.iter().enumerate() {
+            let branch = if position + 1 == edges.len() { "└─" } else { "├─" };
+            line!(out, "    {branch} {}", call(edge, window));
+        }
+    }
+}
+
+fn about(service: &Service) -> String {
+    if service.kind == ServiceKind::External {
+        return "  (external)".to_owned();
+    }
+    let failures = if service.failures > 0 { format!(", {} failed", service.failures) } else { String::new() };
+    format!("  {}, p95 {}{failures}", count(service.requests as usize, "request", "requests"), duration(service.duration.p95))
+}
+
+fn call(edge: &Edge, window: f64) -> String {
+    let mut text = format!("{}  {}, p95 {}", name(&edge.destination), rate(edge.calls, window), duration(edge.duration.p95));
+    if edge.failures > 0 {
+        let _ = write!(text, ", {} failed", edge.failures);
+    }
+    if let Some(share) = edge.blocked_share.filter(|share| *share >= 0.005) {
+        let _ = write!(text, ", blocks {}", percent(share));
+    }
+    if edge.circular {
+        text.push_str(", circular");
+    }
+    text
+}
+
+fn losses(out: &mut String, document: &Document) {
+    if document.losses.is_empty() {
+        return;
+    }
+    let losses: Vec<String> = document.losses.iter().map(|(loss, count)| format!("{} {count}", name(loss))).collect();
+    line!(out, "\nLimits cost: {}", losses.join(", "));
+}
+
+fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}

@@ -1,0 +1,193 @@
+//! What every finding carries.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use couplet_config::{Levels, WarnLevels};
+use couplet_telemetry::outcome;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::graph::{EndpointIx, Snapshot};
+
+/// One thing that is wrong, or worth knowing, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Rule and fingerprint, such as `SC-3fa9c1`: the same problem keeps it over restarts, replicas and traffic levels.
+    pub id: String,
+    /// What kind of problem.
+    pub rule: Rule,
+    /// How grave.
+    pub severity: Severity,
+    /// One line.
+    pub title: String,
+    /// One or two sentences with figures.
+    pub summary: String,
+    /// The services that take part, sorted.
+    pub services: Vec<String>,
+    /// The endpoints that take part, as `service endpoint`, sorted.
+    pub endpoints: Vec<String>,
+    /// The chain or cycle, in order, where there is one.
+    pub path: Vec<Step>,
+    /// What it rests on.
+    pub evidence: Evidence,
+    /// Why it matters: two sentences.
+    pub why: String,
+    /// Ways out, the most promising first.
+    pub suggestions: Vec<String>,
+}
+
+/// One endpoint of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Name of the service.
+    pub service: String,
+    /// Its endpoint.
+    pub endpoint: String,
+}
+
+/// What a finding rests on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// How many requests were seen.
+    pub n: u64,
+    /// The weakest link between the calls.
+    pub linked: outcome::Evidence,
+    /// How it was judged.
+    pub formula: String,
+    /// The operands of the formula, by name.
+    #[serde(flatten)]
+    pub operands: BTreeMap<String, Value>,
+}
+
+/// The full id of a finding: a fingerprint over the rule, a variant of it, and sorted names.
+pub(super) fn id<'a>(rule: Rule, variant: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut names: Vec<&str> = names.into_iter().collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut hash = Xxh3::new();
+    for part in [rule.as_str(), variant].into_iter().chain(names) {
+        hash.update(part.as_bytes());
+        hash.update(&[0]);
+    }
+    format!("{rule}-{:016x}", hash.digest())
+}
+
+/// An endpoint as a step of a chain.
+pub(super) fn step(snapshot: &Snapshot, endpoint: EndpointIx) -> Step {
+    let row = &snapshot[endpoint];
+    Step { service: snapshot[row.service].name.to_string(), endpoint: row.name.to_string() }
+}
+
+/// Sorted, every name once.
+pub(super) fn sorted(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<String> = names.into_iter().collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// How grave a value is; none where it is below all levels.
+pub(super) fn grade(value: u32, levels: &Levels) -> Option<Severity> {
+    match value {
+        value if value >= levels.critical => Some(Severity::Critical),
+        value if value >= levels.warn => Some(Severity::Warn),
+        value if value >= levels.info => Some(Severity::Info),
+        _ => None,
+    }
+}
+
+/// How grave a value is where nothing is mere information.
+pub(super) fn grade_warn(value: u32, levels: &WarnLevels) -> Option<Severity> {
+    match value {
+        value if value >= levels.critical => Some(Severity::Critical),
+        value if value >= levels.warn => Some(Severity::Warn),
+        _ => None,
+    }
+}
+
+/// The kinds of problems. A closed list; the codes are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Rule {
+    /// Synchronous chain.
+    SC,
+    /// Fan-out hotspot.
+    FO,
+    /// Circular flow.
+    CY,
+    /// Repeated call (1+N).
+    NP,
+}
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Rule; 4] = [Rule::SC, Rule::FO, Rule::CY, Rule::NP];
+
+    /// The code.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rule::SC => "SC",
+            Rule::FO => "FO",
+            Rule::CY => "CY",
+            Rule::NP => "NP",
+        }
+    }
+
+    /// What the code stands for.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::SC => "synchronous chain",
+            Rule::FO => "fan-out hotspot",
+            Rule::CY => "circular flow",
+            Rule::NP => "repeated call (1+N)",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How grave a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Should be looked at.
+    Warn,
+    /// Endangers the system.
+    Critical,
+}
+
+impl Severity {
+    /// All of them, the least grave first.
+    pub const ALL: [Severity; 3] = [Severity::Info, Severity::Warn, Severity::Critical];
+
+    /// The word for labels and flags.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warn => "warn",
+            Severity::Critical => "critical",
+        }
+    }
+
+    /// The severity that [`Severity::as_str`] prints as `word`.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|severity| severity.as_str() == word)
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,432 @@
+//! From a graph to a snapshot: names become sorted tables, paths become a tree, calls become edges.
+//!
+//! The numbers of the graph depend on the order in which reports came. Nothing of that may be seen in a snapshot, so
+//! everything is first sorted by name, and only then put in relation.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use couplet_telemetry::names::UNLINKED;
+use couplet_telemetry::histogram::Histogram;
+use couplet_telemetry::outcome::{Links, Outcomes};
+use couplet_telemetry::path::PathId;
+use couplet_telemetry::report::{CallStats, HandlingStats, PathKind};
+
+use super::directory::{EndpointId, ServiceEntry, ServiceId};
+use super::index::{EndpointIx, PairIx, PathIx, ServiceIx};
+use super::limits::GraphLoss;
+use super::merge::{CallNode, Graph, PathKey, PathNode};
+use super::snapshot::{Call, Edge, Endpoint, Entry, Pair, Path, ServerSide, Service, Snapshot};
+use super::tree::Tree;
+
+impl Graph {
+    /// The graph at this moment. Takes time in proportion to its size.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let nodes = Nodes::sorted(self);
+        let names = Names::sorted(self, &nodes);
+        let mut snapshot = Snapshot {
+            services: names.services(self),
+            endpoints: names.endpoints(),
+            window: self.window.unwrap_or_default(),
+            reports: self.reports,
+            ..Snapshot::default()
+        };
+        paths(&mut snapshot, &nodes, &names);
+        calls(&mut snapshot, self, &nodes, &names);
+        handlings(&mut snapshot);
+        pairs(&mut snapshot, &nodes, &names);
+        edges(&mut snapshot);
+        links(&mut snapshot);
+        losses(&mut snapshot, self, nodes.tree.loops);
+        snapshot
+    }
+}
+
+/// The nodes of the graph in the order of the snapshot, and the tree that they make.
+struct Nodes<'a> {
+    sorted: Vec<(PathId, PathKey, &'a PathNode)>,
+    tree: Tree,
+}
+
+impl<'a> Nodes<'a> {
+    fn sorted(graph: &'a Graph) -> Self {
+        let id = |key: &PathKey| match key {
+            PathKey::Path(id) => *id,
+            PathKey::Overflow(_) => PathId::OVERFLOW,
+        };
+        let name = |node: &PathNode| graph.directory.service_name(node.service);
+        let mut sorted: Vec<_> = graph.paths.iter().map(|(key, node)| (id(key), *key, node)).collect();
+        sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name(a.2).cmp(name(b.2))));
+        let position = |id: PathId| {
+            let found = sorted.binary_search_by_key(&id, |(id, _, _)| *id).ok();
+            found.filter(|_| id != PathId::OVERFLOW)
+        };
+        let parents = sorted.iter().map(|(_, _, node)| node.parent.and_then(position)).collect();
+        let tree = Tree::new(parents);
+        Self { sorted, tree }
+    }
+
+    fn node(&self, position: usize) -> Option<&'a PathNode> {
+        self.sorted.get(position).map(|(_, _, node)| *node)
+    }
+
+    /// Who called a path: an endpoint of the caller, or only the caller's name where its path is not known.
+    fn caller(&self, position: usize) -> Option<Result<EndpointId, ServiceId>> {
+        let node = self.node(position).filter(|node| node.kind == PathKind::Handler)?;
+        let parent = self.tree.parent(position).and_then(|parent| self.node(parent));
+        match (parent, node.caller) {
+            (Some(parent), None) => Some(Ok(parent.endpoint)),
+            (Some(parent), Some(caller)) if parent.service == caller => Some(Ok(parent.endpoint)),
+            (_, Some(caller)) => Some(Err(caller)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// Where the names of the graph are in the snapshot.
+struct Names {
+    /// By [`ServiceId`].
+    services: Vec<ServiceIx>,
+    /// By [`EndpointId`].
+    endpoints: Vec<EndpointIx>,
+    /// The endpoint that stands for unknown handlers of a service, where one is needed.
+    unlinked: BTreeMap<ServiceId, EndpointIx>,
+    /// All endpoints, sorted.
+    table: Vec<(ServiceIx, Arc<str>)>,
+}
+
+impl Names {
+    fn sorted(graph: &Graph, nodes: &Nodes<'_>) -> Self {
+        let directory = &graph.directory;
+        let services = ranks(directory.services().iter().map(|entry| &entry.name)).map(ServiceIx::at).collect::<Vec<_>>();
+        let at = |id: ServiceId| services.get(id.position()).copied().unwrap_or(ServiceIx::at(0));
+        let callers: BTreeSet<ServiceId> =
+            (0..nodes.sorted.len()).filter_map(|position| nodes.caller(position)?.err()).collect();
+
+        let known = directory.endpoints().iter().map(|(service, name)| (at(*service), Arc::clone(name)));
+        let unlinked: Arc<str> = UNLINKED.into();
+        let made = callers.iter().map(|service| (at(*service), Arc::clone(&unlinked)));
+        let mut table: Vec<_> = known.clone().chain(made.clone()).collect();
+        table.sort_unstable();
+        table.dedup();
+        let find = |row: (ServiceIx, Arc<str>)| EndpointIx::at(table.binary_search(&row).unwrap_or_default());
+        let endpoints = known.map(find).collect();
+        let unlinked = callers.iter().copied().zip(made.map(find)).collect();
+        Self { services, endpoints, unlinked, table }
+    }
+
+    fn endpoint(&self, id: EndpointId) -> EndpointIx {
+        self.endpoints.get(id.position()).copied().unwrap_or(EndpointIx::at(0))
+    }
+
+    fn caller(&self, caller: Result<EndpointId, ServiceId>) -> Option<EndpointIx> {
+        match caller {
+            Ok(endpoint) => Some(self.endpoint(endpoint)),
+            Err(service) => self.unlinked.get(&service).copied(),
+        }
+    }
+
+    fn services(&self, graph: &Graph) -> Vec<Service> {
+        let mut rows: Vec<_> = self.services.iter().zip(graph.directory.services()).collect();
+        rows.sort_unstable_by_key(|(at, _)| **at);
+        let service = |(_, entry): (&ServiceIx, &ServiceEntry)| Service {
+            name: Arc::clone(&entry.name),
+            observed: entry.observed,
+            outcomes: Outcomes::default(),
+            duration: Histogram::default(),
+            endpoints: 0,
+            fan_in: 0,
+            fan_out: 0,
+            links: Links::default(),
+            instances: entry.instances.len() as u64,
+            versions: entry.versions.iter().cloned().collect(),
+        };
+        rows.into_iter().map(service).collect()
+    }
+
+    fn endpoints(&self) -> Vec<Endpoint> {
+        let endpoint = |(service, name): &(ServiceIx, Arc<str>)| Endpoint {
+            service: *service,
+            name: Arc::clone(name),
+            stats: HandlingStats::default(),
+        };
+        self.table.iter().map(endpoint).collect()
+    }
+}
+
+/// For each item its place among all, sorted. The items are distinct.
+fn ranks<T: Ord>(items: impl Iterator<Item = T>) -> impl Iterator<Item = usize> {
+    let mut sorted: Vec<(T, usize)> = items.enumerate().map(|(position, item)| (item, position)).collect();
+    sorted.sort_unstable();
+    let mut ranks = vec![0; sorted.len()];
+    for (rank, (_, position)) in sorted.iter().enumerate() {
+        if let Some(slot) = ranks.get_mut(*position) {
+            *slot = rank;
+        }
+    }
+    ranks.into_iter()
+}
+
+fn paths(snapshot: &mut Snapshot, nodes: &Nodes<'_>, names: &Names) {
+    let range = |(start, end): (usize, usize)| (start as u32, end as u32);
+    snapshot.children = nodes.tree.children.iter().map(|child| PathIx::at(*child)).collect();
+    let path = |(position, (id, _, node)): (usize, &(PathId, PathKey, &PathNode))| Path {
+        id: *id,
+        endpoint: names.endpoint(node.endpoint),
+        parent: nodes.tree.parent(position).map(PathIx::at),
+        top: PathIx::at(position),
+        complete: node.kind == PathKind::Handler && node.parent.is_none(),
+        depth: 0,
+        kind: node.kind,
+        evidence: node.evidence,
+        stats: Arc::clone(&node.stats),
+        children: range(nodes.tree.ranges.get(position).copied().unwrap_or_default()),
+        calls: (0, 0),
+    };
+    snapshot.paths = nodes.sorted.iter().enumerate().map(path).collect();
+    // From the top down: what is known of the parent is known when its children come.
+    for position in &nodes.tree.order {
+        let at = PathIx::at(*position);
+        let Some(parent) = snapshot[at].parent else { continue };
+        let changes = u32::from(snapshot.service_of(parent) != snapshot.service_of(at));
+        let Path { top, complete, depth, evidence, .. } = snapshot[parent];
+        if let Some(path) = snapshot.paths.get_mut(*position) {
+            (path.top, path.complete) = (top, complete);
+            path.depth = depth.saturating_add(changes);
+            path.evidence = path.evidence.max(evidence);
+        }
+    }
+}
+
+fn calls(snapshot: &mut Snapshot, graph: &Graph, nodes: &Nodes<'_>, names: &Names) {
+    let positions: HashMap<PathKey, usize> =
+        nodes.sorted.iter().enumerate().map(|(position, (_, key, _))| (*key, position)).collect();
+    let call = |((key, _), node): (&(PathKey, u64), &CallNode)| {
+        let path = PathIx::at(*positions.get(key)?);
+        Some(Call { path, callee: names.endpoint(node.callee), stats: Arc::clone(&node.stats) })
+    };
+    let mut calls: Vec<Call> = graph.calls.iter().filter_map(call).collect();
+    calls.sort_by_key(|call| (call.path, call.callee));
+    for (position, call) in calls.iter().enumerate() {
+        if let Some(path) = snapshot.paths.get_mut(call.path.position()) {
+            if path.calls.1 == 0 {
+                path.calls.0 = position as u32;
+            }
+            path.calls.1 = position as u32 + 1;
+        }
+    }
+    snapshot.calls = calls;
+}
+
+/// Handlings by endpoint, by service, and by entry.
+fn handlings(snapshot: &mut Snapshot) {
+    let mut roots: BTreeMap<EndpointIx, Vec<PathIx>> = BTreeMap::new();
+    for (position, path) in snapshot.paths.iter().enumerate() {
+        if path.stats.outcomes.total() == 0 {
+            continue;
+        }
+        if let Some(endpoint) = snapshot.endpoints.get_mut(path.endpoint.position()) {
+            endpoint.stats.merge(&path.stats);
+        }
+        if path.complete && path.parent.is_none() {
+            roots.entry(path.endpoint).or_default().push(PathIx::at(position));
+        }
+    }
+    for endpoint in &snapshot.endpoints {
+        if let Some(service) = snapshot.services.get_mut(endpoint.service.position()) {
+            service.outcomes.merge(&endpoint.stats.outcomes);
+            service.duration.merge(&endpoint.stats.duration);
+            service.endpoints += u64::from(endpoint.is_one());
+        }
+    }
+    let entry = |(endpoint, roots): (EndpointIx, Vec<PathIx>)| {
+        let mut stats = HandlingStats::default();
+        for root in &roots {
+            stats.merge(&snapshot[*root].stats);
+        }
+        Entry { endpoint, roots, stats }
+    };
+    snapshot.entries = roots.into_iter().map(entry).collect();
+}
+
+fn pairs(snapshot: &mut Snapshot, nodes: &Nodes<'_>, names: &Names) {
+    let mut pairs: BTreeMap<(EndpointIx, EndpointIx), (CallStats, ServerSide)> = BTreeMap::new();
+    for call in &snapshot.calls {
+        let key = (snapshot[call.path].endpoint, call.callee);
+        pairs.entry(key).or_default().0.merge(&call.stats);
+    }
+    for (position, path) in snapshot.paths.iter().enumerate() {
+        let caller = nodes.caller(position).and_then(|caller| names.caller(caller));
+        if let Some(source) = caller.filter(|_| path.stats.outcomes.total() > 0) {
+            let server = &mut pairs.entry((source, path.endpoint)).or_default().1;
+            server.outcomes.merge(&path.stats.outcomes);
+            server.duration.merge(&path.stats.duration);
+        }
+    }
+    let pair = |((source, destination), (client, server))| Pair { source, destination, client, server };
+    snapshot.pairs = pairs.into_iter().map(pair).collect();
+}
+
+fn edges(snapshot: &mut Snapshot) {
+    let mut edges: BTreeMap<(ServiceIx, ServiceIx), Edge> = BTreeMap::new();
+    for (position, pair) in snapshot.pairs.iter().enumerate() {
+        let (source, destination) = (snapshot[pair.source].service, snapshot[pair.destination].service);
+        if source == destination {
+            continue; // a service that calls itself depends on nobody
+        }
+        let fresh = || {
+            let (client, server) = (CallStats::default(), ServerSide::default());
+            Edge { source, destination, client, server, pairs: Vec::new() }
+        };
+        let edge = edges.entry((source, destination)).or_insert_with(fresh);
+        edge.client.merge(&pair.client);
+        edge.server.merge(&pair.server);
+        edge.pairs.push(PairIx::at(position));
+    }
+    snapshot.edges = edges.into_values().filter(|edge| edge.calls() > 0).collect();
+    for edge in &snapshot.edges {
+        if let Some(service) = snapshot.services.get_mut(edge.source.position()) {
+            service.fan_out += 1;
+        }
+        if let Some(service) = snapshot.services.get_mut(edge.destination.position()) {
+            service.fan_in += 1;
+        }
+    }
+}
+
+fn links(snapshot: &mut Snapshot) {
+    for pair in &snapshot.pairs {
+        snapshot.links.merge(&pair.client.links);
+        let service = snapshot.endpoints.get(pair.source.position()).map(|endpoint| endpoint.service);
+        if let Some(service) = service.and_then(|service| snapshot.services.get_mut(service.position())) {
+            service.links.merge(&pair.client.links);
+        }
+    }
+}
+
+fn losses(snapshot: &mut Snapshot, graph: &Graph, loops: u64) {
+    let proxies = graph.proxy_losses.iter().map(|(loss, count)| (loss.as_str(), *count));
+    let own = graph.losses.iter().map(|(loss, count)| (loss.as_str(), *count));
+    let cut = std::iter::once((GraphLoss::Loops.as_str(), loops));
+    snapshot.losses = proxies.chain(own).chain(cut).filter(|(_, count)| *count > 0).collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use couplet_config::FindingThresholds;
+    use couplet_telemetry::report::{PathDefinition, Report};
+
+    use crate::findings::findings;
+    use crate::graph::{Graph, GraphLimits};
+    use crate::traffic::{chain, on, snapshot_of, traffic};
+    use crate::view::document::Document;
+
+    /// Changes the definition of every path.
+    fn redefined(mut reports: Vec<Report>, change: impl Fn(&PathDefinition) -> PathDefinition) -> Vec<Report> {
+        for path in reports.iter_mut().flat_map(|report| &mut report.paths) {
+            path.path = Arc::new(change(&path.path));
+        }
+        reports
+    }
+
+    #[test]
+    fn depth_is_counted_in_the_tree_and_not_believed() {
+        let lies = |path: &PathDefinition| PathDefinition { depth: 77, ..path.clone() };
+        let snapshot = snapshot_of(&redefined(traffic().of(10, &chain(&["a", "b", "c"])).reports(), lies));
+        let mut depths: Vec<_> = snapshot.paths().iter().map(|path| path.depth).collect();
+        depths.sort_unstable();
+        assert_eq!(depths, [0, 1, 2]);
+    }
+
+    #[test]
+    fn parents_in_a_loop_are_cut_and_make_no_entry() {
+        let reports = traffic().of(60, &chain(&["a", "b", "c"])).reports();
+        let ids: Vec<PathId> = reports.iter().flat_map(|report| &report.paths).map(|path| path.path.id).collect();
+        let looped = redefined(reports, |path| {
+            let at = ids.iter().position(|id| *id == path.id).unwrap();
+            PathDefinition { parent: Some(ids[(at + 1) % ids.len()]), ..path.clone() }
+        });
+        let snapshot = snapshot_of(&looped);
+        assert_eq!(snapshot.losses()["graph_loops"], 1);
+        assert!(snapshot.entries().is_empty());
+        let document = Document::new(&snapshot, &findings(&snapshot, &FindingThresholds::default()), "");
+        assert_eq!(document.services.iter().map(|service| service.requests).sum::<u64>(), 180);
+    }
+
+    #[test]
+    fn paths_that_are_their_own_parents_hang_below_nothing() {
+        let reports = traffic().of(60, &chain(&["a", "b"])).reports();
+        let snapshot = snapshot_of(&redefined(reports, |path| PathDefinition { parent: Some(path.id), ..path.clone() }));
+        assert!(snapshot.paths().iter().all(|path| path.parent.is_none() && !path.complete));
+    }
+
+    #[test]
+    fn a_chain_of_a_hundred_thousand_hops_costs_time_in_proportion() {
+        let mut report = traffic().of(1, &on("a", "GET /")).reports().remove(0);
+        let mut other = report.clone();
+        other.origin.service = "b".to_owned();
+        let template = report.paths.remove(0);
+        other.paths.clear();
+        let mut parent: Option<PathId> = None;
+        for n in 0..100_000 {
+            let (service, list) = if n % 2 == 0 { ("a", &mut report.paths) } else { ("b", &mut other.paths) };
+            let id = parent.map_or(PathId::root(service, "GET /"), |parent| parent.child(service, "GET /"));
+            let caller = parent.map(|_| if n % 2 == 0 { "b".to_owned() } else { "a".to_owned() });
+            let mut path = template.clone();
+            path.path = Arc::new(PathDefinition { id, parent, caller, ..(*template.path).clone() });
+            list.push(path);
+            parent = Some(id);
+        }
+        let snapshot = snapshot_of(&[report, other]);
+        assert_eq!(snapshot.paths().iter().map(|path| path.depth).max(), Some(99_999));
+        let found = findings(&snapshot, &FindingThresholds::default());
+        assert_eq!(found.iter().filter(|finding| finding.rule == crate::findings::Rule::CY).count(), 1);
+        assert_eq!(Document::new(&snapshot, &found, "").edges.len(), 2);
+    }
+
+    #[test]
+    fn a_piece_without_its_upper_part_keeps_what_is_known_below() {
+        let mut reports = traffic().of(60, &chain(&["a", "b", "c", "d"])).reports();
+        reports.retain(|report| report.origin.service != "b");
+        let snapshot = snapshot_of(&reports);
+        let path = |service: &str| snapshot.paths().iter().find(|path| &*snapshot[snapshot[path.endpoint].service].name == service);
+        assert_eq!(path("d").map(|path| (path.depth, path.complete)), Some((1, false)));
+        assert_eq!(path("a").map(|path| (path.depth, path.complete)), Some((0, true)));
+        let edges: Vec<_> = snapshot.edges().iter().map(|edge| (&*snapshot[edge.source].name, &*snapshot[edge.destination].name)).collect();
+        assert_eq!(edges, [("a", "b"), ("b", "c"), ("c", "d")]);
+    }
+
+    /// Not a claim but a figure: run it by hand with `--release -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "prints how long a large system takes"]
+    fn how_long_two_thousand_services_take() {
+        let name = |n: u32| format!("service-{n}");
+        let mut all = traffic();
+        for n in 0..2_000 {
+            let root = (1..6).fold(on(&name(n), "GET /"), |root, m| {
+                root.calls(1, on(&name((n + m * 37) % 2_000), "GET /x").calls(1, on(&name((n + m * 71) % 2_000), "GET /y")))
+            });
+            all = all.of(60, &root);
+        }
+        let reports = all.reports();
+        let mut graph = Graph::new(GraphLimits::default());
+        let start = std::time::Instant::now();
+        reports.iter().for_each(|report| graph.apply(report));
+        let first = start.elapsed();
+        reports.iter().for_each(|report| graph.apply(report));
+        let again = start.elapsed() - first;
+        let start = std::time::Instant::now();
+        let snapshot = graph.snapshot();
+        let built = start.elapsed();
+        let found = findings(&snapshot, &FindingThresholds::default());
+        let judged = start.elapsed() - built;
+        let document = Document::new(&snapshot, &found, "").to_json().unwrap();
+        let written = start.elapsed() - built - judged;
+        println!(
+            "{} services, {} edges, {} paths, {} findings, {} KiB: apply {first:?}, again {again:?}, snapshot {built:?}, findings {judged:?}, document {written:?}",
+            snapshot.services().len(), snapshot.edges().len(), snapshot.paths().len(), found.len(), document.len() / 1024,
+        );
+    }
+}

@@ -1,0 +1,440 @@
+//! The graph itself: what reports add up to.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use couplet_telemetry::names::{OTHER, UNLINKED};
+use couplet_telemetry::outcome::Evidence;
+use couplet_telemetry::path::PathId;
+use couplet_telemetry::report::{CallReport, CallStats, Callee, HandlingStats, PathDefinition, PathKind, PathReport, Report};
+use couplet_telemetry::window::Loss;
+
+use super::directory::{Directory, EndpointId, ServiceId};
+use super::limits::{GraphLimits, GraphLoss};
+
+/// Merges reports. Bounded by its limits, whatever is reported; no handling and no call is ever left out of the totals.
+///
+/// Reports are not trusted: the first definition of a path is kept, parents may be missing or form loops, and depths
+/// are not read at all.
+#[derive(Debug)]
+pub struct Graph {
+    limits: GraphLimits,
+    pub(super) directory: Directory,
+    pub(super) paths: HashMap<PathKey, PathNode>,
+    pub(super) calls: HashMap<(PathKey, u64), CallNode>,
+    /// The pairs of endpoints among `calls`.
+    pairs: HashSet<(EndpointId, EndpointId)>,
+    pub(super) proxy_losses: BTreeMap<Loss, u64>,
+    pub(super) losses: BTreeMap<GraphLoss, u64>,
+    pub(super) window: Option<(u64, u64)>,
+    pub(super) reports: u64,
+}
+
+/// Names a node: a path, or the overflow path of one service (all services use the same id for theirs).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum PathKey {
+    Path(PathId),
+    Overflow(ServiceId),
+}
+
+#[derive(Debug)]
+pub(super) struct PathNode {
+    pub(super) parent: Option<PathId>,
+    pub(super) caller: Option<ServiceId>,
+    pub(super) service: ServiceId,
+    pub(super) endpoint: EndpointId,
+    pub(super) kind: PathKind,
+    pub(super) evidence: Evidence,
+    /// Shared with snapshots: a snapshot costs one copy of what changes after it, and no copy of the rest.
+    pub(super) stats: Arc<HandlingStats>,
+}
+
+#[derive(Debug)]
+pub(super) struct CallNode {
+    pub(super) callee: EndpointId,
+    pub(super) stats: Arc<CallStats>,
+}
+
+impl Graph {
+    /// An empty graph.
+    #[must_use]
+    pub fn new(limits: GraphLimits) -> Self {
+        Self {
+            limits,
+            directory: Directory::default(),
+            paths: HashMap::new(),
+            calls: HashMap::new(),
+            pairs: HashSet::new(),
+            proxy_losses: BTreeMap::new(),
+            losses: BTreeMap::new(),
+            window: None,
+            reports: 0,
+        }
+    }
+
+    /// Merges one report. Whoever calls sees to it that a report is applied once.
+    pub fn apply(&mut self, report: &Report) {
+        self.reports = self.reports.saturating_add(1);
+        self.extend_window(report.start, report.end);
+        let service = self.directory.service(&report.origin.service, self.limits.services);
+        if !self.directory.note(service, &report.origin, self.limits.instances) {
+            self.lose(GraphLoss::Instances, 1);
+        }
+        let folded = report.origin.service != self.directory.service_name(service);
+        // Paths of this report that are counted elsewhere: so must their calls be.
+        let mut refused = HashSet::new();
+        for path in &report.paths {
+            if folded {
+                self.lose(GraphLoss::Services, path.stats.outcomes.total());
+            }
+            self.handlings(service, path, &mut refused);
+        }
+        for call in &report.calls {
+            self.call(service, call, &refused);
+        }
+        for (loss, count) in &report.losses {
+            let slot = self.proxy_losses.entry(*loss).or_default();
+            *slot = slot.saturating_add(*count);
+        }
+    }
+
+    fn handlings(&mut self, service: ServiceId, report: &PathReport, refused: &mut HashSet<PathId>) {
+        let count = report.stats.outcomes.total();
+        let key = match self.admit(service, &report.path, count) {
+            Ok(key) => key,
+            Err(loss) => {
+                self.lose(loss, count);
+                refused.insert(report.path.id);
+                self.overflow(service)
+            }
+        };
+        if let Some(node) = self.paths.get_mut(&key) {
+            Arc::make_mut(&mut node.stats).merge(&report.stats);
+        }
+    }
+
+    /// The node of a path, made if there is room; else what it costs that there is none.
+    fn admit(&mut self, service: ServiceId, path: &PathDefinition, count: u64) -> Result<PathKey, GraphLoss> {
+        if path.kind == PathKind::Overflow || path.id == PathId::OVERFLOW {
+            return Ok(self.overflow(service));
+        }
+        let key = PathKey::Path(path.id);
+        if let Some(node) = self.paths.get_mut(&key) {
+            let name = self.directory.endpoint_name(node.endpoint);
+            let same_endpoint = name == path.endpoint || name == OTHER || path.kind == PathKind::Unlinked;
+            let same_parent = node.parent == path.parent || path.kind == PathKind::Unlinked;
+            if node.service != service || node.kind != path.kind || !same_endpoint || !same_parent {
+                return Err(GraphLoss::Conflicts);
+            }
+            node.evidence = node.evidence.max(path.evidence);
+            if name == OTHER && path.endpoint != OTHER {
+                self.lose(GraphLoss::Endpoints, count);
+            }
+            return Ok(key);
+        }
+        if self.paths.len() >= self.limits.paths {
+            return Err(GraphLoss::Paths);
+        }
+        let node = self.node(service, path, count);
+        self.paths.insert(key, node);
+        Ok(key)
+    }
+
+    fn node(&mut self, service: ServiceId, path: &PathDefinition, count: u64) -> PathNode {
+        let (endpoint, parent, caller) = match path.kind {
+            PathKind::Handler => (path.endpoint.as_str(), path.parent, path.caller.as_deref()),
+            // A path without handlings begins a chain; whatever is said to be above it is not believed.
+            PathKind::Unlinked => (UNLINKED, None, None),
+            PathKind::Overflow => (OTHER, None, None),
+        };
+        let endpoint = self.endpoint(service, endpoint, count);
+        let caller = caller.map(|name| self.directory.service(name, self.limits.services));
+        let stats = Arc::default();
+        PathNode { parent, caller, service, endpoint, kind: path.kind, evidence: path.evidence, stats }
+    }
+
+    fn overflow(&mut self, service: ServiceId) -> PathKey {
+        let key = PathKey::Overflow(service);
+        if !self.paths.contains_key(&key) {
+            let endpoint = self.endpoint(service, OTHER, 0);
+            let (kind, evidence, stats) = (PathKind::Overflow, Evidence::Unknown, Arc::default());
+            self.paths.insert(key, PathNode { parent: None, caller: None, service, endpoint, kind, evidence, stats });
+        }
+        key
+    }
+
+    fn call(&mut self, service: ServiceId, report: &CallReport, refused: &HashSet<PathId>) {
+        let count = report.stats.outcomes.total();
+        let key = PathKey::Path(report.path);
+        let known = self.paths.get(&key).is_some_and(|node| node.service == service);
+        let key = if known && !refused.contains(&report.path) {
+            key
+        } else {
+            if report.path != PathId::OVERFLOW {
+                self.lose(GraphLoss::Paths, count);
+            }
+            self.overflow(service)
+        };
+        match self.calls.get_mut(&(key, report.callee.key())) {
+            Some(node) => {
+                Arc::make_mut(&mut node.stats).merge(&report.stats);
+                let callee = node.callee;
+                self.lose_names(callee, report, count);
+            }
+            None => self.first_call(key, report, count),
+        }
+    }
+
+    /// Makes room for calls to a callee that this path has not called before: the callee endpoint itself; else only
+    /// the callee's service, below the overflow path of the caller; else nothing but the fact that there were calls.
+    fn first_call(&mut self, path: PathKey, report: &CallReport, count: u64) {
+        let callee = self.directory.service(report.callee.service(), self.limits.services);
+        let endpoint = self.directory.endpoint(callee, report.callee.endpoint(), self.limits.endpoints);
+        self.lose_names(endpoint, report, count);
+        let Some(node) = self.paths.get(&path) else { return };
+        let (caller, source) = (node.service, node.endpoint);
+        if self.fits((source, endpoint), 1) {
+            self.merge_call((path, report.callee.key()), endpoint, &report.stats);
+            return;
+        }
+        self.lose(GraphLoss::Edges, count);
+        let below = self.overflow(caller);
+        let source = self.directory.endpoint(caller, OTHER, 0);
+        let mut merged = self.directory.endpoint(callee, OTHER, 0);
+        if !self.fits((source, merged), 2) {
+            let rest = self.directory.service(OTHER, self.limits.services);
+            merged = self.directory.endpoint(rest, OTHER, 0);
+        }
+        let service = self.directory.service_of(merged);
+        let key = Callee::key_of(self.directory.service_name(service), OTHER);
+        self.merge_call((below, key), merged, &report.stats);
+    }
+
+    /// Counts what it costs that a callee is not kept apart by its names.
+    fn lose_names(&mut self, callee: EndpointId, report: &CallReport, count: u64) {
+        if self.directory.service_name(self.directory.service_of(callee)) != report.callee.service() {
+            self.lose(GraphLoss::Services, count);
+        }
+        if self.directory.endpoint_name(callee) != report.callee.endpoint() {
+            self.lose(GraphLoss::Endpoints, count);
+        }
+    }
+
+    /// Whether calls between two endpoints fit `times` the limits. A path has a callee endpoint or two: one that it
+    /// leads on to, and a store. That is what the number of calls is bounded by.
+    fn fits(&mut self, pair: (EndpointId, EndpointId), times: usize) -> bool {
+        if self.calls.len() >= self.limits.paths.saturating_mul(2).saturating_mul(times) {
+            return false;
+        }
+        if !self.pairs.contains(&pair) {
+            if self.pairs.len() >= self.limits.edges.saturating_mul(times) {
+                return false;
+            }
+            self.pairs.insert(pair);
+        }
+        true
+    }
+
+    fn merge_call(&mut self, place: (PathKey, u64), callee: EndpointId, stats: &CallStats) {
+        let node = self.calls.entry(place).or_insert_with(|| CallNode { callee, stats: Arc::default() });
+        Arc::make_mut(&mut node.stats).merge(stats);
+    }
+
+    /// The endpoint of this name; counts what it costs where it is not kept apart.
+    fn endpoint(&mut self, service: ServiceId, name: &str, count: u64) -> EndpointId {
+        let endpoint = self.directory.endpoint(service, name, self.limits.endpoints);
+        if self.directory.endpoint_name(endpoint) != name {
+            self.lose(GraphLoss::Endpoints, count);
+        }
+        endpoint
+    }
+
+    /// A report that says nothing of its time says nothing here either.
+    fn extend_window(&mut self, start: u64, end: u64) {
+        if start == 0 || end < start {
+            return;
+        }
+        let (first, last) = self.window.unwrap_or((start, end));
+        self.window = Some((first.min(start), last.max(end)));
+    }
+
+    fn lose(&mut self, loss: GraphLoss, count: u64) {
+        if count > 0 {
+            let slot = self.losses.entry(loss).or_default();
+            *slot = slot.saturating_add(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Edge, Snapshot};
+    use crate::traffic::{chain, on, snapshot_of, traffic};
+
+    fn limited(limits: GraphLimits, reports: &[Report]) -> Snapshot {
+        let mut graph = Graph::new(limits);
+        reports.iter().for_each(|report| graph.apply(report));
+        graph.snapshot()
+    }
+
+    fn handlings(snapshot: &Snapshot) -> u64 {
+        snapshot.services().iter().map(|service| service.outcomes.total()).sum()
+    }
+
+    fn calls(snapshot: &Snapshot) -> u64 {
+        snapshot.calls().iter().map(|call| call.stats.outcomes.total()).sum()
+    }
+
+    fn edge<'a>(snapshot: &'a Snapshot, source: &str, destination: &str) -> Option<&'a Edge> {
+        let named = |edge: &&Edge| &*snapshot[edge.source].name == source && &*snapshot[edge.destination].name == destination;
+        snapshot.edges().iter().find(named)
+    }
+
+    /// Ten services of which each calls five external ones at four endpoints.
+    fn wide() -> Vec<Report> {
+        let mut all = traffic();
+        for n in 0..10 {
+            let name = format!("s{n}");
+            let root = (0..20).fold(on(&name, "GET /"), |root, m| {
+                root.calls(1, on(&format!("x{}", m % 5), &format!("GET /{m}")).external())
+            });
+            all = all.of(3, &root);
+        }
+        all.reports()
+    }
+
+    #[test]
+    fn both_sides_of_a_call_are_one_call() {
+        let snapshot = traffic().of(100, &chain(&["a", "b", "c"])).snapshot();
+        assert_eq!(snapshot.edges().len(), 2);
+        assert_eq!(edge(&snapshot, "a", "b").map(Edge::calls), Some(100));
+        assert_eq!(edge(&snapshot, "a", "b").map(|edge| edge.server.outcomes.total()), Some(100));
+        assert_eq!(snapshot.requests(), 100);
+    }
+
+    #[test]
+    fn a_caller_that_does_not_report_is_known_from_its_callee() {
+        let mut reports = traffic().of(100, &chain(&["a", "b", "c"])).reports();
+        reports.retain(|report| report.origin.service != "a");
+        let snapshot = snapshot_of(&reports);
+        assert_eq!(edge(&snapshot, "a", "b").map(Edge::calls), Some(100));
+        assert!(!snapshot.services()[0].observed);
+        assert_eq!(snapshot.requests(), 0, "b was not called from outside");
+        assert_eq!(snapshot.paths().iter().filter(|path| path.complete).count(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_never_reports_is_external() {
+        let snapshot = traffic().of(100, &on("a", "GET /").calls(2, on("db", "query").external())).snapshot();
+        let kinds: Vec<_> = snapshot.services().iter().map(|service| (&*service.name, service.observed)).collect();
+        assert_eq!(kinds, [("a", true), ("db", false)]);
+        assert_eq!(edge(&snapshot, "a", "db").map(Edge::calls), Some(200));
+    }
+
+    #[test]
+    fn a_service_that_calls_itself_has_no_edge_and_gains_no_depth() {
+        let snapshot = traffic().of(10, &chain(&["a", "a", "b"])).snapshot();
+        assert_eq!(snapshot.edges().len(), 1);
+        assert_eq!(snapshot.paths().iter().map(|path| path.depth).max(), Some(1));
+    }
+
+    #[test]
+    fn services_beyond_the_limit_are_one_and_no_handling_is_lost() {
+        let reports = wide();
+        let snapshot = limited(GraphLimits { services: 4, ..GraphLimits::default() }, &reports);
+        assert_eq!(snapshot.services().len(), 5);
+        assert_eq!(&*snapshot.services()[0].name, "(other)");
+        assert_eq!((handlings(&snapshot), calls(&snapshot)), (30, 600));
+        assert!(snapshot.losses()["graph_services"] > 0);
+    }
+
+    #[test]
+    fn endpoints_beyond_the_limit_are_one_per_service() {
+        let snapshot = limited(GraphLimits { endpoints: 7, ..GraphLimits::default() }, &wide());
+        assert_eq!(snapshot.endpoints().iter().filter(|endpoint| endpoint.is_one()).count(), 7);
+        assert_eq!((handlings(&snapshot), calls(&snapshot)), (30, 600));
+        assert!(snapshot.losses()["graph_endpoints"] > 0);
+    }
+
+    #[test]
+    fn edges_beyond_the_limit_are_counted_per_pair_of_services_and_then_together() {
+        let snapshot = limited(GraphLimits { edges: 30, ..GraphLimits::default() }, &wide());
+        assert!(snapshot.pairs().len() <= 60 + snapshot.services().len(), "{}", snapshot.pairs().len());
+        assert_eq!((handlings(&snapshot), calls(&snapshot)), (30, 600));
+        assert!(snapshot.losses()["graph_edges"] > 0);
+    }
+
+    #[test]
+    fn paths_beyond_the_limit_are_one_per_service() {
+        let reports = traffic().of(5, &chain(&["a", "b", "c", "d"])).of(5, &chain(&["b", "c", "d"])).reports();
+        let snapshot = limited(GraphLimits { paths: 2, ..GraphLimits::default() }, &reports);
+        assert!(snapshot.paths().len() <= 2 + 4);
+        assert_eq!((handlings(&snapshot), calls(&snapshot)), (35, 25));
+        assert!(snapshot.losses()["graph_paths"] > 0);
+    }
+
+    #[test]
+    fn instances_beyond_the_limit_are_not_told_apart_but_count() {
+        let reports = traffic().with_replicas(5).of(50, &chain(&["a", "b"])).reports();
+        let snapshot = limited(GraphLimits { instances: 3, ..GraphLimits::default() }, &reports);
+        assert_eq!(snapshot.services().iter().map(|service| service.instances).sum::<u64>(), 3);
+        assert_eq!(handlings(&snapshot), 100);
+        assert_eq!(snapshot.losses()["graph_instances"], reports.len() as u64 - 3);
+    }
+
+    #[test]
+    fn a_lie_about_a_path_does_not_change_what_others_said_of_it() {
+        let truth = traffic().of(10, &chain(&["a", "b"])).reports();
+        let mut lies = truth.clone();
+        for report in &mut lies {
+            report.origin.service = "liar".to_owned();
+        }
+        let mut other_endpoint = truth.clone();
+        for path in other_endpoint.iter_mut().flat_map(|report| &mut report.paths) {
+            path.path = Arc::new(PathDefinition { endpoint: "GET /lie".to_owned(), ..(*path.path).clone() });
+        }
+        let honest = snapshot_of(&truth);
+        let snapshot = snapshot_of(&[truth, lies, other_endpoint].concat());
+        let stats = |snapshot: &Snapshot| {
+            let real = snapshot.paths().iter().filter(|path| path.kind == PathKind::Handler);
+            real.map(|path| (path.id, snapshot.label(path.endpoint), path.stats.outcomes.total())).collect::<Vec<_>>()
+        };
+        assert_eq!(stats(&snapshot), stats(&honest));
+        assert_eq!(edge(&snapshot, "a", "b").map(|edge| edge.pairs.len()), edge(&honest, "a", "b").map(|edge| edge.pairs.len() + 1));
+        assert_eq!(handlings(&snapshot), 60, "what the lies counted is counted, elsewhere");
+        assert_eq!(snapshot.losses()["graph_conflicts"], 40);
+    }
+
+    #[test]
+    fn names_that_cannot_be_names_are_not_kept() {
+        let root = on("a", "GET /").calls(1, on("evil\u{1b}[2J", &"x".repeat(10_000)).external());
+        let snapshot = traffic().of(10, &root).snapshot();
+        let names: Vec<_> = snapshot.services().iter().map(|service| &*service.name).collect();
+        assert_eq!(names, ["(other)", "a"]);
+        assert!(snapshot.endpoints().iter().all(|endpoint| endpoint.name.len() <= 200));
+    }
+
+    #[test]
+    fn counters_end_at_the_largest_number() {
+        let mut reports = traffic().of(1, &chain(&["a", "b"])).reports();
+        for path in reports.iter_mut().flat_map(|report| &mut report.paths) {
+            path.stats.outcomes.add(couplet_telemetry::outcome::Outcome::Ok, u64::MAX);
+            path.stats.depth_below.record_many(u32::MAX, u64::MAX);
+            path.stats.blocked = u64::MAX;
+        }
+        let doubled = [reports.clone(), reports].concat();
+        assert_eq!(snapshot_of(&doubled).requests(), u64::MAX);
+    }
+
+    #[test]
+    fn a_snapshot_does_not_change_when_the_graph_does() {
+        let reports = traffic().of(10, &chain(&["a", "b"])).reports();
+        let mut graph = Graph::new(GraphLimits::default());
+        reports.iter().for_each(|report| graph.apply(report));
+        let before = graph.snapshot();
+        reports.iter().for_each(|report| graph.apply(report));
+        assert_eq!((before.requests(), graph.snapshot().requests()), (10, 20));
+        assert_eq!(before.calls()[0].stats.outcomes.total(), 10);
+    }
+}

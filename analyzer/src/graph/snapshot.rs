@@ -1,0 +1,384 @@
+//! The coupling graph at one moment: immutable, resolved, sorted by name.
+
+use std::collections::BTreeMap;
+use std::ops::Index;
+use std::sync::Arc;
+
+use couplet_telemetry::histogram::Histogram;
+use couplet_telemetry::names::{OTHER, UNLINKED};
+use couplet_telemetry::outcome::{Evidence, Links, Outcomes};
+use couplet_telemetry::path::PathId;
+use couplet_telemetry::report::{CallStats, HandlingStats, PathKind};
+
+use super::index::{EdgeIx, EndpointIx, EntryIx, PairIx, PathIx, ServiceIx};
+
+/// The coupling graph at one moment. Every table is sorted by what names its rows; the rows of one table point into
+/// the others by index (`snapshot[path.endpoint]`).
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    pub(super) services: Vec<Service>,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) pairs: Vec<Pair>,
+    pub(super) edges: Vec<Edge>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) paths: Vec<Path>,
+    pub(super) calls: Vec<Call>,
+    /// The children of all paths, one after the other; a path knows its range.
+    pub(super) children: Vec<PathIx>,
+    pub(super) links: Links,
+    pub(super) losses: BTreeMap<&'static str, u64>,
+    pub(super) window: (u64, u64),
+    pub(super) reports: u64,
+}
+
+/// A service that reported, called, or was called.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether its proxy reports. If not, only its callers know it: a database, a service of somebody else.
+    pub observed: bool,
+    /// Handlings by how they ended.
+    pub outcomes: Outcomes,
+    /// Durations of its handlings.
+    pub duration: Histogram,
+    /// Endpoints that handled or were called.
+    pub endpoints: u64,
+    /// Distinct other services that call it.
+    pub fan_in: u64,
+    /// Distinct other services that it calls.
+    pub fan_out: u64,
+    /// How its outbound calls were linked to handlers.
+    pub links: Links,
+    /// Proxies that reported for it.
+    pub instances: u64,
+    /// Versions that reported, sorted.
+    pub versions: Vec<String>,
+}
+
+/// An endpoint of a service: method and route template, or one of the names [`OTHER`] and [`UNLINKED`].
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Whose it is.
+    pub service: ServiceIx,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Measures over its handlings, all paths together.
+    pub stats: HandlingStats,
+}
+
+impl Endpoint {
+    /// Whether this stands for all endpoints beyond a limit.
+    #[must_use]
+    pub fn is_other(&self) -> bool {
+        &*self.name == OTHER
+    }
+
+    /// Whether this stands for calls that could not be linked to a handler.
+    #[must_use]
+    pub fn is_unlinked(&self) -> bool {
+        &*self.name == UNLINKED
+    }
+
+    /// Whether this is one endpoint, and not a name that stands for several.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        !self.is_other() && !self.is_unlinked()
+    }
+}
+
+/// What a caller knows of calls.
+pub type ClientSide = CallStats;
+
+/// What a callee knows of calls.
+#[derive(Debug, Clone, Default)]
+pub struct ServerSide {
+    /// Calls by how they ended.
+    pub outcomes: Outcomes,
+    /// Durations of their handlings.
+    pub duration: Histogram,
+}
+
+impl ServerSide {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.outcomes.merge(&other.outcomes);
+        self.duration.merge(&other.duration);
+    }
+}
+
+/// One endpoint that calls another. The two may belong to the same service.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// The endpoint that calls.
+    pub source: EndpointIx,
+    /// The endpoint that is called, as the side that reports it names it.
+    pub destination: EndpointIx,
+    /// What the caller says; nothing where only the callee reports.
+    pub client: ClientSide,
+    /// What the callee says; nothing where only the caller reports.
+    pub server: ServerSide,
+}
+
+/// One service that calls another.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// The service that calls.
+    pub source: ServiceIx,
+    /// The service that is called; never the source itself.
+    pub destination: ServiceIx,
+    /// What the caller says; nothing where only the callee reports.
+    pub client: ClientSide,
+    /// What the callee says; nothing where only the caller reports.
+    pub server: ServerSide,
+    /// The pairs of endpoints, sorted.
+    pub pairs: Vec<PairIx>,
+}
+
+impl Edge {
+    /// Whether the caller reports. Both sides count the same calls; where the caller reports, it is believed.
+    #[must_use]
+    pub fn has_client_side(&self) -> bool {
+        self.client.outcomes.total() > 0
+    }
+
+    /// The calls, by how they ended.
+    #[must_use]
+    pub fn outcomes(&self) -> &Outcomes {
+        if self.has_client_side() { &self.client.outcomes } else { &self.server.outcomes }
+    }
+
+    /// How long the calls took.
+    #[must_use]
+    pub fn duration(&self) -> &Histogram {
+        if self.has_client_side() { &self.client.duration } else { &self.server.duration }
+    }
+
+    /// How many calls.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.outcomes().total()
+    }
+}
+
+/// An endpoint that somebody outside calls.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Which endpoint.
+    pub endpoint: EndpointIx,
+    /// Its root paths: one, unless endpoints had to be put together.
+    pub roots: Vec<PathIx>,
+    /// Measures over its root requests only.
+    pub stats: HandlingStats,
+}
+
+/// A node of the calling-context tree.
+#[derive(Debug, Clone)]
+pub struct Path {
+    /// Its name; [`PathId::OVERFLOW`] once per service.
+    pub id: PathId,
+    /// The endpoint at its end.
+    pub endpoint: EndpointIx,
+    /// The node above, where it is known.
+    pub parent: Option<PathIx>,
+    /// The node at the top: an entry, calls without a handler, or a piece whose upper part is unknown.
+    pub top: PathIx,
+    /// Whether the node at the top is an entry: only then is the chain known from its beginning.
+    pub complete: bool,
+    /// Service changes from the top; counted in the tree, whatever reports claim.
+    pub depth: u32,
+    /// What is behind it.
+    pub kind: PathKind,
+    /// The weakest link of the chain.
+    pub evidence: Evidence,
+    /// Measures over its handlings.
+    pub stats: Arc<HandlingStats>,
+    pub(super) children: (u32, u32),
+    pub(super) calls: (u32, u32),
+}
+
+/// Calls from one path to one endpoint, as the caller saw them.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The path of the handler that called.
+    pub path: PathIx,
+    /// Who was called.
+    pub callee: EndpointIx,
+    /// What was measured.
+    pub stats: Arc<CallStats>,
+}
+
+impl Snapshot {
+    /// All services, by name.
+    #[must_use]
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// All endpoints, by service and name.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// All pairs of endpoints, by source and destination.
+    #[must_use]
+    pub fn pairs(&self) -> &[Pair] {
+        &self.pairs
+    }
+
+    /// All edges, by source and destination.
+    #[must_use]
+    pub fn edges(&self) -> &[Edge] {
+        &self.edges
+    }
+
+    /// All entries, by endpoint.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// All paths, by id.
+    #[must_use]
+    pub fn paths(&self) -> &[Path] {
+        &self.paths
+    }
+
+    /// All calls, by path and callee.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
+    /// The indices of all services.
+    pub fn service_indices(&self) -> impl DoubleEndedIterator<Item = ServiceIx> + use<> {
+        (0..self.services.len()).map(ServiceIx::at)
+    }
+
+    /// The indices of all endpoints.
+    pub fn endpoint_indices(&self) -> impl DoubleEndedIterator<Item = EndpointIx> + use<> {
+        (0..self.endpoints.len()).map(EndpointIx::at)
+    }
+
+    /// The indices of all edges.
+    pub fn edge_indices(&self) -> impl DoubleEndedIterator<Item = EdgeIx> + use<> {
+        (0..self.edges.len()).map(EdgeIx::at)
+    }
+
+    /// The indices of all entries.
+    pub fn entry_indices(&self) -> impl DoubleEndedIterator<Item = EntryIx> + use<> {
+        (0..self.entries.len()).map(EntryIx::at)
+    }
+
+    /// The indices of all paths.
+    pub fn path_indices(&self) -> impl DoubleEndedIterator<Item = PathIx> + use<> {
+        (0..self.paths.len()).map(PathIx::at)
+    }
+
+    /// The path with this id; none for the overflow paths, of which every service has its own.
+    #[must_use]
+    pub fn path(&self, id: PathId) -> Option<PathIx> {
+        let found = self.paths.binary_search_by_key(&id, |path| path.id).ok()?;
+        (id != PathId::OVERFLOW).then(|| PathIx::at(found))
+    }
+
+    /// The paths one hop below `path`, by id.
+    #[must_use]
+    pub fn children(&self, path: PathIx) -> &[PathIx] {
+        slice(&self.children, self[path].children)
+    }
+
+    /// The calls that handlers on `path` made, by callee.
+    #[must_use]
+    pub fn calls_of(&self, path: PathIx) -> &[Call] {
+        slice(&self.calls, self[path].calls)
+    }
+
+    /// The calls that handlers on `path` made to one service, by endpoint.
+    #[must_use]
+    pub fn calls_between(&self, path: PathIx, service: ServiceIx) -> &[Call] {
+        let calls = self.calls_of(path);
+        let start = calls.partition_point(|call| self[call.callee].service < service);
+        let end = calls.partition_point(|call| self[call.callee].service <= service);
+        calls.get(start..end).unwrap_or_default()
+    }
+
+    /// The pairs in which `source` calls.
+    #[must_use]
+    pub fn pairs_from(&self, source: EndpointIx) -> &[Pair] {
+        let start = self.pairs.partition_point(|pair| pair.source < source);
+        let end = self.pairs.partition_point(|pair| pair.source <= source);
+        self.pairs.get(start..end).unwrap_or_default()
+    }
+
+    /// The service of a path.
+    #[must_use]
+    pub fn service_of(&self, path: PathIx) -> ServiceIx {
+        self[self[path].endpoint].service
+    }
+
+    /// An endpoint as people call it: `frontend GET /cart`.
+    #[must_use]
+    pub fn label(&self, endpoint: EndpointIx) -> String {
+        let endpoint = &self[endpoint];
+        format!("{} {}", self[endpoint.service].name, endpoint.name)
+    }
+
+    /// How all outbound calls were linked.
+    #[must_use]
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// What limits cost, at the proxies and here, by [`GraphLoss::as_str`](super::GraphLoss::as_str) and
+    /// [`Loss::as_str`](couplet_telemetry::window::Loss::as_str); only what is not zero.
+    #[must_use]
+    pub fn losses(&self) -> &BTreeMap<&'static str, u64> {
+        &self.losses
+    }
+
+    /// Start of the first and end of the last window, nanoseconds since the Unix epoch; zeros before the first report.
+    #[must_use]
+    pub fn window(&self) -> (u64, u64) {
+        self.window
+    }
+
+    /// How many reports are in it.
+    #[must_use]
+    pub fn reports(&self) -> u64 {
+        self.reports
+    }
+
+    /// How many requests came from outside.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.stats.outcomes.total()))
+    }
+}
+
+macro_rules! index_by {
+    ($($index:ident => $table:ident: $row:ty;)*) => {$(
+        impl Index<$index> for Snapshot {
+            type Output = $row;
+
+            #[expect(clippy::indexing_slicing, reason = "the builder makes indices from the tables that it fills")]
+            fn index(&self, at: $index) -> &$row {
+                &self.$table[at.position()]
+            }
+        }
+    )*};
+}
+
+index_by! {
+    ServiceIx => services: Service;
+    EndpointIx => endpoints: Endpoint;
+    PairIx => pairs: Pair;
+    EdgeIx => edges: Edge;
+    PathIx => paths: Path;
+    EntryIx => entries: Entry;
+}
+
+fn slice<T>(all: &[T], (start, end): (u32, u32)) -> &[T] {
+    all.get(start as usize..end as usize).unwrap_or_default()
+}

@@ -1,0 +1,323 @@
+//! The history: every applied report, on disk, in one SQLite file that any tool can open.
+//!
+//! What an acknowledgement promises: the report and its sequence were written in one transaction. The file is in WAL
+//! mode with `synchronous = NORMAL`, so this survives the death of the process at any moment. A power cut or a crash
+//! of the kernel may cost the transactions since the last checkpoint (about the last 4 MiB of reports), never the
+//! consistency of the file.
+//!
+//! A file that turns out to be damaged is set aside under a new name, and a fresh one is begun with the reports up to the
+//! damage; nothing is deleted.
+
+mod damage;
+mod schema;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use couplet_config::ByteSize;
+use rusqlite::{Connection, ErrorCode, params};
+use std::time::Duration;
+use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Name of the database in the data directory.
+const FILE: &str = "history.db";
+/// Name of the file whose lock keeps a second analyzer out.
+const LOCK: &str = "history.lock";
+/// Oldest reports that are deleted in one transaction.
+const PRUNE_STEP: u32 = 500;
+/// Instances that did not report for so long, beyond the limit of proxies, are deleted.
+const INSTANCE_IDLE_MILLIS: u64 = 24 * 60 * 60 * 1_000;
+
+/// How much history is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Pages in use.
+    pub bytes: ByteSize,
+    /// Since the report was received.
+    pub age: Duration,
+    /// Instances whose last sequence is remembered.
+    pub instances: usize,
+}
+
+/// One report as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored<'a> {
+    /// The sender.
+    pub instance: &'a str,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// When it arrived, milliseconds since the Unix epoch.
+    pub received: u64,
+    /// Start of its window, nanoseconds since the Unix epoch.
+    pub start: u64,
+    /// End of its window, nanoseconds since the Unix epoch.
+    pub end: u64,
+    /// The report as it was received: OTLP, gzipped or not.
+    pub body: &'a [u8],
+}
+
+/// What a replay read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Reports handed on.
+    pub reports: u64,
+    /// Reports whose bytes are not those that were written, or could not be read; left out.
+    pub damaged: u64,
+}
+
+/// What retention deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Reports.
+    pub reports: u64,
+}
+
+/// Why the history cannot be used.
+#[derive(Debug, Error)]
+pub enum HistoryError {
+    /// The directory or its lock cannot be made.
+    #[error("data directory {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another analyzer has it.
+    #[error("data directory {}: another analyzer is using it", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A later release wrote it.
+    #[error("{}: written by a later release (format {found}; this one reads up to {known})", path.display())]
+    Later {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The latest format that this release knows.
+        known: i64,
+    },
+    /// SQLite says no.
+    #[error("{}: {source}", path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+}
+
+impl HistoryError {
+    /// Whether the file itself is damaged, so that only setting it aside helps.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        let HistoryError::Database { source, .. } = self else { return false };
+        matches!(source.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+    }
+}
+
+/// An open history. One writer: the thread that owns it.
+#[derive(Debug)]
+pub struct History {
+    directory: PathBuf,
+    path: PathBuf,
+    retention: Retention,
+    connection: Connection,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl History {
+    /// Opens the history in `directory`, which is made where it is missing. A damaged file is set aside; `now` in
+    /// milliseconds since the Unix epoch becomes part of its new name.
+    ///
+    /// # Errors
+    /// Where the directory cannot be used, is used by another analyzer, or holds a later release's history.
+    pub fn open(directory: &Path, retention: Retention, now: u64) -> Result<Self, HistoryError> {
+        let lock = lock(directory)?;
+        let path = directory.join(FILE);
+        let connection = match schema::open(&path) {
+            Err(error) if error.is_damage() => damage::begin_anew(directory, &path, &error, now)?,
+            opened => opened?,
+        };
+        Ok(Self { directory: directory.to_owned(), path, retention, connection, _lock: lock })
+    }
+
+    /// Sets the file aside because of `damage`, and begins a fresh one with the reports that can still be read.
+    ///
+    /// # Errors
+    /// Where the file cannot be renamed or the fresh one not be made.
+    pub fn begin_anew(&mut self, damage: &HistoryError, now: u64) -> Result<(), HistoryError> {
+        // The old connection must be gone before its file gets another name.
+        self.connection = Connection::open_in_memory().map_err(|source| self.error(source))?;
+        self.connection = damage::begin_anew(&self.directory, &self.path, damage, now)?;
+        Ok(())
+    }
+
+    /// The last sequence of every instance and when it was received: what a ledger remembers.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn instances(&self) -> Result<Vec<(String, u64, u64)>, HistoryError> {
+        let read = || {
+            let mut statement = self
+                .connection
+                .prepare("SELECT instance, sequence, seen FROM instance ORDER BY seen DESC, instance LIMIT ?1")?;
+            let limit = i64::try_from(self.retention.instances).unwrap_or(i64::MAX);
+            let rows = statement.query_map([limit], |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned(), row.get::<_, i64>(2)?.cast_unsigned()))
+            })?;
+            rows.collect::<Result<Vec<_>, _>>()
+        };
+        read().map_err(|source| self.error(source))
+    }
+
+    /// Hands every stored report to `each`, oldest first; `each` says whether it could read the bytes.
+    ///
+    /// # Errors
+    /// Where the file cannot be read to its end. What was handed on until then is true.
+    pub fn replay(&self, mut each: impl FnMut(&[u8]) -> bool) -> Result<Replayed, HistoryError> {
+        let mut replayed = Replayed::default();
+        let mut read = || {
+            let mut statement = self.connection.prepare("SELECT body, checksum FROM report ORDER BY id")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let body = row.get_ref(0)?.as_blob().unwrap_or_default();
+                let whole = checksum(body) == row.get::<_, i64>(1)?;
+                let counter = if whole && each(body) { &mut replayed.reports } else { &mut replayed.damaged };
+                *counter += 1;
+            }
+            Ok(())
+        };
+        read().map_err(|source| self.error(source))?;
+        Ok(replayed)
+    }
+
+    /// Stores `reports` and their sequences in one transaction: all or none.
+    ///
+    /// # Errors
+    /// Where that is impossible, a full disk for instance; then nothing is stored.
+    pub fn store<'a>(&mut self, reports: impl IntoIterator<Item = Stored<'a>>) -> Result<(), HistoryError> {
+        let stored = store(&mut self.connection, reports);
+        stored.map_err(|source| self.error(source))
+    }
+
+    /// Deletes the oldest reports until size and age are within bounds again. `now` in milliseconds.
+    ///
+    /// # Errors
+    /// Where the file cannot be written. What was deleted until then stays deleted.
+    pub fn prune(&mut self, now: u64) -> Result<Pruned, HistoryError> {
+        let mut pruned = Pruned::default();
+        let deleted = prune(&mut self.connection, &self.retention, now, &mut pruned);
+        deleted.map_err(|source| self.error(source))?;
+        Ok(pruned)
+    }
+
+    /// Bytes of the pages in use.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn bytes(&self) -> Result<u64, HistoryError> {
+        bytes(&self.connection).map_err(|source| self.error(source))
+    }
+
+    /// Writes the log back into the database file, so that the directory holds one file again.
+    pub fn close(self) {
+        let Err((_, error)) = self.connection.close() else { return };
+        tracing::warn!(path = %self.path.display(), %error, "the history was not closed cleanly; nothing is lost");
+    }
+
+    fn error(&self, source: rusqlite::Error) -> HistoryError {
+        HistoryError::Database { path: self.path.clone(), source }
+    }
+}
+
+fn lock(directory: &Path) -> Result<File, HistoryError> {
+    let failed = |source| HistoryError::Directory { path: directory.to_owned(), source };
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let file = File::options().create(true).truncate(false).write(true).open(directory.join(LOCK)).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(HistoryError::InUse { path: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn store<'a>(
+    connection: &mut Connection,
+    reports: impl IntoIterator<Item = Stored<'a>>,
+) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction()?;
+    {
+        let mut report = transaction.prepare_cached(
+            "INSERT INTO report (instance, sequence, received, start, end, checksum, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?;
+        let mut instance = transaction.prepare_cached(
+            "INSERT INTO instance (instance, sequence, seen) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (instance) DO UPDATE SET sequence = excluded.sequence, seen = excluded.seen",
+        )?;
+        for stored in reports {
+            // A sequence keeps all its bits; times beyond the year 2262 are no times.
+            let sequence = stored.sequence.cast_signed();
+            let received = i64::try_from(stored.received).unwrap_or(i64::MAX);
+            let start = i64::try_from(stored.start).unwrap_or(i64::MAX);
+            let end = i64::try_from(stored.end).unwrap_or(i64::MAX);
+            let sum = checksum(stored.body);
+            report.execute(params![stored.instance, sequence, received, start, end, sum, stored.body])?;
+            instance.execute(params![stored.instance, sequence, received])?;
+        }
+    }
+    transaction.commit()
+}
+
+fn prune(
+    connection: &mut Connection,
+    retention: &Retention,
+    now: u64,
+    pruned: &mut Pruned,
+) -> Result<(), rusqlite::Error> {
+    let millis = |span: u64| i64::try_from(now.saturating_sub(span)).unwrap_or(i64::MAX);
+    let oldest_kept = millis(u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX));
+    loop {
+        let deleted = connection.execute(
+            "DELETE FROM report WHERE id IN (SELECT id FROM report ORDER BY id LIMIT ?1) AND received < ?2",
+            params![PRUNE_STEP, oldest_kept],
+        )?;
+        pruned.reports += deleted as u64;
+        if deleted == 0 {
+            break;
+        }
+    }
+    while bytes(connection)? > retention.bytes.get() {
+        let deleted = connection
+            .execute("DELETE FROM report WHERE id IN (SELECT id FROM report ORDER BY id LIMIT ?1)", [PRUNE_STEP])?;
+        pruned.reports += deleted as u64;
+        if deleted == 0 {
+            break;
+        }
+    }
+    let instances = i64::try_from(retention.instances).unwrap_or(i64::MAX);
+    connection.execute(
+        "DELETE FROM instance WHERE seen < ?1 AND (SELECT count(*) FROM instance) > ?2",
+        params![millis(INSTANCE_IDLE_MILLIS), instances],
+    )?;
+    Ok(())
+}
+
+/// Freed pages are used again before the file grows, so pages in use are what counts.
+fn bytes(connection: &Connection) -> Result<u64, rusqlite::Error> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let used = pragma("page_count")? - pragma("freelist_count")?;
+    Ok(used.saturating_mul(pragma("page_size")?).cast_unsigned())
+}
+
+/// SQLite does not notice a flipped bit inside a body; this does.
+fn checksum(body: &[u8]) -> i64 {
+    xxh3_64(body).cast_signed()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,21 @@
+//! Couplet's analyzer: the coupling graph of a system, what is wrong with it, and the views of both.
+//!
+//! The life of a report: it is received, merged into the [`graph`], and seen in the next [`graph::Snapshot`].
+//! The life of a question: a snapshot is measured ([`coupling`]), judged ([`findings`]), and written down
+//! ([`view::document`], [`export`]). Measures and findings are pure functions of a snapshot.
+
+mod app;
+pub mod export;
+pub mod view;
+pub mod receive;
+pub mod history;
+pub mod board;
+pub mod registry;
+pub mod counters;
+pub mod findings;
+pub mod coupling;
+pub mod graph;
+#[cfg(test)]
+mod traffic;
+
+pub use app::{Running, StartError, start};

@@ -1,0 +1,7 @@
+//! How reports come in: from proxies over the network, or from trace files.
+
+pub(crate) mod otlp;
+pub(crate) mod recorder;
+pub mod ledger;
+mod gzip;
+pub mod traces;

@@ -1,0 +1,202 @@
+//! `POST /v1/metrics`: reports as OTLP/HTTP in protobuf, from proxies or from a Collector between them and us.
+//!
+//! 200 means recorded: on disk where there is a history, in memory where there is none. 429 and 503 ask the sender to
+//! try again, every other status says that trying again is of no use. What is not Couplet's is accepted and counted.
+
+mod body;
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use couplet_config::{AnalyzerConfig, Secret};
+use couplet_telemetry::otlp::{self, Bounds, Decoded};
+use couplet_telemetry::report::Report;
+use http::{HeaderMap, StatusCode, header};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
+use prost::Message;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::recorder::{Job, bounds};
+use crate::board::Board;
+use crate::counters::Refusal;
+
+/// The only media type that is read. It is also what keeps pages of other origins from posting reports.
+const PROTOBUF: &str = "application/x-protobuf";
+/// A body must have arrived after this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Largest reports that are held in memory at once while they arrive.
+const BODIES_AT_ONCE: usize = 32;
+/// Bodies up to this size are decoded in place; larger ones where they hold nobody up.
+const DECODED_IN_PLACE: usize = 64 << 10;
+
+/// What the route needs.
+#[derive(Clone)]
+struct Receiver {
+    jobs: SyncSender<Job>,
+    board: Arc<Board>,
+    token: Option<Secret>,
+    bounds: Bounds,
+    limit: usize,
+    /// KiB of bodies that may still be taken in.
+    room: Arc<Semaphore>,
+}
+
+/// The route. Dropping it and all its requests ends the recorder behind `jobs`.
+pub(crate) fn routes(config: &AnalyzerConfig, board: Arc<Board>, jobs: SyncSender<Job>) -> Router {
+    let limit = config.limits.report_bytes.as_usize();
+    let receiver = Receiver {
+        jobs,
+        board,
+        token: config.token.clone(),
+        bounds: bounds(config),
+        limit,
+        room: Arc::new(Semaphore::new(body::kib(limit).saturating_mul(BODIES_AT_ONCE).min(Semaphore::MAX_PERMITS))),
+    };
+    Router::new().route("/v1/metrics", post(receive)).with_state(receiver)
+}
+
+async fn receive(State(receiver): State<Receiver>, request: Request) -> Response {
+    match receiver.record(request).await {
+        Ok(ignored) => acknowledge(ignored),
+        Err(problem) => {
+            receiver.board.counters.refuse(problem.refusal);
+            refuse(&problem)
+        }
+    }
+}
+
+/// Why a request is refused, and in words.
+struct Problem {
+    refusal: Refusal,
+    text: String,
+}
+
+fn problem(refusal: Refusal, text: impl Into<String>) -> Problem {
+    Problem { refusal, text: text.into() }
+}
+
+impl Receiver {
+    /// Records the reports of a request; the number of data points that were not ours.
+    async fn record(&self, request: Request) -> Result<u64, Problem> {
+        let (head, body) = request.into_parts();
+        self.authorize(&head.headers)?;
+        let packed = self.coding(&head.headers)?;
+        let taken = tokio::time::timeout(BODY_TIMEOUT, body::read(body, packed, self.limit, &self.room))
+            .await
+            .map_err(|_| problem(Refusal::Slow, "the body did not arrive in time"))??;
+        let decoded = self.decode(taken.bytes.clone()).await?;
+        self.board.counters.foreign_points.add(decoded.ignored);
+        if !decoded.reports.is_empty() {
+            self.hand_over(stored_forms(decoded.reports, decoded.ignored, &taken.received)).await?;
+        }
+        Ok(decoded.ignored)
+    }
+
+    fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(token) = &self.token else { return Ok(()) };
+        let given = headers.get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
+        let bearer = given.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+        match bearer {
+            Some((_, given)) if same(given, token.expose().as_bytes()) => Ok(()),
+            Some(_) => Err(problem(Refusal::Unauthorized, "the bearer token is not the one this analyzer is set to")),
+            None => Err(problem(Refusal::Unauthorized, "this analyzer wants a bearer token with reports")),
+        }
+    }
+
+    /// Whether the body is compressed, once its media type is known to be right.
+    fn coding(&self, headers: &HeaderMap) -> Result<bool, Problem> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media = text(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
+        if !media.eq_ignore_ascii_case(PROTOBUF) {
+            return Err(problem(Refusal::MediaType, format!("only {PROTOBUF} is read, not {media:?}")));
+        }
+        match text(header::CONTENT_ENCODING).trim() {
+            "" | "identity" => Ok(false),
+            "gzip" => Ok(true),
+            other => Err(problem(Refusal::MediaType, format!("content-encoding {other:?} is not known: use gzip"))),
+        }
+    }
+
+    async fn decode(&self, bytes: Bytes) -> Result<Decoded, Problem> {
+        let bounds = self.bounds;
+        let decoded = if bytes.len() <= DECODED_IN_PLACE {
+            otlp::decode(&bytes, &bounds)
+        } else {
+            let apart = tokio::task::spawn_blocking(move || otlp::decode(&bytes, &bounds)).await;
+            apart.map_err(|_| problem(Refusal::Malformed, "the reports could not be read"))?
+        };
+        decoded.map_err(|error| problem(Refusal::Malformed, error.to_string()))
+    }
+
+    async fn hand_over(&self, reports: Vec<(Report, Bytes)>) -> Result<(), Problem> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.try_send(Job { reports, answer }).map_err(|error| match error {
+            TrySendError::Full(_) => problem(Refusal::Busy, "too many reports are waiting"),
+            TrySendError::Disconnected(_) => problem(Refusal::Busy, "the analyzer no longer records"),
+        })?;
+        match answered.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Refusal::Proxies)) => {
+                Err(problem(Refusal::Proxies, "as many proxies report as limits.proxies of this analyzer allows"))
+            }
+            Ok(Err(refusal)) => Err(problem(refusal, "the history cannot be written at present")),
+            Err(_) => Err(problem(Refusal::Busy, "the analyzer is stopping")),
+        }
+    }
+}
+
+/// Each report with the bytes to store: as received, packed or not, where the request held nothing else.
+fn stored_forms(reports: Vec<Report>, ignored: u64, received: &Bytes) -> Vec<(Report, Bytes)> {
+    let alone = reports.len() == 1 && ignored == 0;
+    let form = |report: &Report| if alone { received.clone() } else { Bytes::from(otlp::encode(report)) };
+    reports.into_iter().map(|report| (form(&report), report)).map(|(bytes, report)| (report, bytes)).collect()
+}
+
+/// Compares without telling by the time it takes how much of the beginning is right.
+fn same(given: &[u8], wanted: &[u8]) -> bool {
+    let difference = given.iter().zip(wanted).fold(0, |seen, (a, b)| seen | (a ^ b));
+    std::hint::black_box(difference) == 0 && given.len() == wanted.len()
+}
+
+fn acknowledge(ignored: u64) -> Response {
+    let partial_success = (ignored > 0).then(|| ExportMetricsPartialSuccess {
+        rejected_data_points: i64::try_from(ignored).unwrap_or(i64::MAX),
+        error_message: "only the metrics of Couplet's proxies are read here".to_owned(),
+    });
+    let body = ExportMetricsServiceResponse { partial_success }.encode_to_vec();
+    ([(header::CONTENT_TYPE, PROTOBUF)], body).into_response()
+}
+
+fn refuse(problem: &Problem) -> Response {
+    let status = match problem.refusal {
+        Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
+        Refusal::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::Slow => StatusCode::REQUEST_TIMEOUT,
+        Refusal::Malformed => StatusCode::BAD_REQUEST,
+        Refusal::Proxies => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::Busy | Refusal::History => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = (status, format!("{}\n", problem.text)).into_response();
+    let headers = response.headers_mut();
+    match problem.refusal {
+        Refusal::Unauthorized => {
+            headers.insert(header::WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
+        }
+        Refusal::Busy | Refusal::History | Refusal::Proxies => {
+            headers.insert(header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+        }
+        // What is left of the body is not read: the connection cannot be used again.
+        Refusal::TooLarge | Refusal::Slow => {
+            headers.insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+        }
+        Refusal::MediaType | Refusal::Malformed => {}
+    }
+    response
+}

@@ -1,0 +1,82 @@
+//! What the world sees of a snapshot: the page, the API behind it, metrics, probes.
+
+mod api;
+mod events;
+mod page;
+mod metrics;
+mod written;
+pub mod document;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use couplet_config::AnalyzerConfig;
+use http::{StatusCode, Uri, header};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+
+use crate::board::Board;
+
+/// What the views share.
+struct Desk {
+    board: Arc<Board>,
+    writer: written::Writer,
+    /// Pages that may still listen for snapshots.
+    seats: Arc<Semaphore>,
+    budgets: Mutex<metrics::Budgets>,
+    stopping: watch::Receiver<()>,
+}
+
+/// Everything that can be looked at.
+pub(crate) fn routes(config: &AnalyzerConfig, board: Arc<Board>, stopping: watch::Receiver<()>) -> Router {
+    let desk = Desk {
+        writer: written::Writer::new(Arc::clone(&board)),
+        board,
+        seats: Arc::new(Semaphore::new(config.limits.ui_clients.min(Semaphore::MAX_PERMITS))),
+        budgets: Mutex::default(),
+        stopping,
+    };
+    let api = api::routes().route("/events", get(events::events));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/metrics", get(scrape))
+        .route("/livez", get(alive))
+        .route("/healthz", get(alive))
+        .route("/readyz", get(alive))
+        .merge(page::routes())
+        .fallback(nothing)
+        .method_not_allowed_fallback(api::not_allowed)
+        .with_state(Arc::new(desk))
+}
+
+/// Programs want to read JSON, people a sentence.
+async fn nothing(uri: Uri) -> Response {
+    if uri.path().starts_with("/api/") { api::nothing() } else { page::nothing() }
+}
+
+async fn scrape(State(desk): State<Arc<Desk>>) -> Response {
+    let Some(written) = desk.writer.latest().await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    // A large graph makes a large text: it is written where it holds nobody up.
+    let text = tokio::task::spawn_blocking(move || {
+        metrics::write(&written, &desk.board, &mut desk.budgets.lock(), Instant::now())
+    });
+    match text.await {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Alive and ready are the same: whoever can connect finds the history replayed, and without a recorder nothing works.
+async fn alive(State(desk): State<Arc<Desk>>) -> Response {
+    if desk.board.is_recording() {
+        (StatusCode::OK, "ok\n").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "reports are no longer recorded: start the analyzer again\n").into_response()
+    }
+}

@@ -1,0 +1,233 @@
+//! `GET /metrics`: the latest snapshot and the analyzer's own counters, for Prometheus.
+//!
+//! Written anew for every scrape from what is there, so that nothing is registered, and several analyzers can live in
+//! one process. The names and labels of `traces_service_graph_*` are those of Tempo and the OpenTelemetry Collector:
+//! Grafana's service graph works unchanged. Every family has a budget of label sets.
+
+mod budget;
+mod machine;
+mod text;
+
+use std::time::Instant;
+
+use couplet_telemetry::histogram::Histogram;
+use couplet_telemetry::outcome::Outcomes;
+
+pub(super) use budget::Budgets;
+
+use super::written::Written;
+use crate::board::Board;
+use crate::counters::Refusal;
+use crate::findings::{Rule, Severity};
+use crate::graph::{Edge, Snapshot};
+use text::{Kind, Text};
+
+/// Media type of the text format.
+pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Everything, as text.
+pub(super) fn write(written: &Written, board: &Board, budgets: &mut Budgets, now: Instant) -> String {
+    let mut text = Text::default();
+    service_graph(&mut text, &written.published.snapshot, budgets);
+    chains(&mut text, written, budgets);
+    fan_out(&mut text, &written.published.snapshot, budgets);
+    blocked(&mut text, written, budgets);
+    findings(&mut text, written);
+    coverage(&mut text, written, budgets);
+    text.family("couplet_series_overflow_total", Kind::Counter, "Label sets beyond the budget of a family.");
+    for (family, count) in budgets.overflow() {
+        text.sample("couplet_series_overflow_total", &[("family", family)], count as f64);
+    }
+    analyzer(&mut text, written, board, now);
+    machine::write(&mut text);
+    text.finish()
+}
+
+/// One edge as the families of the service graph show it; all edges beyond the budget together are one.
+#[derive(Default)]
+struct Row<'a> {
+    client: &'a str,
+    server: &'a str,
+    connection_type: &'static str,
+    outcomes: Outcomes,
+    client_seconds: Histogram,
+    server_seconds: Histogram,
+}
+
+impl Row<'_> {
+    fn labels(&self) -> [(&str, &str); 3] {
+        [("client", self.client), ("server", self.server), ("connection_type", self.connection_type)]
+    }
+
+    fn add(&mut self, edge: &Edge) {
+        self.outcomes.merge(edge.outcomes());
+        self.client_seconds.merge(&edge.client.duration);
+        self.server_seconds.merge(&edge.server.duration);
+    }
+}
+
+fn service_graph(text: &mut Text, snapshot: &Snapshot, budgets: &mut Budgets) {
+    let rows = rows(snapshot, budgets);
+    let total = "traces_service_graph_request_total";
+    text.family(total, Kind::Counter, "Calls from one service to another.");
+    for row in &rows {
+        text.sample(total, &row.labels(), row.outcomes.total() as f64);
+    }
+    let failed = "traces_service_graph_request_failed_total";
+    text.family(failed, Kind::Counter, "Calls from one service to another that failed.");
+    for row in &rows {
+        text.sample(failed, &row.labels(), row.outcomes.failures() as f64);
+    }
+    let client = "traces_service_graph_request_client_seconds";
+    text.family(client, Kind::Histogram, "Duration of calls as the caller saw them.");
+    for row in rows.iter().filter(|row| row.client_seconds.count() > 0) {
+        text.histogram(client, &row.labels(), &row.client_seconds);
+    }
+    let server = "traces_service_graph_request_server_seconds";
+    text.family(server, Kind::Histogram, "Duration of calls as the callee saw them.");
+    for row in rows.iter().filter(|row| row.server_seconds.count() > 0) {
+        text.histogram(server, &row.labels(), &row.server_seconds);
+    }
+}
+
+fn rows<'a>(snapshot: &'a Snapshot, budgets: &mut Budgets) -> Vec<Row<'a>> {
+    let mut other = Row { client: budget::REST, server: budget::REST, ..Row::default() };
+    let mut rows = Vec::new();
+    for edge in snapshot.edges() {
+        let (source, destination) = (&snapshot[edge.source], &snapshot[edge.destination]);
+        if !budgets.edges.admits(&[&source.name, &destination.name]) {
+            other.add(edge);
+            continue;
+        }
+        // Tempo's word for a peer that only others know of.
+        let connection_type = if destination.observed { "" } else { "virtual_node" };
+        let mut row = Row { client: &source.name, server: &destination.name, connection_type, ..Row::default() };
+        row.add(edge);
+        rows.push(row);
+    }
+    if other.outcomes.total() > 0 {
+        rows.push(other);
+    }
+    rows
+}
+
+fn chains(text: &mut Text, written: &Written, budgets: &mut Budgets) {
+    let name = "couplet_chain_depth";
+    text.family(name, Kind::Gauge, "Service changes in the longest blocking chain of a request, 95th percentile.");
+    for entry in &written.document.entries {
+        if budgets.entries.admits(&[&entry.service, &entry.endpoint]) {
+            let label = format!("{} {}", entry.service, entry.endpoint);
+            text.sample(name, &[("entry", &label)], f64::from(entry.depth.p95));
+        }
+    }
+}
+
+fn fan_out(text: &mut Text, snapshot: &Snapshot, budgets: &mut Budgets) {
+    let name = "couplet_fan_out";
+    text.family(name, Kind::Gauge, "Distinct services that a handling calls, 95th percentile.");
+    for endpoint in snapshot.endpoints().iter().filter(|endpoint| endpoint.is_one() && endpoint.stats.callees.max() > 0) {
+        let service = &snapshot[endpoint.service].name;
+        if budgets.endpoints.admits(&[service, &endpoint.name]) {
+            let labels = [("service", &**service), ("endpoint", &*endpoint.name)];
+            text.sample(name, &labels, f64::from(endpoint.stats.callees.quantile(0.95)));
+        }
+    }
+}
+
+fn blocked(text: &mut Text, written: &Written, budgets: &mut Budgets) {
+    let name = "couplet_blocked_share";
+    text.family(name, Kind::Gauge, "Share of the caller's handling time that waits for the callee.");
+    for edge in &written.document.edges {
+        let Some(share) = edge.blocked_share else { continue };
+        if budgets.edges.admits(&[&edge.source, &edge.destination]) {
+            text.sample(name, &[("client", &edge.source), ("server", &edge.destination)], share);
+        }
+    }
+}
+
+fn findings(text: &mut Text, written: &Written) {
+    let name = "couplet_findings";
+    text.family(name, Kind::Gauge, "Findings at present.");
+    for rule in Rule::ALL {
+        for severity in Severity::ALL {
+            let found = &written.published.findings;
+            let count = found.iter().filter(|finding| finding.rule == rule && finding.severity == severity).count();
+            text.sample(name, &[("rule", rule.as_str()), ("severity", severity.as_str())], count as f64);
+        }
+    }
+}
+
+fn coverage(text: &mut Text, written: &Written, budgets: &mut Budgets) {
+    let name = "couplet_link_coverage_ratio";
+    text.family(name, Kind::Gauge, "Share of a service's outbound calls that are linked to a handler exactly.");
+    for service in &written.document.services {
+        let Some(coverage) = service.links.coverage else { continue };
+        if budgets.services.admits(&[&service.name]) {
+            text.sample(name, &[("service", &service.name)], coverage);
+        }
+    }
+}
+
+fn analyzer(text: &mut Text, written: &Written, board: &Board, now: Instant) {
+    let counters = &board.counters;
+    let single = [
+        ("couplet_analyzer_reports_total", Kind::Counter, "Reports applied.", counters.reports.get()),
+        ("couplet_analyzer_duplicates_total", Kind::Counter, "Reports that came again.", counters.duplicates.get()),
+        ("couplet_analyzer_missing_total", Kind::Counter, "Reports that never came.", counters.missing.get()),
+        ("couplet_analyzer_foreign_points_total", Kind::Counter, "Data points of others.", counters.foreign_points.get()),
+        ("couplet_analyzer_instances", Kind::Gauge, "Proxies whose sequence is known.", counters.instances.get()),
+        ("couplet_analyzer_snapshots_total", Kind::Counter, "Snapshots published.", written.published.number),
+        ("couplet_analyzer_connections", Kind::Gauge, "Open connections.", counters.connections.get()),
+        (
+            "couplet_analyzer_connections_refused_total",
+            Kind::Counter,
+            "Connections beyond the limit.",
+            counters.connections_refused.get(),
+        ),
+        (
+            "couplet_analyzer_accept_errors_total",
+            Kind::Counter,
+            "Connections that could not be accepted.",
+            counters.accept_errors.get(),
+        ),
+        ("couplet_analyzer_ui_clients", Kind::Gauge, "Open pages.", counters.ui_clients.get()),
+        (
+            "couplet_analyzer_ui_clients_refused_total",
+            Kind::Counter,
+            "Pages beyond the limit.",
+            counters.ui_clients_refused.get(),
+        ),
+        ("couplet_analyzer_history_bytes", Kind::Gauge, "Size of the history.", counters.history_bytes.get()),
+        (
+            "couplet_analyzer_history_pruned_total",
+            Kind::Counter,
+            "Reports deleted from the history by its limits.",
+            counters.history_pruned.get(),
+        ),
+        (
+            "couplet_analyzer_history_damaged_total",
+            Kind::Counter,
+            "Stored reports that could not be read.",
+            counters.history_damaged.get(),
+        ),
+    ];
+    for (name, kind, explanation, value) in single {
+        text.family(name, kind, explanation);
+        text.sample(name, &[], value as f64);
+    }
+    let rejected = "couplet_analyzer_rejected_total";
+    text.family(rejected, Kind::Counter, "Requests with reports that were refused.");
+    for refusal in Refusal::ALL {
+        text.sample(rejected, &[("reason", refusal.as_str())], counters.refused(refusal) as f64);
+    }
+    let lost = "couplet_analyzer_lost_total";
+    text.family(lost, Kind::Counter, "What limits cost, here and at the proxies.");
+    for (loss, count) in written.published.snapshot.losses() {
+        text.sample(lost, &[("limit", loss)], *count as f64);
+    }
+    let lag = "couplet_analyzer_lag_seconds";
+    text.family(lag, Kind::Gauge, "How long the oldest report that no snapshot shows has been waiting.");
+    text.sample(lag, &[], board.lag(now).as_secs_f64());
+    text.family("couplet_build_info", Kind::Gauge, "The release that runs.");
+    text.sample("couplet_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+}

@@ -1,0 +1,181 @@
+//! What can be looked at.
+
+use std::collections::HashSet;
+
+use crate::harness::{analyzer, report, report_of};
+
+#[test]
+fn a_page_hears_of_every_new_snapshot() {
+    let analyzer = analyzer().start();
+    let mut events = analyzer.events();
+    let (id, data) = events.next().unwrap();
+    assert_eq!((id.as_str(), &data["requests"]), ("0", &0.into()), "where it stands, at once");
+    analyzer.report(&report("s1", 1, 10));
+    let (id, data) = events.next().unwrap();
+    assert_eq!(id, "1");
+    assert_eq!((&data["requests"], &data["services"], &data["edges"]), (&10.into(), &2.into(), &1.into()));
+    analyzer.report(&report("s1", 2, 1));
+    assert_eq!(events.next().unwrap().1["requests"], 11);
+}
+
+#[test]
+fn pages_beyond_the_limit_are_refused_and_counted_and_leave_room_when_they_close() {
+    let analyzer = analyzer().with(|config| config.limits.ui_clients = 1).start();
+    let mut first = analyzer.events();
+    assert!(first.next().is_some());
+    assert!(analyzer.events().status().contains("503"));
+    assert_eq!(analyzer.json("/api/v1/status")["limits"]["ui_clients_refused"], 1);
+    drop(first);
+    while !analyzer.events().status().contains("200") {}
+}
+
+#[test]
+fn the_parts_of_the_api_agree_with_the_document() {
+    let analyzer = analyzer().with(|config| config.name = Some("shop & co".to_owned())).start();
+    analyzer.report(&report("s1", 1, 10));
+    let document = analyzer.document_with_requests(10);
+    assert_eq!(document["name"], "shop & co");
+    for part in ["services", "edges", "entries", "findings"] {
+        assert_eq!(analyzer.json(&format!("/api/v1/{part}"))[part], document[part], "{part}");
+    }
+    let id = document["entries"][0]["id"].as_str().unwrap();
+    let tree = analyzer.json(&format!("/api/v1/paths?entry={id}"));
+    assert_eq!(tree, analyzer.json("/api/v1/paths?entry=shop%20GET%20%2F"));
+    assert_eq!(tree, analyzer.json("/api/v1/paths"));
+    assert_eq!(tree["truncated"], false);
+    let root = &tree["paths"][0];
+    assert_eq!((&root["id"], &root["handlings"], &root["share"]), (&id.into(), &10.into(), &1.0.into()));
+    assert_eq!((&root["parent"], &root["blocked_share"]), (&serde_json::Value::Null, &0.4.into()));
+}
+
+#[test]
+fn what_is_not_there_is_a_404_that_says_so_and_what_cannot_be_asked_a_4xx() {
+    let analyzer = analyzer().start();
+    for path in ["/api/v1/findings/SC-000000", "/api/v1/paths?entry=nobody", "/api/v1/registry/nobody", "/api/v1/nothing", "/api/v1/"] {
+        let answer = analyzer.get(path);
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(answer.json()["error"].as_str().unwrap().len() > 10, "{path}");
+    }
+    assert_eq!(analyzer.get("/nothing").status, 404);
+    assert_eq!(analyzer.get("/v1/metrics").status, 405);
+    let answer = analyzer.send(b"POST /api/v1/document HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(answer.status, 405);
+    assert!(answer.json()["error"].is_string());
+}
+
+#[test]
+fn sidecars_that_ask_for_it_are_found_by_name() {
+    let analyzer = analyzer().start();
+    let mut announced = report("s1", 1, 0);
+    announced.origin.inbound = Some("127.0.0.1:15406".to_owned());
+    analyzer.report(&announced);
+    analyzer.report(&report_of("silent", "q1", 1, 0));
+    let shop = serde_json::json!({ "service": "shop", "inbound": ["127.0.0.1:15406"] });
+    assert_eq!(analyzer.json("/api/v1/registry"), serde_json::json!({ "services": [shop] }));
+    assert_eq!(analyzer.json("/api/v1/registry/shop"), shop);
+    assert_eq!(analyzer.json("/api/v1/status")["proxies"], 2);
+}
+
+#[test]
+fn the_page_may_load_nothing_from_elsewhere_and_is_kept_by_the_browser() {
+    let analyzer = analyzer().start();
+    let page = analyzer.get("/");
+    assert_eq!(page.status, 200);
+    for header in ["content-security-policy: default-src 'self'", "x-content-type-options: nosniff", "content-type: text/html"] {
+        assert!(page.head.contains(header), "{header} in {}", page.head);
+    }
+    assert!(!page.head.contains("access-control-"), "no other origin may read");
+    let text = page.text();
+    // Everything that the page names is there.
+    let names: HashSet<_> = text.split(['"', '\'']).filter(|word| word.ends_with(".js") || word.ends_with(".css")).collect();
+    assert!(!names.is_empty());
+    for name in names {
+        assert_eq!(analyzer.get(&format!("/{name}")).status, 200, "{name}");
+    }
+    let tag = page.head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+    let known = format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nIf-None-Match: {tag}\r\n\r\n");
+    assert_eq!(analyzer.send(known.as_bytes()).status, 304);
+}
+
+#[test]
+fn a_page_of_a_stranger_that_points_its_name_here_reads_nothing() {
+    let analyzer = analyzer().start();
+    for path in ["/", "/api/v1/document", "/metrics"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: evil.example:15400\r\nConnection: close\r\n\r\n");
+        let answer = analyzer.send(request.as_bytes());
+        assert_eq!(answer.status, 421, "{path}");
+        assert!(answer.text().contains("loopback"));
+    }
+}
+
+#[test]
+fn probes_answer() {
+    let analyzer = analyzer().start();
+    for path in ["/livez", "/readyz", "/healthz"] {
+        assert_eq!((analyzer.get(path).status, analyzer.get(path).text().as_str()), (200, "ok\n"));
+    }
+}
+
+#[test]
+fn metrics_are_well_formed_and_hold_the_service_graph() {
+    let analyzer = analyzer().start();
+    let mut hostile = report("s\"1\n", 1, 3);
+    hostile.origin.version = Some("\"}\n".to_owned());
+    analyzer.report(&report("s1", 1, 10));
+    analyzer.report(&hostile);
+    analyzer.report(&report("s1", 1, 10));
+    analyzer.document_with_requests(13);
+    let answer = analyzer.get("/metrics");
+    assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
+    let text = answer.text();
+    check(&text);
+    for sample in [
+        "traces_service_graph_request_total{client=\"shop\",server=\"stock\",connection_type=\"virtual_node\"} 13",
+        "traces_service_graph_request_failed_total{client=\"shop\",server=\"stock\",connection_type=\"virtual_node\"} 0",
+        "traces_service_graph_request_client_seconds_count{client=\"shop\",server=\"stock\",connection_type=\"virtual_node\"} 13",
+        "couplet_chain_depth{entry=\"shop GET /\"} 1",
+        "couplet_fan_out{service=\"shop\",endpoint=\"GET /\"} 1",
+        "couplet_blocked_share{client=\"shop\",server=\"stock\"} 0.4",
+        "couplet_link_coverage_ratio{service=\"shop\"} 1",
+        "couplet_findings{rule=\"SC\",severity=\"critical\"} 0",
+        "couplet_analyzer_reports_total 2",
+        "couplet_analyzer_duplicates_total 1",
+        "couplet_analyzer_rejected_total{reason=\"history\"} 0",
+        "couplet_analyzer_lag_seconds 0",
+    ] {
+        assert!(text.lines().any(|line| line == sample), "{sample} is missing in\n{text}");
+    }
+    for name in ["couplet_build_info{", "process_cpu_seconds_total ", "process_resident_memory_bytes "] {
+        assert!(text.contains(&format!("\n{name}")), "{name}");
+    }
+}
+
+/// What Prometheus would refuse, and what it would take for something else.
+fn check(text: &str) {
+    let (mut families, mut samples) = (HashSet::new(), HashSet::new());
+    let mut family = String::new();
+    assert!(text.ends_with('\n'));
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert!(kind != "counter" || name.ends_with("_total"), "{line}");
+            assert!(families.insert(name.to_owned()), "{name} twice");
+            family = name.to_owned();
+        } else if !line.starts_with("# HELP ") {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<f64>().is_ok_and(|value| value >= 0.0), "{line}");
+            assert!(series.starts_with(&family), "{line} in {family}");
+            assert!(samples.insert(series.to_owned()), "{series} twice");
+            if let Some((_, labels)) = series.split_once('{') {
+                let labels = labels.strip_suffix('}').expect(line);
+                for label in labels.split("\",") {
+                    let (name, value) = label.split_once("=\"").expect(line);
+                    assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{line}");
+                    assert!(!value.trim_end_matches('"').contains('"'), "{line}");
+                }
+            }
+        }
+    }
+    assert!(families.len() > 15, "{families:?}");
+}

@@ -1,0 +1,87 @@
+//! What no single key can say: keys of a proxy that contradict one another.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::proxy::ProxyConfig;
+
+/// A key and why it contradicts another one.
+pub(crate) type Conflict = (String, String);
+
+/// Finds addresses used twice, requests that would run in a circle, and keys that lack the one they need.
+pub(crate) fn conflicts(config: &ProxyConfig) -> Vec<Conflict> {
+    let listeners = listeners(config);
+    let mut found = Vec::new();
+    for (index, (key, listen)) in listeners.iter().enumerate() {
+        let earlier = listeners
+            .iter()
+            .take(index)
+            .find(|(_, other)| overlaps(*listen, *other));
+        if let Some((other, address)) = earlier {
+            found.push((
+                key.clone(),
+                format!("cannot listen on {listen}: `{other}` already listens on {address}"),
+            ));
+        }
+    }
+    for (key, target) in targets(config) {
+        if let Some((listener, _)) = listeners.iter().find(|(_, listen)| reaches(target, *listen)) {
+            found.push((
+                key,
+                format!("{target} is where this proxy itself listens (`{listener}`): requests would circle"),
+            ));
+        }
+    }
+    if config.register && config.app.is_none() {
+        found.push((
+            "register".to_owned(),
+            "there is no inbound address to announce: set `app`".to_owned(),
+        ));
+    }
+    for (key, wanted) in [("register", config.register), ("resolve", config.resolve)] {
+        if wanted && config.analyzer.is_none() {
+            found.push((key.to_owned(), "needs an analyzer: set `analyzer`".to_owned()));
+        }
+    }
+    found
+}
+
+fn listeners(config: &ProxyConfig) -> Vec<(String, SocketAddr)> {
+    let mut listeners = Vec::new();
+    if config.app.is_some() {
+        listeners.push(("inbound".to_owned(), config.inbound));
+    }
+    let outbound = config.outbound.iter().enumerate();
+    listeners.extend(outbound.map(|(index, outbound)| (format!("outbound[{index}].listen"), outbound.listen)));
+    listeners.extend(config.explicit.map(|address| ("explicit".to_owned(), address)));
+    listeners.extend(config.admin.map(|address| ("admin".to_owned(), address)));
+    listeners
+}
+
+/// Where requests are sent, as far as these are addresses and not names.
+fn targets(config: &ProxyConfig) -> Vec<(String, SocketAddr)> {
+    let mut targets = Vec::new();
+    targets.extend(config.app.map(|app| ("app".to_owned(), app)));
+    for (index, outbound) in config.outbound.iter().enumerate() {
+        if let Ok(host) = outbound.target.host.parse::<IpAddr>() {
+            targets.push((
+                format!("outbound[{index}].target"),
+                SocketAddr::new(host, outbound.target.port),
+            ));
+        }
+    }
+    targets
+}
+
+/// Whether both cannot be bound at once. Port 0 is a free port each time; `0.0.0.0` covers every IPv4 address.
+fn overlaps(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_host =
+        a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    a.port() != 0 && a.port() == b.port() && same_host
+}
+
+/// Whether what is sent to `target` arrives at `listen`, as far as this host can be sure: an address of another host is
+/// not ours just because we listen on the same port of all of ours.
+fn reaches(target: SocketAddr, listen: SocketAddr) -> bool {
+    let here = target.ip().is_loopback() || target.ip().is_unspecified();
+    target == listen || (here && overlaps(target, listen))
+}

@@ -1,0 +1,50 @@
+//! Configuration of Couplet's programs: schema, validation, loading.
+//!
+//! A file enters at `load`. `tree` parses it into texts with places, `interpolate` fills in variables, and flags become
+//! trees like that of the file. `overlay` lays the trees over the defaults of [`ProxyConfig`] or [`AnalyzerConfig`], the
+//! rules of each key and `conflicts` across keys are checked, and either everything holds or a [`ConfigError`] lists
+//! every problem with its place. Nothing here touches the network or the environment of the process.
+
+mod load;
+mod schema;
+mod conflicts;
+mod proxy;
+mod analyzer;
+mod link;
+mod outbound;
+mod telemetry;
+mod trust;
+mod limits;
+mod thresholds;
+mod scalars;
+mod log;
+mod names;
+mod overlay;
+mod flags;
+mod interpolate;
+mod tree;
+mod error;
+mod problem;
+mod units;
+mod secret;
+mod suggest;
+
+pub use analyzer::{AnalyzerConfig, AnalyzerLimits};
+pub use error::ConfigError;
+pub use flags::Flag;
+pub use interpolate::Lookup;
+pub use limits::{ProxyLimits, Timeouts};
+pub use link::{AnalyzerLink, HttpUrl};
+pub use load::{ConfigFile, Sources};
+pub use log::{Log, LogFormat};
+pub use outbound::{Outbound, Target};
+pub use proxy::ProxyConfig;
+pub use schema::{analyzer_schema, proxy_schema};
+pub use secret::Secret;
+pub use suggest::did_you_mean;
+pub use telemetry::{Endpoints, Telemetry};
+pub use thresholds::{
+    ChainThresholds, CircularThresholds, FanOutThresholds, FindingThresholds, Levels, RepeatThresholds, WarnLevels,
+};
+pub use trust::Trust;
+pub use units::ByteSize;

@@ -1,0 +1,250 @@
+//! A static outbound listener: what arrives there goes to one upstream.
+
+use std::{borrow::Cow, fmt, net::SocketAddr};
+
+use garde::Validate;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Serialize, Serializer};
+
+use crate::{
+    names,
+    overlay::{Element, Overlay, Reader, Scalar, keys},
+    problem::quoted,
+    tree::{Content, Node},
+    units,
+};
+
+/// One static outbound listener. In a file it is either a mapping or the text `NAME@LISTEN=TARGET`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, Validate)]
+#[schemars(deny_unknown_fields, transform = units::or_text)]
+#[garde(allow_unvalidated)]
+pub struct Outbound {
+    /// Name of the upstream service: 1 to 63 letters, digits, dots, dashes or underscores. Several listeners may share
+    /// a name.
+    #[garde(custom(names::service))]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,63}$|\$\{"))]
+    pub name: String,
+
+    /// Where the application sends its requests for this upstream.
+    #[schemars(schema_with = "units::address_schema")]
+    pub listen: SocketAddr,
+
+    /// Where they are delivered: `host:port`; the host is an IP address or a name.
+    pub target: Target,
+}
+
+impl Outbound {
+    /// Reads the short form `NAME@LISTEN=TARGET`, for example `inventory@127.0.0.1:9001=127.0.0.1:16406`.
+    ///
+    /// # Errors
+    /// A message that says which part is wrong and shows the expected form.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let refuse = |message: String| Err(format!("{message}; expected {FORM}"));
+        let Some((name, rest)) = text.split_once('@') else {
+            return refuse(format!("{} has no `@` after the name", quoted(text)));
+        };
+        let Some((listen, target)) = rest.split_once('=') else {
+            return refuse(format!("{} has no `=` before the target", quoted(text)));
+        };
+        if let Err(error) = names::service(name, &()) {
+            return refuse(format!("in the name {}: {error}", quoted(name)));
+        }
+        let listen = match SocketAddr::read(listen) {
+            Ok(listen) => listen,
+            Err(message) => return refuse(format!("where to listen: {message}")),
+        };
+        match Target::read(target) {
+            Ok(target) => Ok(Self {
+                name: name.to_owned(),
+                listen,
+                target,
+            }),
+            Err(message) => refuse(format!("the target: {message}")),
+        }
+    }
+
+    /// What stands for an entry until its keys are read. Port 0 collides with nothing.
+    fn blank() -> Self {
+        let target = Target {
+            host: String::new(),
+            port: 0,
+        };
+        Self {
+            name: String::new(),
+            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            target,
+        }
+    }
+}
+
+const FORM: &str = "NAME@LISTEN=TARGET such as inventory@127.0.0.1:9001=127.0.0.1:16406";
+
+/// An entry with mistakes stays in the list, so that the numbers of the entries after it stay right.
+impl Element for Outbound {
+    fn element(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let mut outbound = Self::blank();
+        if let Content::Text(text) = &node.content {
+            match Self::parse(text) {
+                Ok(parsed) => outbound = parsed,
+                Err(message) => reader.report(node, message),
+            }
+            return Some(outbound);
+        }
+        if !matches!(node.content, Content::Map(_)) {
+            reader.mismatch(node, "a mapping with name, listen and target");
+            return Some(outbound);
+        }
+        outbound.overlay(node, reader);
+        for key in ["name", "listen", "target"] {
+            let given = |content: &Content| *content != Content::Empty;
+            if !reader
+                .entries(node)
+                .iter()
+                .any(|entry| entry.key == key && given(&entry.value.content))
+            {
+                reader.enter(key);
+                reader.missing(node);
+                reader.leave();
+            }
+        }
+        Some(outbound)
+    }
+}
+
+keys!(Outbound { name, listen, target });
+
+/// A host and a port, not yet resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// An IP address (IPv6 without brackets) or a host name, in lower case.
+    pub host: String,
+    /// The port, 1 to 65535.
+    pub port: u16,
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Target {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Target".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["127.0.0.1:8080", "inventory:8080"] })
+    }
+}
+
+impl Scalar for Target {
+    const EXPECTED: &'static str = "host:port, such as inventory:8080";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let refuse = |reason: &str| Err(format!("{} is not host:port: {reason}", quoted(text)));
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return match address.port() {
+                0 => refuse("the port is 1 to 65535"),
+                port => Ok(Self {
+                    host: address.ip().to_string(),
+                    port,
+                }),
+            };
+        }
+        if text.contains("://") {
+            return refuse("leave out the scheme");
+        }
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return refuse("a port is missing, as in inventory:8080");
+        };
+        if host.contains(':') {
+            return refuse("an IPv6 address is written [::1]:8080");
+        }
+        let label = |label: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+            (1..=63).contains(&label.len()) && label.chars().all(allowed)
+        };
+        if host.len() > 253 || !host.strip_suffix('.').unwrap_or(host).split('.').all(label) {
+            return refuse("the host is neither a name nor an IP address");
+        }
+        match port.parse() {
+            Ok(port @ 1..) if !text.contains('+') => Ok(Self {
+                host: host.to_ascii_lowercase(),
+                port,
+            }),
+            _ => refuse("the port is 1 to 65535"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_form_is_read() {
+        let outbound = Outbound::parse("inventory@127.0.0.1:9001=Inventory.shop:16406").unwrap();
+        assert_eq!(outbound.name, "inventory");
+        assert_eq!(outbound.listen.to_string(), "127.0.0.1:9001");
+        assert_eq!(outbound.target.to_string(), "inventory.shop:16406");
+    }
+
+    #[test]
+    fn a_wrong_short_form_is_told_what_is_wrong_and_what_is_expected() {
+        for (text, reason) in [
+            ("inventory", "has no `@`"),
+            ("inventory@127.0.0.1:9001", "has no `=`"),
+            ("@127.0.0.1:9001=a:1", "cannot be empty"),
+            ("in ventory@127.0.0.1:9001=a:1", "cannot contain ' '"),
+            ("inventory@9001=a:1", "write 127.0.0.1:9001"),
+            ("inventory@127.0.0.1:9001=a", "a port is missing"),
+            ("inventory@127.0.0.1:9001=http://a:1", "leave out the scheme"),
+        ] {
+            let message = Outbound::parse(text).unwrap_err();
+            assert!(
+                message.contains(reason) && message.contains("NAME@LISTEN=TARGET"),
+                "{text}: {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_host_and_a_port() {
+        for good in ["a:1", "127.0.0.1:65535", "[::1]:80", "my_svc.ns.svc.cluster.local.:80"] {
+            assert_eq!(Target::read(good).unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            ":",
+            "a",
+            "a:",
+            ":1",
+            "a:0",
+            "a:65536",
+            "a:+1",
+            "::1:80",
+            "a b:1",
+            "a..b:1",
+            "127.0.0.1:0",
+            "[x]:1",
+        ] {
+            assert!(Target::read(bad).is_err(), "{bad}");
+        }
+    }
+}

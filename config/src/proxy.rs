@@ -1,0 +1,155 @@
+//! The configuration of `couplet proxy`: one sidecar beside one service.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use garde::Validate;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    limits::{ProxyLimits, Timeouts},
+    link::AnalyzerLink,
+    log::Log,
+    names,
+    outbound::Outbound,
+    overlay::keys,
+    telemetry::{Endpoints, Telemetry},
+    trust::Trust,
+    units,
+};
+
+/// The configuration of one Couplet sidecar. Only `service` is required.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema, Validate)]
+#[schemars(title = "Couplet proxy", deny_unknown_fields, default = "ProxyConfig::blank")]
+#[garde(allow_unvalidated)]
+pub struct ProxyConfig {
+    /// Name of the service that this proxy stands beside: 1 to 63 letters, digits, dots, dashes or underscores.
+    #[garde(custom(names::service))]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,63}$|\$\{"))]
+    pub service: String,
+
+    /// Version of the service, for example an image tag. A change of it is recorded as a deployment.
+    #[garde(inner(length(min = 1, max = 255)))]
+    pub version: Option<String>,
+
+    /// Name of this instance of the service, for example the pod's name. Chosen by the program when absent.
+    #[garde(inner(length(min = 1, max = 255)))]
+    pub instance: Option<String>,
+
+    /// Where inbound requests are delivered: the address the application itself listens on. Without it there is no
+    /// inbound listener.
+    #[serde(serialize_with = "units::serialize_or_off")]
+    #[schemars(schema_with = "units::address_or_off_schema")]
+    pub app: Option<SocketAddr>,
+
+    /// Where the proxy takes inbound requests for the application. Used only when `app` is set. In a pod, set
+    /// `0.0.0.0:15406`.
+    #[schemars(schema_with = "units::address_schema")]
+    pub inbound: SocketAddr,
+
+    /// Static outbound listeners: each delivers what it receives to one upstream.
+    #[garde(length(max = 1000), dive)]
+    pub outbound: Vec<Outbound>,
+
+    /// Where the proxy serves as explicit HTTP proxy (`HTTP_PROXY`) of the application.
+    #[serde(serialize_with = "units::serialize_or_off")]
+    #[schemars(schema_with = "units::address_or_off_schema")]
+    pub explicit: Option<SocketAddr>,
+
+    /// Where health, metrics and the effective configuration are served; `off` disables it.
+    #[serde(serialize_with = "units::serialize_or_off")]
+    #[schemars(schema_with = "units::address_or_off_schema")]
+    pub admin: Option<SocketAddr>,
+
+    /// The analyzer that receives reports. Without it the proxy reports to nobody.
+    pub analyzer: Option<AnalyzerLink>,
+
+    /// Announce the inbound address to the analyzer, so that peers find this service by its name.
+    pub register: bool,
+
+    /// Ask the analyzer for the address of names that an explicit request uses and nothing else knows.
+    pub resolve: bool,
+
+    /// What is measured, and how much memory that may take.
+    #[garde(dive)]
+    pub telemetry: Telemetry,
+
+    /// How requests are grouped into endpoints.
+    #[garde(dive)]
+    pub endpoints: Endpoints,
+
+    /// Whose context and summary headers are believed.
+    #[garde(dive)]
+    pub trust: Trust,
+
+    /// What the proxy carries at most at the same time.
+    #[garde(dive)]
+    pub limits: ProxyLimits,
+
+    /// How long the proxy waits.
+    #[garde(dive)]
+    pub timeouts: Timeouts,
+
+    /// Number of threads that carry traffic.
+    #[garde(range(min = 1, max = 256))]
+    pub workers: usize,
+
+    /// What the proxy logs.
+    #[garde(dive)]
+    pub log: Log,
+}
+
+keys!(ProxyConfig {
+    service,
+    version,
+    instance,
+    app,
+    inbound,
+    outbound,
+    explicit,
+    admin,
+    analyzer,
+    register,
+    resolve,
+    telemetry,
+    endpoints,
+    trust,
+    limits,
+    timeouts,
+    workers,
+    log,
+});
+
+impl ProxyConfig {
+    /// The defaults for the service `service`, which must be a valid name: 1 to 63 of `[A-Za-z0-9._-]`.
+    pub fn new(service: impl Into<String>) -> Self {
+        Self {
+            service: service.into(),
+            ..Self::blank()
+        }
+    }
+
+    /// The defaults, with the one required key still empty.
+    pub(crate) fn blank() -> Self {
+        Self {
+            service: String::new(),
+            version: None,
+            instance: None,
+            app: None,
+            inbound: SocketAddr::from((Ipv4Addr::LOCALHOST, 15406)),
+            outbound: Vec::new(),
+            explicit: None,
+            admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 15420))),
+            analyzer: None,
+            register: false,
+            resolve: false,
+            telemetry: Telemetry::default(),
+            endpoints: Endpoints::default(),
+            trust: Trust::default(),
+            limits: ProxyLimits::default(),
+            timeouts: Timeouts::default(),
+            workers: 1,
+            log: Log::default(),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+# The commands of this project. `just` lists them.
+
+default:
+    @just --list
+
+# What lands a change.
+ci:
+    bash .ci/run
+
+# The built-in system, live.
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+fmt:
+    cargo fmt --all
+
+# Format and lints, as strict as CI.
+lint:
+    cargo fmt --all -- --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# All tests; with nextest where it is installed.
+test *ARGS:
+    if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace {{ARGS}}; else cargo test --workspace {{ARGS}}; fi
+    cargo test --workspace --doc
+
+# Licences, duplicates, sources and (with network) advisories of all dependencies.
+deny:
+    cargo deny check
+
+# Micro benches of what stands on the request path.
+bench *ARGS:
+    cargo bench --workspace {{ARGS}}

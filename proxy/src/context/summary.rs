@@ -1,0 +1,77 @@
+//! `couplet-summary`: everything below a call, on its way back up. `1;<depth>;<calls>;<blocked µs>;<services>`.
+
+use std::fmt;
+
+use super::{MAX_BYTES, Services};
+
+/// What a callee's proxy says of everything below one call, as far as it had ended when the answer's head left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Longest chain of service changes below the callee; 0 for a leaf.
+    pub(crate) depth: u32,
+    /// Blocking calls anywhere below the callee.
+    pub(crate) calls: u32,
+    /// Microseconds in which the callee itself was blocked.
+    pub(crate) blocked: u64,
+    /// The services anywhere below the callee.
+    pub(crate) services: Services,
+}
+
+impl Summary {
+    /// Reads a header value. Fields behind the known ones are a later release's and are passed over.
+    pub(crate) fn parse(value: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= MAX_BYTES)?;
+        let mut fields = text.split(';');
+        let mut next = || fields.next();
+        if next()? != "1" {
+            return None;
+        }
+        Some(Self {
+            depth: number(next()?)?.try_into().ok().filter(|depth| *depth <= 255)?,
+            calls: number(next()?)?.try_into().ok()?,
+            blocked: number(next()?)?,
+            services: Services::parse(next()?)?,
+        })
+    }
+}
+
+/// Digits only: `u64::from_str` would take a sign.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1;{};{};{};{}", self.depth, self.calls, self.blocked, self.services)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_summary_reads_back_as_what_it_was_within_160_bytes(depth in 0u32..=255, calls: u32, blocked: u64, names in prop::collection::vec("[a-z]{1,9}", 0..30)) {
+            let mut services = Services::default();
+            names.iter().for_each(|name| services.insert(Services::hash(name)));
+            let summary = Summary { depth, calls, blocked, services };
+            let text = summary.to_string();
+            prop_assert!(text.len() <= MAX_BYTES);
+            prop_assert_eq!(Summary::parse(text.as_bytes()), Some(summary));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Summary::parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_not_well_formed_is_no_summary() {
+        for wrong in ["", "1;", "1;256;0;0;", "1;+1;0;0;", "1;0;4294967296;0;", "1;0;0;0;abc", "2;0;0;0;"] {
+            assert_eq!(Summary::parse(wrong.as_bytes()), None, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What the forwarding core knows of HTTP: a borrowed view of a message head, never a codec's own types.
+
+mod body;
+mod hop;
+
+pub(crate) use body::RequestBody;
+pub(crate) use hop::{strip_hop_by_hop, wants_upgrade};
+
+/// Looks up header fields by name. The codecs implement it for their own forms.
+pub(crate) trait Fields {
+    /// The first value of a field; `name` is lower case.
+    fn first(&self, name: &str) -> Option<&[u8]>;
+    /// Calls `each` with every value of a field, in order.
+    fn each<'a>(&'a self, name: &str, each: impl FnMut(&'a [u8]));
+}
+
+/// The head of a request.
+pub(crate) struct Head<'a, F> {
+    /// As it came, such as `GET`.
+    pub(crate) method: &'a str,
+    /// Path and query, `*`, or empty for CONNECT.
+    pub(crate) target: &'a str,
+    /// The header fields.
+    pub(crate) fields: &'a F,
+}
+
+impl Fields for http::HeaderMap {
+    fn first(&self, name: &str) -> Option<&[u8]> {
+        self.get(name).map(http::HeaderValue::as_bytes)
+    }
+
+    fn each<'a>(&'a self, name: &str, mut each: impl FnMut(&'a [u8])) {
+        self.get_all(name).iter().for_each(|value| each(value.as_bytes()));
+    }
+}
+
+/// The view of a request that hyper has read.
+pub(crate) fn head(parts: &http::request::Parts) -> Head<'_, http::HeaderMap> {
+    Head {
+        method: parts.method.as_str(),
+        target: parts.uri.path_and_query().map_or("", |target| target.as_str()),
+        fields: &parts.headers,
+    }
+}
+
+/// All `tracestate` fields as one.
+pub(crate) fn tracestate(fields: &impl Fields) -> String {
+    let mut all = String::new();
+    fields.each("tracestate", |value| {
+        if let Ok(value) = std::str::from_utf8(value) {
+            if !all.is_empty() {
+                all.push(',');
+            }
+            all.push_str(value);
+        }
+    });
+    all
+}

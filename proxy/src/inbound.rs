@@ -1,0 +1,137 @@
+//! A request for the application: which path it came on, and what the application is told of it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use couplet_telemetry::names::{CONTEXT_HEADER, SUMMARY_HEADER};
+use couplet_telemetry::outcome::Outcome;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::context::{Calling, Services, Traceparent, tracestate_with};
+use crate::error::Fault;
+use crate::forward::{Reply, bridge, refusal, send};
+use crate::http::{Fields, Head, RequestBody, head, tracestate};
+use crate::link::Handler;
+use crate::record::Handling;
+use crate::sidecar::Worker;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const CONTEXT: HeaderName = HeaderName::from_static(CONTEXT_HEADER);
+const SUMMARY: HeaderName = HeaderName::from_static(SUMMARY_HEADER);
+
+/// Serves one inbound request.
+pub(crate) async fn serve(worker: &Arc<Worker>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply<Handling>> {
+    let (mut parts, body) = request.into_parts();
+    let admission = admit(worker, peer, &head(&parts), Instant::now());
+    admission.apply(&mut parts.headers);
+    let (mut handling, in_flight) = Handling::open(&worker.recorder, admission.handler);
+    let (body, _) = RequestBody::new(body);
+    let request = Request::from_parts(parts, body);
+
+    let limit = worker.sidecar.config.limits.requests_in_flight as u64;
+    let exchange = match &worker.app {
+        _ if in_flight > limit => Err((Fault::InFlight, 0)),
+        Some(app) => send(worker, app, request, |_, _| ()).await,
+        None => Err((Fault::Unresolved, 0)),
+    };
+    let summary = |handling: &Handling| admission.summarise.then(|| handling.summary(Instant::now()).to_string());
+    match exchange {
+        Err((fault, _)) => {
+            worker.sidecar.metrics.fault(fault);
+            handling.failed(fault.answer().outcome);
+            let summary = summary(&handling);
+            let mut response = refusal(fault, &worker.sidecar.config.service, Some(handling));
+            put_summary(response.headers_mut(), summary);
+            response
+        }
+        Ok(exchange) => {
+            let (mut head, body) = exchange.response.into_parts();
+            handling.answered(Outcome::from_status(head.status.as_u16()));
+            // What an application claims to be a summary is none.
+            head.headers.remove(CONTEXT);
+            head.headers.remove(SUMMARY);
+            put_summary(&mut head.headers, summary(&handling));
+            let reply = match exchange.upgrade {
+                Some((downstream, upstream)) => {
+                    bridge(downstream, upstream, handling);
+                    Reply::none()
+                }
+                None => Reply::upstream(body, handling, exchange.lease),
+            };
+            Response::from_parts(head, reply)
+        }
+    }
+}
+
+/// What is decided about an inbound request from its head alone.
+struct Admission {
+    handler: Arc<Handler>,
+    /// Set where the request brought none.
+    traceparent: Option<Traceparent>,
+    tracestate: String,
+    /// Whether the caller is a proxy that wants a summary.
+    summarise: bool,
+}
+
+fn admit<F: Fields>(worker: &Worker, peer: IpAddr, head: &Head<'_, F>, now: Instant) -> Admission {
+    let calling = calling(worker, peer, head.fields);
+    let path = worker.recorder.local.path(head.method, head.target, calling.as_ref());
+    let mut random = fastrand::Rng::new();
+    let brought = head.fields.first("traceparent").and_then(Traceparent::parse);
+    let trace = brought.unwrap_or_else(|| Traceparent::fresh(&mut random));
+    let id = random.u64(1..);
+    let service = Services::hash(&worker.sidecar.config.service);
+    Admission {
+        handler: Arc::new(Handler::new(id, trace.trace, trace.span, path, service, now)),
+        traceparent: brought.is_none().then_some(trace),
+        // A tracestate without the traceparent that it belongs to means nothing.
+        tracestate: tracestate_with(&brought.map(|_| tracestate(head.fields)).unwrap_or_default(), id),
+        summarise: calling.is_some(),
+    }
+}
+
+/// The context of a peer that may be believed; others are counted.
+fn calling<'a, F: Fields>(worker: &Worker, peer: IpAddr, fields: &'a F) -> Option<Calling<'a>> {
+    let value = fields.first(CONTEXT_HEADER)?;
+    let metrics = &worker.sidecar.metrics;
+    if !worker.sidecar.config.trust.covers(peer) {
+        metrics.contexts_untrusted.add(1);
+        return None;
+    }
+    let calling = Calling::parse(value);
+    if calling.is_none() {
+        metrics.contexts_malformed.add(1);
+        if worker.sidecar.warnings.allow(peer) {
+            tracing::warn!(%peer, "a calling context that cannot be read was ignored; the request is taken as a root");
+        }
+    }
+    calling
+}
+
+impl Admission {
+    /// What the application gets to see.
+    fn apply(&self, headers: &mut HeaderMap) {
+        headers.remove(CONTEXT);
+        headers.remove(SUMMARY);
+        if let Some(value) = self.traceparent.and_then(|traceparent| value(&traceparent.to_string())) {
+            headers.insert(TRACEPARENT, value);
+        }
+        // Cannot fail but for a tracestate with bytes that no header may have; then the older one stays.
+        if let Some(value) = value(&self.tracestate) {
+            headers.insert(TRACESTATE, value);
+        }
+    }
+}
+
+fn put_summary(headers: &mut HeaderMap, summary: Option<String>) {
+    if let Some(value) = summary.and_then(|summary| value(&summary)) {
+        headers.insert(SUMMARY, value);
+    }
+}
+
+fn value(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(text).ok()
+}

@@ -1,0 +1,308 @@
+//! One inbound request while it is served: the calls it has open, and what came back from below.
+
+use std::sync::Arc;
+
+use couplet_telemetry::report::{Callee, PathDefinition};
+use couplet_telemetry::window::CalleeUse;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::context::{Services, Summary};
+
+/// Callee endpoints that one handling keeps apart; what is beyond still counts in its totals.
+const MAX_USES: usize = 128;
+
+/// One inbound request that is being served, or was lately.
+pub(crate) struct Handler {
+    /// Names the handler to this proxy; the application sees it in `tracestate`.
+    pub(crate) id: u64,
+    /// The trace that the application was given.
+    pub(crate) trace: u128,
+    /// The parent span that the application was given.
+    pub(crate) span: u64,
+    /// The path the request came on.
+    pub(crate) path: Arc<PathDefinition>,
+    /// The own service, as [`Services::hash`] knows it.
+    service: u32,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ended: bool,
+    /// Calls that are open, and since when at least one is.
+    open: Busy,
+    calls: u32,
+    busy: u64,
+    uses: Vec<Use>,
+    depth_below: u32,
+    calls_below: u32,
+    services: Services,
+}
+
+struct Use {
+    callee: Arc<Callee>,
+    calls: u32,
+    blocking: u32,
+    failed: bool,
+    open: Busy,
+}
+
+/// The union of overlapping intervals, kept in constant memory.
+#[derive(Default)]
+struct Busy {
+    open: u32,
+    since: Option<Instant>,
+    /// When the last blocking call of the current stretch ended.
+    last_end: Option<Instant>,
+    total: u64,
+}
+
+/// How a call ended, for its handler.
+pub(crate) struct CallEnd<'a> {
+    pub(crate) callee: &'a Arc<Callee>,
+    pub(crate) failed: bool,
+    /// Nanoseconds.
+    pub(crate) duration: u64,
+    /// What the callee's proxy said of everything below.
+    pub(crate) below: Option<&'a Summary>,
+}
+
+/// What a handling comes to.
+pub(crate) struct Handled {
+    /// Nanoseconds.
+    pub(crate) duration: u64,
+    pub(crate) blocked: u64,
+    pub(crate) busy: u64,
+    pub(crate) asynchronous: u32,
+    pub(crate) calls: u32,
+    pub(crate) callees: u32,
+    pub(crate) depth_below: u32,
+    pub(crate) calls_below: u32,
+    pub(crate) services_below: u32,
+    pub(crate) uses: Vec<CalleeUse>,
+}
+
+impl Handler {
+    pub(crate) fn new(id: u64, trace: u128, span: u64, path: Arc<PathDefinition>, service: u32, now: Instant) -> Self {
+        Self { id, trace, span, path, service, started: now, state: Mutex::default() }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.lock().ended
+    }
+
+    /// A call begins. Whether the handling keeps its callee endpoint apart.
+    pub(crate) fn call_started(&self, callee: &Arc<Callee>, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        if state.ended {
+            return true;
+        }
+        state.open.begin(now);
+        if let Some(used) = state.uses.iter_mut().find(|used| used.callee.key() == callee.key()) {
+            used.calls += 1;
+            used.open.begin(now);
+            return true;
+        }
+        let room = state.uses.len() < MAX_USES;
+        if room {
+            let mut open = Busy::default();
+            open.begin(now);
+            state.uses.push(Use { callee: Arc::clone(callee), calls: 1, blocking: 0, failed: false, open });
+        }
+        room
+    }
+
+    /// A call ended. Whether it was a blocking one: whether the handler still waits.
+    pub(crate) fn call_ended(&self, end: &CallEnd<'_>, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        if state.ended {
+            return false;
+        }
+        state.open.end(now);
+        state.calls += 1;
+        state.busy = state.busy.saturating_add(end.duration);
+        if let Some(used) = state.uses.iter_mut().find(|used| used.callee.key() == end.callee.key()) {
+            used.open.end(now);
+            used.blocking += 1;
+            used.failed |= end.failed;
+        }
+        let callee = Services::hash(end.callee.service());
+        // A service that calls itself is no change of service.
+        let hop = u32::from(callee != self.service);
+        let nothing = Summary::default();
+        let below = end.below.unwrap_or(&nothing);
+        state.depth_below = state.depth_below.max(below.depth.saturating_add(hop));
+        state.calls_below = state.calls_below.saturating_add(below.calls).saturating_add(1);
+        state.services.insert(callee);
+        state.services.merge(&below.services);
+        true
+    }
+
+    /// What the caller's proxy is told: everything below that has ended by now.
+    pub(crate) fn summary(&self, now: Instant) -> Summary {
+        let state = self.state.lock();
+        Summary {
+            depth: state.depth_below.min(255),
+            calls: state.calls_below,
+            blocked: state.open.total_at(now) / 1_000,
+            services: state.services.clone(),
+        }
+    }
+
+    /// The handling ends. Calls that are still open are asynchronous from here on.
+    pub(crate) fn end(&self, now: Instant) -> Handled {
+        let mut state = self.state.lock();
+        state.ended = true;
+        let uses = std::mem::take(&mut state.uses);
+        // A handling calls few services; comparing each with those before it beats building a set.
+        let mut callees = 0;
+        for (n, used) in uses.iter().enumerate().filter(|(_, used)| used.blocking > 0) {
+            let mut before = uses.iter().take(n).filter(|other| other.blocking > 0);
+            callees += u32::from(!before.any(|other| other.callee.service() == used.callee.service()));
+        }
+        Handled {
+            duration: nanos(self.started, now),
+            blocked: state.open.total_of_ended(),
+            busy: state.busy,
+            asynchronous: state.open.open,
+            calls: state.calls,
+            callees,
+            depth_below: state.depth_below,
+            calls_below: state.calls_below,
+            services_below: state.services.count_without(self.service),
+            uses: uses.into_iter().map(Use::closed).collect(),
+        }
+    }
+}
+
+impl Use {
+    fn closed(self) -> CalleeUse {
+        CalleeUse { blocked: self.open.total_of_ended(), callee: self.callee, calls: self.calls, failed: self.failed }
+    }
+}
+
+impl Busy {
+    fn begin(&mut self, now: Instant) {
+        self.open += 1;
+        self.since.get_or_insert(now);
+    }
+
+    fn end(&mut self, now: Instant) {
+        self.open = self.open.saturating_sub(1);
+        self.last_end = Some(now);
+        if self.open == 0
+            && let Some(since) = self.since.take()
+        {
+            self.total = self.total.saturating_add(nanos(since, now));
+            self.last_end = None;
+        }
+    }
+
+    /// Including the stretch that is still open.
+    fn total_at(&self, now: Instant) -> u64 {
+        self.total.saturating_add(self.since.map_or(0, |since| nanos(since, now)))
+    }
+
+    /// Without calls that are still open: the current stretch counts up to the last call that ended in it.
+    fn total_of_ended(&self) -> u64 {
+        let stretch = self.since.zip(self.last_end).map_or(0, |(since, last)| nanos(since, last));
+        self.total.saturating_add(stretch)
+    }
+}
+
+/// Nanoseconds from `start` to `end`; 0 if the clock says they are the other way round.
+pub(crate) fn nanos(start: Instant, end: Instant) -> u64 {
+    u64::try_from(end.saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use couplet_telemetry::window::overflow;
+    use std::time::Duration;
+
+    fn handler(now: Instant) -> Handler {
+        Handler::new(1, 1, 1, overflow(), Services::hash("shop"), now)
+    }
+
+    fn callee(service: &str) -> Arc<Callee> {
+        Arc::new(Callee::new(service, "GET /"))
+    }
+
+    fn end<'a>(callee: &'a Arc<Callee>, below: Option<&'a Summary>) -> CallEnd<'a> {
+        CallEnd { callee, failed: false, duration: 5_000_000, below }
+    }
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn overlapping_calls_block_once_and_are_busy_twice() {
+        let t = Instant::now();
+        let (handler, a, b) = (handler(t), callee("a"), callee("b"));
+        handler.call_started(&a, t);
+        handler.call_started(&b, t + ms(2));
+        assert!(handler.call_ended(&end(&a, None), t + ms(5)));
+        assert!(handler.call_ended(&end(&b, None), t + ms(7)));
+        let handled = handler.end(t + ms(10));
+        assert_eq!((handled.duration, handled.blocked, handled.busy), (10_000_000, 7_000_000, 10_000_000));
+        assert_eq!((handled.calls, handled.callees, handled.depth_below, handled.services_below), (2, 2, 1, 2));
+    }
+
+    #[test]
+    fn a_call_that_outlives_its_handler_is_asynchronous_and_blocks_nothing() {
+        let t = Instant::now();
+        let (handler, a, b) = (handler(t), callee("a"), callee("b"));
+        handler.call_started(&a, t);
+        handler.call_started(&b, t + ms(1));
+        handler.call_ended(&end(&b, None), t + ms(4));
+        let handled = handler.end(t + ms(9));
+        assert_eq!((handled.calls, handled.asynchronous, handled.blocked), (1, 1, 4_000_000));
+        assert!(!handler.call_ended(&end(&a, None), t + ms(20)));
+    }
+
+    #[test]
+    fn what_comes_back_from_below_adds_up_hop_by_hop() {
+        let t = Instant::now();
+        let (handler, a, b) = (handler(t), callee("a"), callee("b"));
+        let mut services = Services::default();
+        ["b", "c", "shop"].iter().for_each(|name| services.insert(Services::hash(name)));
+        let below = Summary { depth: 3, calls: 4, blocked: 0, services };
+        for callee in [&a, &b] {
+            handler.call_started(callee, t);
+        }
+        handler.call_ended(&end(&a, Some(&below)), t + ms(1));
+        handler.call_ended(&end(&b, None), t + ms(2));
+        let summary = handler.summary(t + ms(2));
+        assert_eq!((summary.depth, summary.calls, summary.blocked), (4, 6, 2_000));
+        let handled = handler.end(t + ms(3));
+        assert_eq!(handled.services_below, 3, "a, b and c; the own service does not count");
+    }
+
+    #[test]
+    fn calling_oneself_is_no_hop() {
+        let t = Instant::now();
+        let (handler, own) = (handler(t), callee("shop"));
+        handler.call_started(&own, t);
+        handler.call_ended(&end(&own, None), t + ms(1));
+        let handled = handler.end(t + ms(1));
+        assert_eq!((handled.depth_below, handled.calls_below, handled.services_below), (0, 1, 0));
+    }
+
+    #[test]
+    fn calls_of_one_callee_endpoint_are_counted_together_within_a_bound() {
+        let t = Instant::now();
+        let handler = handler(t);
+        for n in 0..MAX_USES + 5 {
+            let callee = Arc::new(Callee::new("stock", format!("GET /{n}")));
+            assert_eq!(handler.call_started(&callee, t), n < MAX_USES);
+            handler.call_started(&callee, t);
+        }
+        let handled = handler.end(t);
+        assert_eq!(handled.uses.len(), MAX_USES);
+        assert!(handled.uses.iter().all(|used| used.calls == 2));
+    }
+}

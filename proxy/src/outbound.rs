@@ -1,0 +1,155 @@
+//! A request of the application: who is called, which handler calls, and what the other side is told of it.
+
+mod explicit;
+
+use std::sync::Arc;
+
+use couplet_telemetry::names::{CONTEXT_HEADER, SUMMARY_HEADER};
+use couplet_telemetry::outcome::Outcome;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+pub(crate) use explicit::serve as serve_explicit;
+
+use crate::context::{Calling, Summary, Traceparent, tracestate_handler, tracestate_without};
+use crate::error::Fault;
+use crate::forward::{Exchange, Reply, bridge, refusal, send};
+use crate::http::{Fields, Head, RequestBody, head, tracestate};
+use crate::link::{Carried, Handler};
+use crate::record::Call;
+use crate::sidecar::Worker;
+use crate::upstream::{Lease, Upstream};
+
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const CONTEXT: HeaderName = HeaderName::from_static(CONTEXT_HEADER);
+const SUMMARY: HeaderName = HeaderName::from_static(SUMMARY_HEADER);
+
+/// Serves one outbound request to `upstream`.
+pub(crate) async fn serve(
+    worker: &Arc<Worker>,
+    upstream: &Arc<Upstream>,
+    request: Request<Incoming>,
+) -> Response<Reply<Call>> {
+    let (mut parts, body) = request.into_parts();
+    let now = Instant::now();
+    let (mut call, in_flight) = open(worker, upstream, &head(&parts), now);
+    undress(&mut parts.headers);
+    let (body, request_bytes) = RequestBody::new(body);
+    call.counts(request_bytes);
+    let request = Request::from_parts(parts, body);
+
+    let context = context(worker, &call);
+    let wanted = upstream.peer.wants_context();
+    let trusted = |lease: &Lease| worker.sidecar.config.trust.covers(lease.connection.address.ip());
+    let exchange = if in_flight > worker.sidecar.config.limits.requests_in_flight as u64 {
+        Err((Fault::InFlight, 0))
+    } else {
+        send(worker, upstream, request, |headers, lease| match &context {
+            Some(context) if wanted && trusted(lease) => drop(headers.insert(CONTEXT, context.clone())),
+            _ => drop(headers.remove(CONTEXT)),
+        })
+        .await
+    };
+    match exchange {
+        Ok(exchange) => {
+            let asked = wanted && trusted(&exchange.lease);
+            answer(worker, upstream, exchange, call, asked)
+        }
+        Err((fault, attempts)) => {
+            call.attempted(attempts);
+            refuse(worker, fault, &upstream.name, call)
+        }
+    }
+}
+
+/// Hands an answer back to the application.
+fn answer(
+    worker: &Worker,
+    upstream: &Upstream,
+    exchange: Exchange,
+    mut call: Call,
+    asked: bool,
+) -> Response<Reply<Call>> {
+    let (mut head, body) = exchange.response.into_parts();
+    let below = summary(worker, &head.headers, asked);
+    if asked {
+        upstream.peer.answered(below.is_some());
+    }
+    head.headers.remove(CONTEXT);
+    head.headers.remove(SUMMARY);
+    call.attempted(exchange.attempts);
+    call.answered(Outcome::from_status(head.status.as_u16()), below, Instant::now());
+    let reply = match exchange.upgrade {
+        Some((downstream, upstream)) => {
+            bridge(downstream, upstream, call);
+            Reply::none()
+        }
+        None => Reply::upstream(body, call, exchange.lease),
+    };
+    Response::from_parts(head, reply)
+}
+
+/// Answers in the destination's stead.
+fn refuse(worker: &Worker, fault: Fault, destination: &str, mut call: Call) -> Response<Reply<Call>> {
+    worker.sidecar.metrics.fault(fault);
+    call.failed(fault.answer().outcome);
+    refusal(fault, destination, Some(call))
+}
+
+/// Opens the call, inside the handler that what the request carries proves to be its own.
+fn open<F: Fields>(worker: &Worker, upstream: &Upstream, head: &Head<'_, F>, now: Instant) -> (Call, u64) {
+    let callee = worker.recorder.local.callee(&upstream.name, head.method, head.target);
+    Call::open(&worker.recorder, handler(worker, head.fields), callee, now)
+}
+
+fn handler<F: Fields>(worker: &Worker, fields: &F) -> Option<Arc<Handler>> {
+    let parent = fields.first("traceparent").and_then(Traceparent::parse)?;
+    let handler = tracestate_handler(&tracestate(fields));
+    worker.recorder.handlers.find(Carried { trace: parent.trace, span: parent.span, handler })
+}
+
+/// Takes off what is between proxies, whoever put it there: an application cannot speak for its proxy, and the id of
+/// its handler concerns nobody else.
+fn undress(headers: &mut HeaderMap) {
+    headers.remove(CONTEXT);
+    headers.remove(SUMMARY);
+    if !headers.contains_key(TRACESTATE) {
+        return;
+    }
+    let (rest, ours) = tracestate_without(&tracestate(headers));
+    match HeaderValue::from_str(&rest) {
+        Ok(value) if ours && !rest.is_empty() => drop(headers.insert(TRACESTATE, value)),
+        _ if ours => drop(headers.remove(TRACESTATE)),
+        _ => {}
+    }
+}
+
+/// What the callee's proxy is told.
+fn context(worker: &Worker, call: &Call) -> Option<HeaderValue> {
+    let path = call.path();
+    let calling = Calling {
+        path: path.id,
+        root: path.root,
+        depth: path.depth,
+        call: fastrand::u64(1..),
+        evidence: path.evidence.max(call.evidence()),
+        service: &worker.sidecar.config.service,
+    };
+    HeaderValue::from_str(&calling.to_string()).ok()
+}
+
+/// What the callee's proxy says, where it may be believed: it was asked, so its address is a trusted one.
+fn summary(worker: &Worker, headers: &HeaderMap, asked: bool) -> Option<Summary> {
+    let value = headers.get(SUMMARY)?;
+    let metrics = &worker.sidecar.metrics;
+    if !asked {
+        metrics.summaries_untrusted.add(1);
+        return None;
+    }
+    let summary = Summary::parse(value.as_bytes());
+    if summary.is_none() {
+        metrics.summaries_malformed.add(1);
+    }
+    summary
+}

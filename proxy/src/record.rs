@@ -1,0 +1,232 @@
+//! One handling, one record; one call, one record: written when its guard is dropped, however that comes about.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use couplet_telemetry::outcome::{Evidence, Outcome};
+use couplet_telemetry::report::{Callee, PathDefinition};
+use couplet_telemetry::window::{self, Loss};
+use tokio::time::Instant;
+
+use crate::aggregate::Local;
+use crate::context::Summary;
+use crate::link::{CallEnd, Handler, Handlers};
+use crate::metrics::Metrics;
+
+/// Watches a response body. Dropped when the body is done with, whole or not: what must happen once, happens there.
+pub(crate) trait Observer: Unpin {
+    /// Some bytes of the body were read.
+    fn bytes(&mut self, count: u64);
+    /// The body is whole.
+    fn whole(&mut self);
+    /// The body broke.
+    fn broken(&mut self);
+}
+
+/// Where records go.
+pub(crate) struct Recorder {
+    pub(crate) local: Arc<Local>,
+    pub(crate) handlers: Arc<Handlers>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// One request in flight, in either direction.
+struct InFlight(Arc<Metrics>);
+
+impl InFlight {
+    /// Counts one more; and how many there are now.
+    fn new(metrics: &Arc<Metrics>) -> (Self, u64) {
+        let now = metrics.requests_in_flight.up();
+        (Self(Arc::clone(metrics)), now)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.requests_in_flight.down();
+    }
+}
+
+/// An inbound request while it is served.
+pub(crate) struct Handling {
+    recorder: Arc<Recorder>,
+    handler: Arc<Handler>,
+    /// What the answer's head says; final once the body is whole.
+    answered: Option<Outcome>,
+    ended: Option<Outcome>,
+    _in_flight: InFlight,
+}
+
+impl Handling {
+    /// Opens a handler: from here on calls can be linked to it. Also says how many requests are now in flight.
+    pub(crate) fn open(recorder: &Arc<Recorder>, handler: Arc<Handler>) -> (Self, u64) {
+        recorder.handlers.open(&handler);
+        let (in_flight, now) = InFlight::new(&recorder.metrics);
+        (Self { recorder: Arc::clone(recorder), handler, answered: None, ended: None, _in_flight: in_flight }, now)
+    }
+
+    /// The answer's head is on its way.
+    pub(crate) fn answered(&mut self, outcome: Outcome) {
+        self.answered = Some(outcome);
+    }
+
+    /// There will be no answer but the proxy's own.
+    pub(crate) fn failed(&mut self, outcome: Outcome) {
+        self.ended = Some(outcome);
+    }
+
+    /// What the caller's proxy is told of everything below.
+    pub(crate) fn summary(&self, now: Instant) -> Summary {
+        self.handler.summary(now)
+    }
+}
+
+impl Observer for Handling {
+    fn bytes(&mut self, _count: u64) {}
+
+    fn whole(&mut self) {
+        self.ended = self.ended.or(self.answered);
+    }
+
+    fn broken(&mut self) {
+        self.ended = Some(Outcome::Reset);
+    }
+}
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        let handled = self.handler.end(Instant::now());
+        self.recorder.handlers.ended(&self.handler);
+        let handling = window::Handling {
+            // A guard that goes before its answer was whole: the downstream side went away.
+            outcome: self.ended.unwrap_or(Outcome::Cancelled),
+            duration: handled.duration,
+            blocked: handled.blocked,
+            busy: handled.busy,
+            asynchronous: handled.asynchronous,
+            calls: handled.calls,
+            callees: handled.callees,
+            depth_below: handled.depth_below,
+            calls_below: handled.calls_below,
+            services_below: handled.services_below,
+            uses: &handled.uses,
+        };
+        self.recorder.local.handling(&self.handler.path, &handling);
+    }
+}
+
+/// An outbound request while it is under way.
+pub(crate) struct Call {
+    recorder: Arc<Recorder>,
+    /// The handler that calls, where it is known.
+    handler: Option<Arc<Handler>>,
+    callee: Arc<Callee>,
+    started: Instant,
+    first_byte: Option<Instant>,
+    below: Option<Summary>,
+    answered: Option<Outcome>,
+    ended: Option<Outcome>,
+    attempts: u32,
+    request_bytes: Option<Arc<AtomicU64>>,
+    response_bytes: u64,
+    _in_flight: InFlight,
+}
+
+impl Call {
+    /// Opens a call inside the handler that makes it, or inside none that is known. Also says how many requests are
+    /// now in flight.
+    pub(crate) fn open(
+        recorder: &Arc<Recorder>,
+        handler: Option<Arc<Handler>>,
+        callee: Arc<Callee>,
+        now: Instant,
+    ) -> (Self, u64) {
+        if let Some(handler) = &handler
+            && !handler.call_started(&callee, now)
+        {
+            recorder.local.lose(Loss::Uses);
+        }
+        let (in_flight, in_flight_now) = InFlight::new(&recorder.metrics);
+        let call = Self {
+            recorder: Arc::clone(recorder),
+            handler,
+            callee,
+            started: now,
+            first_byte: None,
+            below: None,
+            answered: None,
+            ended: None,
+            attempts: 0,
+            request_bytes: None,
+            response_bytes: 0,
+            _in_flight: in_flight,
+        };
+        (call, in_flight_now)
+    }
+
+    /// The path of the handler that calls.
+    pub(crate) fn path(&self) -> &Arc<PathDefinition> {
+        self.handler.as_ref().map_or(self.recorder.local.unlinked(), |handler| &handler.path)
+    }
+
+    /// How surely that handler is the one.
+    pub(crate) fn evidence(&self) -> Evidence {
+        if self.handler.is_some() { Evidence::Exact } else { Evidence::Unknown }
+    }
+
+    /// Where the body of the request is counted.
+    pub(crate) fn counts(&mut self, request_bytes: Option<Arc<AtomicU64>>) {
+        self.request_bytes = request_bytes;
+    }
+
+    /// How many attempts were made on the wire.
+    pub(crate) fn attempted(&mut self, attempts: u32) {
+        self.attempts = attempts;
+    }
+
+    /// The answer's head has come.
+    pub(crate) fn answered(&mut self, outcome: Outcome, below: Option<Summary>, now: Instant) {
+        (self.answered, self.below, self.first_byte) = (Some(outcome), below, Some(now));
+    }
+
+    /// There will be no answer.
+    pub(crate) fn failed(&mut self, outcome: Outcome) {
+        self.ended = Some(outcome);
+    }
+}
+
+impl Observer for Call {
+    fn bytes(&mut self, count: u64) {
+        self.response_bytes += count;
+    }
+
+    fn whole(&mut self) {
+        // A fault was set before; the text that explains it to the application is not an answer.
+        self.ended = self.ended.or(self.answered);
+    }
+
+    fn broken(&mut self) {
+        self.ended = Some(Outcome::Reset);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let outcome = self.ended.unwrap_or(Outcome::Cancelled);
+        let duration = crate::link::nanos(self.started, now);
+        let end = CallEnd { callee: &self.callee, failed: outcome.is_failure(), duration, below: self.below.as_ref() };
+        let blocking = self.handler.as_ref().is_some_and(|handler| handler.call_ended(&end, now));
+        let call = window::Call {
+            outcome,
+            duration,
+            first_byte: self.first_byte.map(|at| crate::link::nanos(self.started, at)),
+            blocking,
+            evidence: self.evidence(),
+            attempts: self.attempts,
+            request_bytes: self.request_bytes.as_ref().map_or(0, |count| count.load(Ordering::Relaxed)),
+            response_bytes: self.response_bytes,
+        };
+        self.recorder.local.call(self.path(), &self.callee, &call);
+    }
+}

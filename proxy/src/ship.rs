@@ -1,0 +1,219 @@
+//! Takes the workers' windows and delivers them: one report is under way, re-sent unchanged until it is acknowledged,
+//! while what happens meanwhile merges in bounded memory. Nothing on the request path waits for this.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use couplet_telemetry::otlp;
+use couplet_telemetry::report::{Origin, Report};
+use couplet_telemetry::window::{Window, WindowLimits};
+use http::{Method, StatusCode};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::aggregate::Local;
+use crate::client::Client;
+use crate::metrics::Metrics;
+use crate::totals::Totals;
+
+/// How long the last reports may take on the way down.
+const LAST_DELIVERY: Duration = Duration::from_secs(5);
+
+/// Collects windows and delivers reports.
+pub(crate) struct Shipper {
+    pub(crate) collector: Arc<Collector>,
+    pub(crate) client: Option<Client>,
+    pub(crate) origin: Origin,
+    pub(crate) every: Duration,
+    pub(crate) max_report_bytes: usize,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What was collected from the workers: for the next report, and in total.
+pub(crate) struct Collector {
+    locals: Vec<Arc<Local>>,
+    collected: Mutex<Collected>,
+}
+
+struct Collected {
+    pending: Window,
+    /// Start of the pending window, nanoseconds since the epoch.
+    since: u64,
+    totals: Totals,
+}
+
+impl Collector {
+    pub(crate) fn new(locals: Vec<Arc<Local>>, limits: WindowLimits) -> Self {
+        let collected = Collected { pending: Window::new(limits), since: unix_nanos(), totals: Totals::default() };
+        Self { locals, collected: Mutex::new(collected) }
+    }
+
+    /// Takes what the workers have.
+    pub(crate) fn collect(&self) {
+        let mut collected = self.collected.lock();
+        for local in &self.locals {
+            let window = local.take();
+            collected.totals.add(&window);
+            collected.pending.merge(window);
+        }
+    }
+
+    /// Reads the totals since the proxy began, up to this moment.
+    pub(crate) fn totals<T>(&self, read: impl FnOnce(&Totals) -> T) -> T {
+        self.collect();
+        read(&self.collected.lock().totals)
+    }
+
+    fn close(&self, origin: &Origin, sequence: u64) -> Report {
+        let now = unix_nanos();
+        let mut collected = self.collected.lock();
+        // A clock that was set back must not make a window that ends before it begins.
+        let since = std::mem::replace(&mut collected.since, now).min(now);
+        collected.pending.close(origin.clone(), sequence, since, now)
+    }
+}
+
+/// Reports that are encoded and not acknowledged yet; the front one is under way.
+struct Outbox {
+    parts: VecDeque<Bytes>,
+    next_sequence: u64,
+    /// Whether the last attempt failed, and since when: said once, not at every attempt.
+    failing_since: Option<Instant>,
+}
+
+impl Shipper {
+    /// Runs until `stop` is heard (or its sender is gone), then delivers what is left.
+    pub(crate) async fn run(mut self, stop: oneshot::Receiver<()>) {
+        let mut outbox = Outbox { parts: VecDeque::new(), next_sequence: 1, failing_since: None };
+        let mut tick = interval(self.every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => self.round(&mut outbox).await,
+                _ = stop.as_mut() => break,
+            }
+        }
+        let delivered = tokio::time::timeout(LAST_DELIVERY, self.last(&mut outbox)).await;
+        if (delivered.is_err() || !outbox.parts.is_empty()) && self.client.is_some() {
+            tracing::error!(
+                reports = outbox.parts.len(),
+                "the last reports could not be delivered; what they counted is missing in the analyzer"
+            );
+        }
+    }
+
+    /// One window: collect, and deliver what can be delivered.
+    async fn round(&mut self, outbox: &mut Outbox) {
+        self.collector.collect();
+        if self.client.is_none() {
+            // Nobody wants reports; the totals are kept, the window is not.
+            self.collector.close(&self.origin, 0);
+            return;
+        }
+        if outbox.parts.is_empty() {
+            self.fill(outbox);
+        }
+        self.deliver(outbox).await;
+    }
+
+    /// What is under way first, then what merged behind it.
+    async fn last(&mut self, outbox: &mut Outbox) {
+        if self.client.is_none() {
+            return;
+        }
+        self.collector.collect();
+        while !outbox.parts.is_empty() && !self.deliver(outbox).await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.fill(outbox);
+        while !self.deliver(outbox).await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn fill(&self, outbox: &mut Outbox) {
+        let report = self.collector.close(&self.origin, outbox.next_sequence);
+        for part in encode_within(report, self.max_report_bytes) {
+            outbox.parts.push_back(Bytes::from(part));
+            outbox.next_sequence += 1;
+        }
+    }
+
+    /// Delivers from the front until nothing is left; whether nothing is.
+    async fn deliver(&mut self, outbox: &mut Outbox) -> bool {
+        while let (Some(part), Some(client)) = (outbox.parts.front(), &mut self.client) {
+            let sent = client.request(Method::POST, "/v1/metrics", Some("application/x-protobuf"), part.clone()).await;
+            match sent {
+                Ok((status, _)) if status.is_success() => {
+                    self.metrics.reports_sent.add(1);
+                    outbox.parts.pop_front();
+                    if let Some(since) = outbox.failing_since.take() {
+                        tracing::info!(analyzer = client.url(), after = ?since.elapsed(), "reports are delivered again");
+                    }
+                }
+                // Sending the same bytes again will not help.
+                Ok((
+                    status @ (StatusCode::BAD_REQUEST
+                    | StatusCode::PAYLOAD_TOO_LARGE
+                    | StatusCode::UNSUPPORTED_MEDIA_TYPE),
+                    body,
+                )) => {
+                    self.metrics.reports_refused.add(1);
+                    tracing::error!(
+                        analyzer = client.url(), %status, answer = %String::from_utf8_lossy(&body).trim(),
+                        "the analyzer refused a report for good; what it counted is lost"
+                    );
+                    outbox.parts.pop_front();
+                }
+                failed => {
+                    self.metrics.report_failures.add(1);
+                    if outbox.failing_since.is_none() {
+                        outbox.failing_since = Some(Instant::now());
+                        let why = match failed {
+                            Ok((status, body)) => format!("{status}: {}", String::from_utf8_lossy(&body).trim()),
+                            Err(error) => error.to_string(),
+                        };
+                        tracing::warn!(
+                            analyzer = client.url(),
+                            why,
+                            "reports cannot be delivered; they are kept and sent again, requests are not affected"
+                        );
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// A report as one or more parts that each fit `max` bytes; parts have consecutive sequence numbers. A part of a
+/// single path that is still larger goes as it is: the analyzer decides.
+fn encode_within(report: Report, max: usize) -> Vec<Vec<u8>> {
+    let mut parts = Vec::new();
+    let mut rest = vec![report];
+    let mut sequence = rest.first().map_or(0, |report| report.sequence);
+    while let Some(mut report) = rest.pop() {
+        report.sequence = sequence;
+        let bytes = otlp::encode(&report);
+        if bytes.len() > max
+            && let Some((first, second)) = report.split()
+        {
+            rest.push(second);
+            rest.push(first);
+            continue;
+        }
+        parts.push(bytes);
+        sequence += 1;
+    }
+    parts
+}
+
+/// Nanoseconds since the epoch; 0 for a clock before it.
+fn unix_nanos() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| u64::try_from(now.as_nanos()).ok()).unwrap_or(0)
+}

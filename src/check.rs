@@ -1,0 +1,135 @@
+//! `couplet check`: says whether configuration files are right, before anything depends on them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use couplet_config::{AnalyzerConfig, ConfigError, ConfigFile, ProxyConfig, Sources, analyzer_schema, proxy_schema};
+
+use crate::exit::Fault;
+use crate::settings::Environment;
+use crate::{output, settings};
+
+/// What `couplet check` is told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Files to check
+    #[arg(value_name = "FILE", required_unless_present = "config")]
+    files: Vec<PathBuf>,
+
+    /// File to check (repeatable)
+    #[arg(short, long, value_name = "FILE")]
+    config: Vec<PathBuf>,
+
+    /// Whose configuration the files are [default: the one that fits better]
+    #[arg(long)]
+    kind: Option<Kind>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  couplet check proxy.yaml analyzer.yaml
+  couplet check --kind proxy -c proxy.yaml
+
+Every problem of every file is reported at once; the exit code is 2 when there is one.";
+
+/// Whose configuration a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// That of `couplet proxy`.
+    Proxy,
+    /// That of `couplet analyzer`.
+    Analyzer,
+}
+
+impl Kind {
+    /// The JSON Schema of the file.
+    pub(crate) fn schema(self) -> serde_json::Value {
+        match self {
+            Kind::Proxy => proxy_schema(),
+            Kind::Analyzer => analyzer_schema(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Proxy => "a proxy",
+            Kind::Analyzer => "an analyzer",
+        }
+    }
+
+    fn load(self, file: ConfigFile, env: Environment<'_>) -> Result<Self, ConfigError> {
+        let sources = Sources { file: Some(file), ..Sources::new(env) };
+        match self {
+            Kind::Proxy => ProxyConfig::load(&sources).map(|_| self),
+            Kind::Analyzer => AnalyzerConfig::load(&sources).map(|_| self),
+        }
+    }
+}
+
+/// Checks all files and says of each whether it is right.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let files = args.config.iter().chain(&args.files);
+    let verdicts: Vec<_> = files.map(|path| (path, verdict(path, args.kind, &settings::variable))).collect();
+    let right = verdicts.iter().filter_map(|(path, verdict)| Some((path, verdict.as_ref().ok()?)));
+    let lines: String = right.map(|(path, kind)| format!("{}: ok, the file of {}\n", path.display(), kind.name())).collect();
+    output::result(&lines)?;
+    let wrong: Vec<String> = verdicts.into_iter().filter_map(|(_, verdict)| verdict.err()).collect();
+    match wrong.is_empty() {
+        true => Ok(ExitCode::SUCCESS),
+        false => Err(Fault::Input.because(wrong.join("\n\n")).into()),
+    }
+}
+
+/// The kind of a right file, or everything that is wrong with it.
+fn verdict(path: &Path, kind: Option<Kind>, env: Environment<'_>) -> Result<Kind, String> {
+    let file = ConfigFile::read(path).map_err(|error| error.to_string())?;
+    match kind {
+        Some(kind) => kind.load(file, env).map_err(|error| error.to_string()),
+        None => load_as_either(&file, env),
+    }
+}
+
+/// Reads the file as what fits it better: the kind with fewer problems.
+fn load_as_either(file: &ConfigFile, env: Environment<'_>) -> Result<Kind, String> {
+    let problems = match (Kind::Proxy.load(file.clone(), env), Kind::Analyzer.load(file.clone(), env)) {
+        (Ok(kind), _) | (_, Ok(kind)) => return Ok(kind),
+        (Err(proxy), Err(analyzer)) => [(proxy, Kind::Proxy), (analyzer, Kind::Analyzer)],
+    };
+    let [(proxy, _), (analyzer, _)] = &problems;
+    if proxy.to_string() == analyzer.to_string() {
+        return Err(proxy.to_string());
+    }
+    let fewest = problems.into_iter().min_by_key(|(error, _)| error.keys().count());
+    let (error, kind) = fewest.map_or_else(Default::default, |(error, kind)| (error.to_string(), kind.name()));
+    Err(format!("{error}\n\n(checked as the file of {kind}; --kind says that it is something else)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<Kind, String> {
+        load_as_either(&ConfigFile::from_bytes("x.yaml", text).unwrap(), &|_| None)
+    }
+
+    #[test]
+    fn a_right_file_is_recognized_by_what_it_says() {
+        assert_eq!(check("service: orders\nlog:\n  level: info\n"), Ok(Kind::Proxy));
+        assert_eq!(check("listen: 127.0.0.1:1\n"), Ok(Kind::Analyzer));
+    }
+
+    #[test]
+    fn a_wrong_file_is_judged_as_what_fits_it_better() {
+        let proxy = check("service: orders\napp: 8080\nlisten: 127.0.0.1:1\n").unwrap_err();
+        assert!(proxy.contains("2 problems") && proxy.contains("file of a proxy"), "{proxy}");
+        let analyzer = check("listen: 127.0.0.1:1\nsnapshot_every: never\n").unwrap_err();
+        assert!(analyzer.contains("1 problem\n") && analyzer.contains("file of an analyzer"), "{analyzer}");
+    }
+
+    #[test]
+    fn a_mistake_of_syntax_is_the_same_for_both_and_said_once() {
+        let message = check("a: [").unwrap_err();
+        assert!(!message.contains("--kind"), "{message}");
+    }
+}

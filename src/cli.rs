@@ -1,0 +1,109 @@
+//! The command line: all sub-commands, one module each.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::{analyze, analyzer, check, demo, findings, graph, proxy, run, schema};
+
+/// The whole command line.
+#[derive(Debug, clap::Parser)]
+#[command(name = "couplet", version, about, after_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  couplet demo
+  couplet run --service orders --port 8080 -- python app.py
+  couplet analyze traces.json
+
+Exit codes: 0 ok, 1 a verdict failed, 2 wrong usage, file or address, 3 not enough
+evidence, 4 no analyzer.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show Couplet at work on a small system with planted problems
+    Demo(demo::Args),
+    /// Run a command with a sidecar around it
+    Run(run::Args),
+    /// Run a sidecar proxy beside a service
+    Proxy(proxy::Args),
+    /// Run the analyzer: page, API and receiver of reports
+    Analyzer(analyzer::Args),
+    /// List what a live analyzer has found
+    Findings(findings::Args),
+    /// Print the coupling graph of a live analyzer
+    Graph(graph::Args),
+    /// Judge recorded traces: Jaeger JSON or Zipkin v2 JSON, plain or gzip
+    Analyze(analyze::Args),
+    /// Say whether configuration files are right
+    Check(check::Args),
+    /// Print the JSON Schema of a configuration file
+    Schema(schema::Args),
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Demo(args) => demo::run(&args),
+            Command::Run(args) => run::run(&args),
+            Command::Proxy(args) => proxy::run(&args),
+            Command::Analyzer(args) => analyzer::run(&args),
+            Command::Findings(args) => findings::run(&args),
+            Command::Graph(args) => graph::run(&args),
+            Command::Analyze(args) => analyze::run(&args),
+            Command::Check(args) => check::run(&args),
+            Command::Schema(args) => schema::run(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_documentation_shows_is_understood() {
+        for line in [
+            "couplet proxy --service orders --app 127.0.0.1:8080 --inbound 127.0.0.1:15406 \
+             --to inventory@127.0.0.1:9001=127.0.0.1:16406 --explicit 127.0.0.1:15408 --admin 127.0.0.1:15420 \
+             --analyzer http://127.0.0.1:15400",
+            "couplet proxy -c proxy.yaml --set a=1 --set b=2",
+            "couplet analyzer --listen 127.0.0.1:15400 --data /var/lib/couplet",
+            "couplet run --service orders --port 8080 -- python -m http.server --bind 127.0.0.1",
+            "couplet run --service orders python app.py --service not-ours",
+            "couplet findings --severity warn --format json",
+            "couplet graph --format mermaid --analyzer http://127.0.0.1:15400",
+            "couplet analyze a.json b.json.gz --format json",
+            "couplet check -c proxy.yaml --kind proxy",
+            "couplet check a.yaml b.yaml",
+            "couplet schema analyzer",
+        ] {
+            Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn a_misspelt_flag_or_command_is_answered_with_the_right_one() {
+        for (line, meant) in [
+            ("couplet proxy --sevrice orders", "--service"),
+            ("couplet anlayzer", "analyzer"),
+            ("couplet graph --format txt", "text"),
+        ] {
+            let error = Cli::try_parse_from(line.split_whitespace()).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(meant), "{error}");
+        }
+    }
+}

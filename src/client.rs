@@ -1,0 +1,134 @@
+//! Asks a live analyzer. One connection per question: the commands ask once and end.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use couplet_config::{HttpUrl, Target};
+use couplet_telemetry::names::ports;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::header::{ACCEPT, HOST, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::exit::{Failure, Fault};
+
+/// Where a reading command finds its analyzer.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct AnalyzerArgs {
+    /// The analyzer to ask
+    #[arg(long, value_name = "URL", env = "COUPLET_ANALYZER", default_value_t = default_analyzer())]
+    analyzer: HttpUrl,
+}
+
+impl AnalyzerArgs {
+    /// A client of that analyzer.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.analyzer.clone())
+    }
+}
+
+/// The analyzer on this machine, at its usual port.
+pub(crate) fn default_analyzer() -> HttpUrl {
+    let authority = Target { host: Ipv4Addr::LOCALHOST.to_string(), port: ports::ANALYZER };
+    HttpUrl { authority, path: String::new() }
+}
+
+/// A live analyzer.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    url: HttpUrl,
+}
+
+impl Client {
+    /// The analyzer at `url`.
+    pub(crate) fn new(url: HttpUrl) -> Self {
+        Self { url }
+    }
+
+    /// The JSON document at `path`, which begins with `/`. Blocks for [`ANSWER_WITHIN`] at most.
+    pub(crate) fn read<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let body = runtime.block_on(self.get(path))?;
+        Ok(serde_json::from_slice(&body).map_err(|error| self.no_analyzer(path, &format!("unreadable JSON: {error}")))?)
+    }
+
+    /// The body of the answer 200 at `path`; every other answer is a failure.
+    pub(crate) async fn get(&self, path: &str) -> Result<Bytes, Failure> {
+        let stream = match timeout(CONNECT_WITHIN, self.connect()).await {
+            Err(_) => return Err(self.unreachable(&format!("no connection within {CONNECT_WITHIN:?}"))),
+            Ok(Err(error)) => return Err(self.unreachable(&cause(&error))),
+            Ok(Ok(stream)) => stream,
+        };
+        match timeout(ANSWER_WITHIN, self.exchange(stream, path)).await {
+            Err(_) => Err(self.unreachable(&format!("no answer within {ANSWER_WITHIN:?}"))),
+            Ok(Err(error)) => Err(self.no_analyzer(path, &error.to_string())),
+            Ok(Ok((StatusCode::OK, body))) => Ok(body),
+            Ok(Ok((status, body))) => Err(self.no_analyzer(path, &format!("{status} {}", first_line(&body)))),
+        }
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        TcpStream::connect((self.url.authority.host.as_str(), self.url.authority.port)).await
+    }
+
+    async fn exchange(&self, stream: TcpStream, path: &str) -> Result<(StatusCode, Bytes), BoxError> {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let request = Request::get(format!("{}{path}", self.url.path))
+            .header(HOST, self.url.authority.to_string())
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, concat!("couplet/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::<Bytes>::new())?;
+        let answer = async {
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            let body = Limited::new(body, MAX_BODY_BYTES).collect().await?.to_bytes();
+            Ok::<_, BoxError>((head.status, body))
+        };
+        let mut connection = std::pin::pin!(connection);
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            // The connection may end first, with the answer in hand already.
+            ended = &mut connection => { ended?; answer.await }
+        }
+    }
+
+    fn unreachable(&self, why: &str) -> Failure {
+        Fault::Analyzer.because(format_args!(
+            "no analyzer at {}: {why}\n  \
+             start one with `couplet analyzer`, or name another with --analyzer URL or the variable COUPLET_ANALYZER",
+            self.url
+        ))
+    }
+
+    fn no_analyzer(&self, path: &str, why: &str) -> Failure {
+        Fault::Analyzer.because(format_args!(
+            "{}{path} does not answer like a Couplet analyzer: {why}\n  \
+             name the right one with --analyzer URL or the variable COUPLET_ANALYZER",
+            self.url
+        ))
+    }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the operating system says, without its number.
+fn cause(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+/// As much of an answer as helps to see who gave it.
+fn first_line(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body.get(..body.len().min(400)).unwrap_or_default());
+    text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// Longest time an analyzer may take to answer one question.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// A document with every service, edge and finding that an analyzer keeps at most fits in this.
+const MAX_BODY_BYTES: usize = 512 * 1024 * 1024;

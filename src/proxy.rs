@@ -1,0 +1,93 @@
+//! `couplet proxy`: one sidecar beside one service.
+
+use std::process::ExitCode;
+
+use crate::exit::Fault;
+use crate::settings::{FileArgs, Flags};
+use crate::{log, serve, settings};
+
+/// What `couplet proxy` is told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Name of the service that this proxy stands beside
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+
+    /// Where the application listens; inbound requests are delivered there
+    #[arg(long, value_name = "ADDRESS")]
+    app: Option<String>,
+
+    /// Where to take inbound requests for the application [default: 127.0.0.1:15406]
+    #[arg(long, value_name = "ADDRESS")]
+    inbound: Option<String>,
+
+    /// Listen at LISTEN for calls to the service NAME and deliver them to TARGET (repeatable)
+    #[arg(long, value_name = "NAME@LISTEN=TARGET")]
+    to: Vec<String>,
+
+    /// Where to serve as the application's HTTP_PROXY, or off [default: off]
+    #[arg(long, value_name = "ADDRESS")]
+    explicit: Option<String>,
+
+    /// Where to serve health, metrics and the configuration, or off [default: 127.0.0.1:15420]
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+
+    /// The analyzer to report to, or off [default: off]
+    #[arg(long, value_name = "URL")]
+    analyzer: Option<String>,
+
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  couplet proxy --service orders --app 127.0.0.1:8080 --analyzer http://127.0.0.1:15400
+  couplet proxy --service orders --app 127.0.0.1:8080 --to inventory@127.0.0.1:9001=10.0.0.7:15406
+  couplet proxy -c proxy.yaml --set timeouts.connect=2s
+
+SIGTERM and SIGINT end it in peace: no new requests, open ones finish, the last report
+is sent. A second signal ends at once.";
+
+/// Runs a proxy until it is asked to end.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let config = settings::proxy(&args.file, args.flags(), &settings::variable)?;
+    log::start(&config.log)?;
+    let service = config.service.clone();
+    serve::until_asked_to_end(
+        || couplet_proxy::start(config).map_err(|error| Fault::Input.because(error).into()),
+        |running| announce(&service, running),
+        couplet_proxy::Running::stop,
+    )
+}
+
+impl Args {
+    fn flags(&self) -> Flags {
+        Flags::default()
+            .set("--service", "service", self.service.as_deref())
+            .set("--app", "app", self.app.as_deref())
+            .set("--inbound", "inbound", self.inbound.as_deref())
+            .add("--to", "outbound", &self.to)
+            .set("--explicit", "explicit", self.explicit.as_deref())
+            .set("--admin", "admin", self.admin.as_deref())
+            .set("--analyzer", "analyzer", self.analyzer.as_deref())
+    }
+}
+
+/// One line per listener, with the port that was really bound.
+fn announce(service: &str, running: &couplet_proxy::Running) {
+    if let Some(address) = running.inbound() {
+        tracing::info!(service, listener = "inbound", %address, "listening");
+    }
+    for (to, address) in running.outbound() {
+        tracing::info!(service, listener = "outbound", to, %address, "listening");
+    }
+    if let Some(address) = running.explicit() {
+        tracing::info!(service, listener = "explicit", %address, "listening");
+    }
+    if let Some(address) = running.admin() {
+        tracing::info!(service, listener = "admin", %address, "listening");
+    }
+}

@@ -1,0 +1,240 @@
+//! Reports as OTLP: one `ExportMetricsServiceRequest` with delta temporality.
+//!
+//! | metric | type, unit | attributes |
+//! |---|---|---|
+//! | `http.server.request.duration` | exponential histogram, s | `couplet.path` and what defines it |
+//! | `couplet.handlings` | sum | `couplet.path`, `couplet.outcome` |
+//! | `couplet.handling.{blocked,busy}` | sum, ns | `couplet.path` |
+//! | `couplet.handling.asynchronous` | sum | `couplet.path` |
+//! | `couplet.handling.{calls,callees,depth_below,calls_below,services_below}` | histogram | `couplet.path` |
+//! | `http.client.request.duration`, `couplet.call.first_byte` | exponential histogram, s | path, peer, endpoint |
+//! | `couplet.calls` | sum | path, peer, endpoint, `couplet.outcome` |
+//! | `couplet.call.links` | sum | path, peer, endpoint, `couplet.evidence` |
+//! | `couplet.call.{blocking,attempts,request_bytes,response_bytes}`, `couplet.call.blocked` (ns) | sum | path, peer, endpoint |
+//! | `couplet.call.per_handling` | histogram | path, peer, endpoint |
+//! | `couplet.call.joint` | sum | path, peer, endpoint, `couplet.call_failed`, `couplet.handling_failed` |
+//! | `couplet.losses` | sum | `couplet.loss` |
+//!
+//! The resource names the sender (`service.name`, `service.instance.id`, `service.version`) and the report
+//! (`couplet.sequence`). Any Collector or backend can read it; only an analyzer puts it together again. Histograms of
+//! whole numbers list the values that occurred as their bounds, so that nothing is rounded on the way.
+
+mod decode;
+mod encode;
+
+pub use decode::{Bounds, DecodeError, Decoded, decode};
+pub use encode::encode;
+
+/// Names of metrics and attributes, spelled once for both directions.
+mod words {
+    pub(super) const SEQUENCE: &str = "couplet.sequence";
+    pub(super) const INBOUND: &str = "couplet.inbound";
+    pub(super) const SERVICE: &str = "service.name";
+    pub(super) const INSTANCE: &str = "service.instance.id";
+    pub(super) const VERSION: &str = "service.version";
+
+    pub(super) const PATH: &str = "couplet.path";
+    pub(super) const PARENT: &str = "couplet.path.parent";
+    pub(super) const ROOT: &str = "couplet.path.root";
+    pub(super) const CALLER: &str = "couplet.path.caller";
+    pub(super) const DEPTH: &str = "couplet.path.depth";
+    pub(super) const KIND: &str = "couplet.path.kind";
+    pub(super) const EVIDENCE: &str = "couplet.evidence";
+    pub(super) const ENDPOINT: &str = "couplet.endpoint";
+    pub(super) const PEER: &str = "service.peer.name";
+    pub(super) const PEER_ENDPOINT: &str = "couplet.peer.endpoint";
+    pub(super) const OUTCOME: &str = "couplet.outcome";
+    pub(super) const CALL_FAILED: &str = "couplet.call_failed";
+    pub(super) const HANDLING_FAILED: &str = "couplet.handling_failed";
+    pub(super) const LOSS: &str = "couplet.loss";
+
+    pub(super) const SERVER_DURATION: &str = "http.server.request.duration";
+    pub(super) const HANDLINGS: &str = "couplet.handlings";
+    pub(super) const HANDLING_BLOCKED: &str = "couplet.handling.blocked";
+    pub(super) const HANDLING_BUSY: &str = "couplet.handling.busy";
+    pub(super) const HANDLING_ASYNCHRONOUS: &str = "couplet.handling.asynchronous";
+    pub(super) const HANDLING_CALLS: &str = "couplet.handling.calls";
+    pub(super) const HANDLING_CALLEES: &str = "couplet.handling.callees";
+    pub(super) const DEPTH_BELOW: &str = "couplet.handling.depth_below";
+    pub(super) const CALLS_BELOW: &str = "couplet.handling.calls_below";
+    pub(super) const SERVICES_BELOW: &str = "couplet.handling.services_below";
+
+    pub(super) const CLIENT_DURATION: &str = "http.client.request.duration";
+    pub(super) const FIRST_BYTE: &str = "couplet.call.first_byte";
+    pub(super) const CALLS: &str = "couplet.calls";
+    pub(super) const CALL_LINKS: &str = "couplet.call.links";
+    pub(super) const CALL_BLOCKING: &str = "couplet.call.blocking";
+    pub(super) const CALL_BLOCKED: &str = "couplet.call.blocked";
+    pub(super) const CALL_ATTEMPTS: &str = "couplet.call.attempts";
+    pub(super) const CALL_REQUEST_BYTES: &str = "couplet.call.request_bytes";
+    pub(super) const CALL_RESPONSE_BYTES: &str = "couplet.call.response_bytes";
+    pub(super) const CALL_PER_HANDLING: &str = "couplet.call.per_handling";
+    pub(super) const CALL_JOINT: &str = "couplet.call.joint";
+    pub(super) const LOSSES: &str = "couplet.losses";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+    use crate::counts::Counts;
+    use crate::histogram::Histogram;
+    use crate::outcome::{Evidence, Links, Outcome, Outcomes};
+    use crate::path::PathId;
+    use crate::report::*;
+    use crate::window::Loss;
+
+    const BOUNDS: Bounds = Bounds { paths: 100, calls: 100 };
+
+    /// Sums below 2^50 ns (13 days of waiting in one window) pass through seconds as `f64` without rounding.
+    fn histogram() -> impl Strategy<Value = Histogram> {
+        prop::collection::vec(0u64..1 << 45, 0..20).prop_map(|values| {
+            let mut histogram = Histogram::default();
+            values.into_iter().for_each(|value| histogram.record(value));
+            histogram
+        })
+    }
+
+    fn counts() -> impl Strategy<Value = Counts> {
+        prop::collection::vec(0u32..1000, 0..20).prop_map(|values| {
+            let mut counts = Counts::default();
+            values.into_iter().for_each(|value| counts.record(value));
+            counts
+        })
+    }
+
+    fn outcomes() -> impl Strategy<Value = Outcomes> {
+        prop::collection::vec(0u64..1 << 40, Outcome::ALL.len()).prop_map(|values| {
+            let mut outcomes = Outcomes::default();
+            Outcome::ALL
+                .into_iter()
+                .zip(values)
+                .for_each(|(outcome, n)| outcomes.add(outcome, n));
+            outcomes
+        })
+    }
+
+    prop_compose! {
+        fn path_report()(
+            endpoint in "[A-Z]{3,6} /[a-z]{0,20}", parent in any::<Option<u32>>(), depth in 0u32..32,
+            evidence in prop::sample::select(Evidence::ALL.to_vec()), outcomes in outcomes(), duration in histogram(),
+            (blocked, busy, asynchronous) in (0u64..1 << 60, 0u64..1 << 60, 0u64..1000), calls in counts(), callees in counts(),
+            depth_below in counts(), calls_below in counts(), services_below in counts(),
+        ) -> PathReport {
+            let parent = parent.and_then(|id| PathId::new(u64::from(id)));
+            let id = PathId::root("shop", &endpoint);
+            PathReport {
+                path: Arc::new(PathDefinition {
+                    id, parent, root: parent.unwrap_or(id), caller: parent.map(|_| "front".to_owned()), endpoint, depth,
+                    kind: PathKind::Handler, evidence,
+                }),
+                stats: HandlingStats { outcomes, duration, blocked, busy, asynchronous, calls, callees, depth_below, calls_below, services_below },
+            }
+        }
+    }
+
+    prop_compose! {
+        fn call_report(paths: Vec<PathId>)(
+            path in prop::sample::select(paths), service in "[a-z]{1,9}", endpoint in "GET /[a-z]{0,9}", outcomes in outcomes(),
+            duration in histogram(), first_byte in histogram(), (blocking, blocked, attempts) in (0u64..1 << 60, 0u64..1 << 60, 0u64..9),
+            links in prop::array::uniform3(0u64..1 << 40), per_handling in counts(), joint in prop::array::uniform4(0u64..1 << 40),
+            (request_bytes, response_bytes) in (0u64..1 << 60, 0u64..1 << 60),
+        ) -> CallReport {
+            let mut linked = Links::default();
+            Evidence::ALL.into_iter().zip(links).for_each(|(evidence, n)| linked.add(evidence, n));
+            let joint = Joint { neither: joint[0], handling_only: joint[1], call_only: joint[2], both: joint[3] };
+            CallReport {
+                path, callee: Arc::new(Callee::new(service, endpoint)),
+                stats: CallStats { outcomes, duration, first_byte, blocking, links: linked, blocked, per_handling, joint, attempts, request_bytes, response_bytes },
+            }
+        }
+    }
+
+    fn report() -> impl Strategy<Value = Report> {
+        prop::collection::vec(path_report(), 1..5).prop_flat_map(|mut paths| {
+            paths.sort_unstable_by_key(|report| report.path.id);
+            paths.dedup_by_key(|report| report.path.id);
+            let ids = paths.iter().map(|report| report.path.id).collect();
+            prop::collection::vec(call_report(ids), 0..6).prop_map(move |mut calls| {
+                let key = |c: &CallReport| (c.path, c.callee.service().to_owned(), c.callee.endpoint().to_owned());
+                calls.sort_unstable_by_key(key);
+                calls.dedup_by_key(|c| key(c));
+                Report {
+                    origin: Origin {
+                        service: "shop".into(),
+                        instance: "shop-1".into(),
+                        version: Some("1.2".into()),
+                        inbound: Some("127.0.0.1:15406".into()),
+                    },
+                    sequence: 7,
+                    start: 1_000,
+                    end: 2_000,
+                    paths: paths.clone(),
+                    calls,
+                    losses: vec![(Loss::Paths, 3)],
+                }
+            })
+        })
+    }
+
+    #[test]
+    fn what_is_not_ours_is_counted_and_left_alone() {
+        let foreign = opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest::default();
+        assert_eq!(
+            decode(&foreign.encode_to_vec(), &BOUNDS).unwrap(),
+            Decoded {
+                reports: vec![],
+                ignored: 0
+            }
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_report_reads_back_as_what_it_was(report in report()) {
+            let decoded = decode(&encode(&report), &BOUNDS).unwrap();
+            prop_assert_eq!(decoded.ignored, 0);
+            prop_assert_eq!(&decoded.reports[..], &[report][..]);
+        }
+
+        #[test]
+        fn the_halves_of_a_report_together_say_the_same(report in report()) {
+            if let Some((first, second)) = report.split() {
+                let total = |f: fn(&Report) -> u64| (f(&first) + f(&second), f(&report));
+                let (halves, whole) = total(|r| r.paths.iter().map(|p| p.stats.outcomes.total()).sum());
+                prop_assert_eq!(halves, whole);
+                let (halves, whole) = total(|r| r.calls.iter().map(|c| c.stats.outcomes.total()).sum());
+                prop_assert_eq!(halves, whole);
+                for half in [&first, &second] {
+                    prop_assert!(decode(&encode(half), &BOUNDS).is_ok(), "every half stands alone");
+                }
+            }
+        }
+
+        #[test]
+        fn a_damaged_report_is_an_error_or_a_report_and_never_a_panic(report in report(), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+            let mut bytes = encode(&report);
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+            let _ = decode(&bytes, &BOUNDS);
+            let _ = decode(&bytes[..at], &BOUNDS);
+        }
+
+        #[test]
+        fn any_bytes_are_an_error_or_a_report_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes, &BOUNDS);
+        }
+
+        #[test]
+        fn a_report_beyond_the_bounds_is_refused_with_the_bound(report in report()) {
+            let error = decode(&encode(&report), &Bounds { paths: 0, calls: 0 }).unwrap_err();
+            prop_assert!(error.to_string().contains("more than 0 paths"), "{}", error);
+        }
+    }
+}

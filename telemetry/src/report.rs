@@ -1,0 +1,315 @@
+//! What a proxy says to the analyzer about one window.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::counts::Counts;
+use crate::histogram::Histogram;
+use crate::outcome::{Evidence, Links, Outcomes};
+use crate::path::PathId;
+use crate::window::Loss;
+
+/// One window of one proxy. (`origin.instance`, `sequence`) names it: applied once, however often it is delivered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Who reports.
+    pub origin: Origin,
+    /// 1 for the first report of an instance, then one more each.
+    pub sequence: u64,
+    /// Start of the window, nanoseconds since the Unix epoch.
+    pub start: u64,
+    /// End of the window, nanoseconds since the Unix epoch.
+    pub end: u64,
+    /// What was handled, per path; sorted by id.
+    pub paths: Vec<PathReport>,
+    /// What was called, per path and callee endpoint; sorted by path, then callee.
+    pub calls: Vec<CallReport>,
+    /// What limits cost in this window; sorted.
+    pub losses: Vec<(Loss, u64)>,
+}
+
+impl Report {
+    /// Cuts a report in two of about half the size that together say the same; `None` where there is nothing to cut.
+    ///
+    /// Both have the sequence of this one: the sender gives the second the next. Losses stay with the first. The
+    /// second repeats the definitions of paths whose calls it has.
+    #[must_use]
+    pub fn split(&self) -> Option<(Report, Report)> {
+        let (mut first, mut second) = (self.clone(), self.clone());
+        second.losses.clear();
+        if self.calls.len() > self.paths.len() / 2 && self.calls.len() > 1 {
+            second.calls = first.calls.split_off(self.calls.len() / 2);
+            second.paths = self.definitions_for(&second.calls);
+        } else if self.paths.len() > 1 {
+            second.paths = first.paths.split_off(self.paths.len() / 2);
+            // Every half keeps the calls of its own paths: their definitions are there.
+            let boundary = second.paths.first().map_or(PathId::OVERFLOW, |report| report.path.id);
+            first.calls.retain(|call| call.path < boundary);
+            second.calls.retain(|call| call.path >= boundary);
+        } else {
+            return None;
+        }
+        Some((first, second))
+    }
+
+    /// The paths of these calls, without what was handled on them.
+    fn definitions_for(&self, calls: &[CallReport]) -> Vec<PathReport> {
+        let of_a_call = |report: &&PathReport| calls.binary_search_by_key(&report.path.id, |call| call.path).is_ok();
+        let definition = |report: &PathReport| PathReport {
+            path: Arc::clone(&report.path),
+            stats: HandlingStats::default(),
+        };
+        self.paths.iter().filter(of_a_call).map(definition).collect()
+    }
+}
+
+/// Who reports.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// Name of the service beside which the proxy stands.
+    pub service: String,
+    /// Unique for every start of every proxy.
+    pub instance: String,
+    /// Version of the service, where it is known.
+    pub version: Option<String>,
+    /// Where other sidecars reach this one's inbound listener (`ip:port`), if it wants to be found by name.
+    pub inbound: Option<String>,
+}
+
+/// What a path is. The same for all its reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathDefinition {
+    /// Name of the path.
+    pub id: PathId,
+    /// The path one hop up; `None` for a root.
+    pub parent: Option<PathId>,
+    /// The path of the root.
+    pub root: PathId,
+    /// The service one hop up, as its proxy called itself; `None` for a root.
+    pub caller: Option<String>,
+    /// The last (or only) endpoint of the chain, at the reporting service.
+    pub endpoint: String,
+    /// Hops from the root; 0 for the root itself.
+    pub depth: u32,
+    /// What is behind the path.
+    pub kind: PathKind,
+    /// The weakest link of the chain.
+    pub evidence: Evidence,
+}
+
+/// What is behind a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathKind {
+    /// Inbound requests.
+    Handler,
+    /// No inbound request: outbound calls that could not be linked, background work among them.
+    Unlinked,
+    /// All that is beyond the limit of paths.
+    Overflow,
+}
+
+impl PathKind {
+    /// The word for the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PathKind::Handler => "handler",
+            PathKind::Unlinked => "unlinked",
+            PathKind::Overflow => "overflow",
+        }
+    }
+
+    /// The kind that [`PathKind::as_str`] prints as `word`.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [PathKind::Handler, PathKind::Unlinked, PathKind::Overflow]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
+}
+
+/// The handlings of one path in one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PathReport {
+    /// Which path.
+    pub path: Arc<PathDefinition>,
+    /// What was measured.
+    pub stats: HandlingStats,
+}
+
+/// Measures over handlings. All merge exactly.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HandlingStats {
+    /// Handlings by how they ended.
+    pub outcomes: Outcomes,
+    /// From the last byte of the request's head to the last byte of the response.
+    pub duration: Histogram,
+    /// Nanoseconds in which at least one blocking call was open: the union of their intervals, summed over handlings.
+    pub blocked: u64,
+    /// Nanoseconds of all blocking calls added up. `busy / blocked` is the parallelism factor.
+    pub busy: u64,
+    /// Calls that outlived their handler.
+    pub asynchronous: u64,
+    /// Blocking calls per handling.
+    pub calls: Counts,
+    /// Distinct callee services per handling.
+    pub callees: Counts,
+    /// Longest chain of service changes below, per handling; 0 for a leaf.
+    pub depth_below: Counts,
+    /// Blocking calls anywhere below, own ones included, per handling.
+    pub calls_below: Counts,
+    /// Distinct services anywhere below, without the own one, per handling.
+    pub services_below: Counts,
+}
+
+impl HandlingStats {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.outcomes.merge(&other.outcomes);
+        self.duration.merge(&other.duration);
+        self.blocked = self.blocked.saturating_add(other.blocked);
+        self.busy = self.busy.saturating_add(other.busy);
+        self.asynchronous = self.asynchronous.saturating_add(other.asynchronous);
+        self.calls.merge(&other.calls);
+        self.callees.merge(&other.callees);
+        self.depth_below.merge(&other.depth_below);
+        self.calls_below.merge(&other.calls_below);
+        self.services_below.merge(&other.services_below);
+    }
+}
+
+/// A callee endpoint, as the caller's proxy names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callee {
+    service: String,
+    endpoint: String,
+    key: u64,
+}
+
+impl Callee {
+    /// The callee endpoint with these names.
+    #[must_use]
+    pub fn new(service: impl Into<String>, endpoint: impl Into<String>) -> Self {
+        let (service, endpoint) = (service.into(), endpoint.into());
+        let key = Self::key_of(&service, &endpoint);
+        Self { service, endpoint, key }
+    }
+
+    /// The key of a callee endpoint, to look one up without building it.
+    #[must_use]
+    pub fn key_of(service: &str, endpoint: &str) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(service.as_bytes());
+        hash.update(&[0]);
+        hash.update(endpoint.as_bytes());
+        hash.digest()
+    }
+
+    /// Name of the service.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// Its endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// A hash of both.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+}
+
+/// The calls from one path to one callee endpoint in one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallReport {
+    /// The path of the handler that called.
+    pub path: PathId,
+    /// Who was called.
+    pub callee: Arc<Callee>,
+    /// What was measured.
+    pub stats: CallStats,
+}
+
+/// Measures over calls, seen from the caller's side. All merge exactly.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CallStats {
+    /// Calls by how they ended.
+    pub outcomes: Outcomes,
+    /// From the request's head to the last byte of the response.
+    pub duration: Histogram,
+    /// From the request's head to the response's head.
+    pub first_byte: Histogram,
+    /// Calls that ended before their handler did.
+    pub blocking: u64,
+    /// How the calls were linked.
+    pub links: Links,
+    /// Nanoseconds in which at least one blocking call to this callee endpoint was open, summed over handlings.
+    pub blocked: u64,
+    /// Calls per handling that made at least one.
+    pub per_handling: Counts,
+    /// The 2×2 table over handlings with at least one call.
+    pub joint: Joint,
+    /// Attempts on the wire, retries of the proxy included.
+    pub attempts: u64,
+    /// Body bytes sent.
+    pub request_bytes: u64,
+    /// Body bytes received.
+    pub response_bytes: u64,
+}
+
+impl CallStats {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.outcomes.merge(&other.outcomes);
+        self.duration.merge(&other.duration);
+        self.first_byte.merge(&other.first_byte);
+        self.blocking = self.blocking.saturating_add(other.blocking);
+        self.links.merge(&other.links);
+        self.blocked = self.blocked.saturating_add(other.blocked);
+        self.per_handling.merge(&other.per_handling);
+        self.joint.merge(&other.joint);
+        self.attempts = self.attempts.saturating_add(other.attempts);
+        self.request_bytes = self.request_bytes.saturating_add(other.request_bytes);
+        self.response_bytes = self.response_bytes.saturating_add(other.response_bytes);
+    }
+}
+
+/// Handlings that made at least one call to a callee endpoint, by whether a call failed and whether the handling did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Joint {
+    /// Neither failed.
+    pub neither: u64,
+    /// Only the handling failed.
+    pub handling_only: u64,
+    /// A call failed, the handling did not: it coped.
+    pub call_only: u64,
+    /// Both failed.
+    pub both: u64,
+}
+
+impl Joint {
+    /// Counts `times` handlings.
+    pub fn add(&mut self, call_failed: bool, handling_failed: bool, times: u64) {
+        let slot = match (call_failed, handling_failed) {
+            (false, false) => &mut self.neither,
+            (false, true) => &mut self.handling_only,
+            (true, false) => &mut self.call_only,
+            (true, true) => &mut self.both,
+        };
+        *slot = slot.saturating_add(times);
+    }
+
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.add(false, false, other.neither);
+        self.add(false, true, other.handling_only);
+        self.add(true, false, other.call_only);
+        self.add(true, true, other.both);
+    }
+}

@@ -1,0 +1,422 @@
+//! Folds finished handlings and calls into the measures of a report, in bounded memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::names::OTHER;
+use crate::outcome::{Evidence, Outcome};
+use crate::path::PathId;
+use crate::report::{
+    CallReport, CallStats, Callee, HandlingStats, Origin, PathDefinition, PathKind, PathReport, Report,
+};
+
+/// One inbound request, finished.
+#[derive(Debug, Clone, Copy)]
+pub struct Handling<'a> {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Nanoseconds from the last byte of the request's head to the last byte of the response.
+    pub duration: u64,
+    /// Nanoseconds in which at least one blocking call was open.
+    pub blocked: u64,
+    /// Nanoseconds of all blocking calls added up.
+    pub busy: u64,
+    /// Calls that are still open: asynchronous ones.
+    pub asynchronous: u32,
+    /// Blocking calls.
+    pub calls: u32,
+    /// Distinct callee services of the blocking calls.
+    pub callees: u32,
+    /// Longest chain of service changes below.
+    pub depth_below: u32,
+    /// Blocking calls anywhere below, own ones included.
+    pub calls_below: u32,
+    /// Distinct services anywhere below, without the own one.
+    pub services_below: u32,
+    /// What it used of each callee endpoint.
+    pub uses: &'a [CalleeUse],
+}
+
+/// What one handling used of one callee endpoint.
+#[derive(Debug, Clone)]
+pub struct CalleeUse {
+    /// The callee endpoint.
+    pub callee: Arc<Callee>,
+    /// Calls, blocking or not.
+    pub calls: u32,
+    /// Whether one of them failed.
+    pub failed: bool,
+    /// Nanoseconds in which at least one of its blocking calls was open.
+    pub blocked: u64,
+}
+
+/// One outbound call, finished.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Nanoseconds from the request's head to the last byte of the response.
+    pub duration: u64,
+    /// Nanoseconds to the response's head, where there was one.
+    pub first_byte: Option<u64>,
+    /// Whether it ended before its handler did.
+    pub blocking: bool,
+    /// How it was linked.
+    pub evidence: Evidence,
+    /// Attempts on the wire.
+    pub attempts: u32,
+    /// Body bytes sent.
+    pub request_bytes: u64,
+    /// Body bytes received.
+    pub response_bytes: u64,
+}
+
+/// How much a window holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowLimits {
+    /// Paths; what is beyond is counted on [`PathId::OVERFLOW`].
+    pub paths: usize,
+    /// Pairs of path and callee endpoint; what is beyond is counted on one callee endpoint per path and service,
+    /// and where that too is beyond twice this limit, on [`PathId::OVERFLOW`] and [`OTHER`].
+    pub callees: usize,
+}
+
+/// What a limit cost. A closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loss {
+    /// Handlings or calls that were counted on the overflow path.
+    Paths,
+    /// Calls that were counted without their callee endpoint.
+    Callees,
+    /// Requests whose endpoint was counted as [`OTHER`].
+    Endpoints,
+    /// Requests whose chain was deeper than the limit.
+    Depth,
+    /// Calls beyond the number of callee endpoints that one handling keeps apart.
+    Uses,
+}
+
+impl Loss {
+    /// All of them.
+    pub const ALL: [Loss; 5] = [Loss::Paths, Loss::Callees, Loss::Endpoints, Loss::Depth, Loss::Uses];
+
+    /// The word for labels and the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Loss::Paths => "paths",
+            Loss::Callees => "callees",
+            Loss::Endpoints => "endpoints",
+            Loss::Depth => "depth",
+            Loss::Uses => "uses",
+        }
+    }
+
+    /// The loss that [`Loss::as_str`] prints as `word`.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|loss| loss.as_str() == word)
+    }
+}
+
+/// Everything that happened since the window opened.
+#[derive(Debug)]
+pub struct Window {
+    limits: WindowLimits,
+    paths: HashMap<PathId, PathReport>,
+    calls: HashMap<(PathId, u64), CallReport>,
+    losses: BTreeMap<Loss, u64>,
+}
+
+impl Window {
+    /// An empty window.
+    #[must_use]
+    pub fn new(limits: WindowLimits) -> Self {
+        Self {
+            limits,
+            paths: HashMap::new(),
+            calls: HashMap::new(),
+            losses: BTreeMap::new(),
+        }
+    }
+
+    /// Whether nothing happened.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty() && self.calls.is_empty() && self.losses.is_empty()
+    }
+
+    /// The paths so far, in no order.
+    pub fn paths(&self) -> impl Iterator<Item = &PathReport> {
+        self.paths.values()
+    }
+
+    /// The calls so far, in no order.
+    pub fn calls(&self) -> impl Iterator<Item = &CallReport> {
+        self.calls.values()
+    }
+
+    /// What limits cost so far.
+    pub fn losses(&self) -> impl Iterator<Item = (Loss, u64)> {
+        self.losses.iter().map(|(loss, count)| (*loss, *count))
+    }
+
+    /// Counts what a limit cost.
+    pub fn lose(&mut self, loss: Loss, count: u64) {
+        if count > 0 {
+            let slot = self.losses.entry(loss).or_default();
+            *slot = slot.saturating_add(count);
+        }
+    }
+
+    /// Folds in one finished handling.
+    pub fn handling(&mut self, path: &Arc<PathDefinition>, handling: &Handling<'_>) {
+        let path = self.admit(path, 1);
+        let stats = self.stats_of(&path);
+        stats.outcomes.add(handling.outcome, 1);
+        stats.duration.record(handling.duration);
+        stats.blocked = stats.blocked.saturating_add(handling.blocked);
+        stats.busy = stats.busy.saturating_add(handling.busy);
+        stats.asynchronous = stats.asynchronous.saturating_add(u64::from(handling.asynchronous));
+        stats.calls.record(handling.calls);
+        stats.callees.record(handling.callees);
+        stats.depth_below.record(handling.depth_below);
+        stats.calls_below.record(handling.calls_below);
+        stats.services_below.record(handling.services_below);
+        for used in handling.uses {
+            // What this costs is counted where the calls themselves are, once.
+            let (path, callee, _) = self.place(&path, &used.callee);
+            let stats = self.call_stats_of(path, callee);
+            stats.blocked = stats.blocked.saturating_add(used.blocked);
+            stats.per_handling.record(used.calls);
+            stats.joint.add(used.failed, handling.outcome.is_failure(), 1);
+        }
+    }
+
+    /// Folds in one finished call.
+    pub fn call(&mut self, path: &Arc<PathDefinition>, callee: &Arc<Callee>, call: &Call) {
+        let path = self.admit(path, 1);
+        // A handler that is still running, or one that never was, has no handling yet; the analyzer needs its path.
+        self.stats_of(&path);
+        let (path, callee, whole) = self.place(&path, callee);
+        self.lose(Loss::Callees, u64::from(!whole));
+        let stats = self.call_stats_of(path, callee);
+        stats.outcomes.add(call.outcome, 1);
+        stats.duration.record(call.duration);
+        if let Some(nanos) = call.first_byte {
+            stats.first_byte.record(nanos);
+        }
+        stats.blocking = stats.blocking.saturating_add(u64::from(call.blocking));
+        stats.links.add(call.evidence, 1);
+        stats.attempts = stats.attempts.saturating_add(u64::from(call.attempts));
+        stats.request_bytes = stats.request_bytes.saturating_add(call.request_bytes);
+        stats.response_bytes = stats.response_bytes.saturating_add(call.response_bytes);
+    }
+
+    /// Adds another window: a worker's, or a later one where the earlier could not be delivered. Within the limits.
+    pub fn merge(&mut self, other: Window) {
+        let mut admitted = HashMap::with_capacity(other.paths.len());
+        for report in other.paths.into_values() {
+            let path = self.admit(&report.path, report.stats.outcomes.total());
+            self.stats_of(&path).merge(&report.stats);
+            admitted.insert(report.path.id, path);
+        }
+        for report in other.calls.into_values() {
+            let Some(path) = admitted.get(&report.path) else {
+                continue;
+            };
+            let (path, callee, whole) = self.place(path, &report.callee);
+            self.lose(Loss::Callees, if whole { 0 } else { report.stats.outcomes.total() });
+            self.call_stats_of(path, callee).merge(&report.stats);
+        }
+        for (loss, count) in other.losses {
+            self.lose(loss, count);
+        }
+    }
+
+    /// Closes the window: its contents as a report, sorted, and an empty window again.
+    pub fn close(&mut self, origin: Origin, sequence: u64, start: u64, end: u64) -> Report {
+        let mut paths: Vec<_> = std::mem::take(&mut self.paths).into_values().collect();
+        paths.sort_unstable_by_key(|report| report.path.id);
+        let mut calls: Vec<_> = std::mem::take(&mut self.calls).into_values().collect();
+        calls.sort_unstable_by(|a, b| {
+            (a.path, a.callee.service(), a.callee.endpoint()).cmp(&(b.path, b.callee.service(), b.callee.endpoint()))
+        });
+        let losses = std::mem::take(&mut self.losses).into_iter().collect();
+        Report {
+            origin,
+            sequence,
+            start,
+            end,
+            paths,
+            calls,
+            losses,
+        }
+    }
+
+    /// The path itself where there is room for it; else the overflow path, and the loss is counted.
+    fn admit(&mut self, path: &Arc<PathDefinition>, records: u64) -> Arc<PathDefinition> {
+        if self.paths.contains_key(&path.id) || self.paths.len() < self.limits.paths || path.kind == PathKind::Overflow
+        {
+            return Arc::clone(path);
+        }
+        self.lose(Loss::Paths, records);
+        overflow()
+    }
+
+    /// Where calls from an admitted path to `callee` are counted, and whether that is what was asked for.
+    fn place(&self, path: &Arc<PathDefinition>, callee: &Arc<Callee>) -> (PathId, Arc<Callee>, bool) {
+        let fits =
+            |path: PathId, key: u64, limit: usize| self.calls.contains_key(&(path, key)) || self.calls.len() < limit;
+        if fits(path.id, callee.key(), self.limits.callees) {
+            return (path.id, Arc::clone(callee), true);
+        }
+        let merged = Callee::new(callee.service(), OTHER);
+        if fits(path.id, merged.key(), self.limits.callees.saturating_mul(2)) {
+            return (path.id, Arc::new(merged), false);
+        }
+        (PathId::OVERFLOW, Arc::new(Callee::new(OTHER, OTHER)), false)
+    }
+
+    fn stats_of(&mut self, path: &Arc<PathDefinition>) -> &mut HandlingStats {
+        let fresh = || PathReport {
+            path: Arc::clone(path),
+            stats: HandlingStats::default(),
+        };
+        &mut self.paths.entry(path.id).or_insert_with(fresh).stats
+    }
+
+    fn call_stats_of(&mut self, path: PathId, callee: Arc<Callee>) -> &mut CallStats {
+        if path == PathId::OVERFLOW {
+            self.stats_of(&overflow());
+        }
+        let key = (path, callee.key());
+        &mut self
+            .calls
+            .entry(key)
+            .or_insert_with(|| CallReport {
+                path,
+                callee,
+                stats: CallStats::default(),
+            })
+            .stats
+    }
+}
+
+/// The definition of the overflow path; its endpoint and depth mean nothing.
+#[must_use]
+pub fn overflow() -> Arc<PathDefinition> {
+    Arc::new(PathDefinition {
+        id: PathId::OVERFLOW,
+        parent: None,
+        root: PathId::OVERFLOW,
+        caller: None,
+        endpoint: OTHER.to_owned(),
+        depth: 0,
+        kind: PathKind::Overflow,
+        evidence: Evidence::Unknown,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(endpoint: &str) -> Arc<PathDefinition> {
+        let id = PathId::root("shop", endpoint);
+        Arc::new(PathDefinition {
+            id,
+            parent: None,
+            root: id,
+            caller: None,
+            endpoint: endpoint.to_owned(),
+            depth: 0,
+            kind: PathKind::Handler,
+            evidence: Evidence::Exact,
+        })
+    }
+
+    fn handling(uses: &[CalleeUse]) -> Handling<'_> {
+        Handling {
+            outcome: Outcome::Ok,
+            duration: 1_000,
+            blocked: 0,
+            busy: 0,
+            asynchronous: 0,
+            calls: 0,
+            callees: 0,
+            depth_below: 0,
+            calls_below: 0,
+            services_below: 0,
+            uses,
+        }
+    }
+
+    fn call() -> Call {
+        Call {
+            outcome: Outcome::Ok,
+            duration: 10,
+            first_byte: Some(5),
+            blocking: true,
+            evidence: Evidence::Exact,
+            attempts: 1,
+            request_bytes: 0,
+            response_bytes: 2,
+        }
+    }
+
+    fn report(mut window: Window) -> Report {
+        window.close(Origin::default(), 1, 0, 1)
+    }
+
+    #[test]
+    fn paths_beyond_the_limit_are_counted_exactly_on_one_path() {
+        let mut window = Window::new(WindowLimits { paths: 3, callees: 10 });
+        for n in 0..10 {
+            window.handling(&path(&format!("GET /{n}")), &handling(&[]));
+        }
+        let report = report(window);
+        assert_eq!(report.losses, [(Loss::Paths, 7)]);
+        assert_eq!(report.paths.len(), 4);
+        assert_eq!(report.paths.iter().map(|p| p.stats.outcomes.total()).sum::<u64>(), 10);
+    }
+
+    #[test]
+    fn callees_beyond_the_limit_keep_their_service_and_no_call_is_lost() {
+        let mut window = Window::new(WindowLimits { paths: 3, callees: 4 });
+        for n in 0..100 {
+            window.call(
+                &path("GET /"),
+                &Arc::new(Callee::new(format!("s{}", n % 10), format!("GET /{n}"))),
+                &call(),
+            );
+        }
+        let report = report(window);
+        assert!(report.calls.len() <= 9, "{}", report.calls.len());
+        assert_eq!(report.calls.iter().map(|c| c.stats.outcomes.total()).sum::<u64>(), 100);
+        assert_eq!(report.losses, [(Loss::Callees, 96)]);
+    }
+
+    #[test]
+    fn merging_two_windows_is_one_window_with_all_of_it() {
+        let callee = Arc::new(Callee::new("stock", "GET /"));
+        let uses = [CalleeUse {
+            callee: Arc::clone(&callee),
+            calls: 2,
+            failed: false,
+            blocked: 20,
+        }];
+        let limits = WindowLimits { paths: 10, callees: 10 };
+        let (mut one, mut left, mut right) = (Window::new(limits), Window::new(limits), Window::new(limits));
+        for n in 0..6 {
+            let half = if n % 2 == 0 { &mut left } else { &mut right };
+            for window in [&mut one, half] {
+                window.call(&path("GET /"), &callee, &call());
+                window.call(&path("GET /"), &callee, &call());
+                window.handling(&path("GET /"), &handling(&uses));
+            }
+        }
+        left.merge(right);
+        assert_eq!(report(left), report(one));
+    }
+}

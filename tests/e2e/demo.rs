@@ -1,0 +1,102 @@
+//! The demo is a test of everything at once: services, sidecars, reports, graph and findings, over real sockets.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+/// `couplet demo` with these flags, run to its end.
+fn demo(flags: &str) -> std::io::Result<Output> {
+    couplet_demo(flags).output()
+}
+
+fn couplet_demo(flags: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_couplet"));
+    command.arg("demo").args(flags.split_whitespace());
+    command
+}
+
+/// What a demo says when it is wrong: beside an assertion, the whole story.
+fn story(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout))
+}
+
+#[test]
+fn every_planted_problem_of_the_monolith_is_found_and_every_request_is_counted() {
+    let output = demo("--for 10s --format json").unwrap();
+    let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{}", story(&output));
+    assert_eq!(verdict["ok"], true);
+    assert_eq!(verdict["services"], 12);
+    assert_eq!(verdict["requests"]["counted"], verdict["requests"]["sent"]);
+    for rule in ["SC", "FO", "CY", "NP"] {
+        let mut planted = verdict["planted"].as_array().unwrap().iter();
+        assert!(
+            planted.any(|planted| planted["rule"] == rule && planted["found"] == true),
+            "{rule}: {}",
+            story(&output)
+        );
+    }
+    let findings = verdict["findings"].as_array().unwrap();
+    let chain = verdict["planted"].as_array().unwrap().iter().find(|planted| planted["rule"] == "SC").unwrap();
+    let chain = findings.iter().find(|finding| finding["id"] == chain["finding"]).unwrap();
+    assert_eq!(chain["depth"]["p95"], 6, "{chain}");
+    // One service drops the trace headers: its calls, and only its, are not linked exactly.
+    assert_eq!(verdict["links"]["forwarding_coverage"], 1.0, "{}", story(&output));
+    assert!(verdict["links"]["coverage"].as_f64().unwrap() < 1.0, "{}", story(&output));
+}
+
+#[test]
+fn nothing_is_found_in_a_healthy_system() {
+    let output = demo("--scenario healthy --for 10s --format json").unwrap();
+    let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{}", story(&output));
+    assert_eq!(verdict["unexpected"], serde_json::json!([]));
+    assert_eq!(verdict["requests"]["counted"], verdict["requests"]["sent"]);
+}
+
+#[test]
+fn a_demo_that_is_told_to_end_ends_in_order_and_loses_no_request() {
+    let mut child = couplet_demo("--format json").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("t+") {
+        line.clear();
+        assert!(told.read_line(&mut line).unwrap() > 0, "the demo ended before its first finding");
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{rest}");
+    let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(verdict["requests"]["sent"].as_u64().unwrap() > 0);
+    assert_eq!(verdict["requests"]["counted"], verdict["requests"]["sent"]);
+}
+
+#[test]
+fn a_wrong_flag_is_one_clear_error_and_nothing_starts() {
+    for (flags, says) in [
+        ("--for 20", "`20` is not a duration such as `20s`"),
+        ("--for soon", "`soon` is not a duration"),
+        ("--scenario monolit", "monolith"),
+        ("--rate many", "must be a number between"),
+    ] {
+        let output = demo(flags).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", story(&output));
+        assert!(story(&output).contains(says), "{}", story(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_only_when_it_was_asked_for() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let output = demo(&format!("--port {port} --for 5s")).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", story(&output));
+    assert!(story(&output).contains(&format!("port {port} is already in use")), "{}", story(&output));
+    assert!(story(&output).contains("--port"), "{}", story(&output));
+}

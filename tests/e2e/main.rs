@@ -1,0 +1,16 @@
+//! End-to-end tests: the real `couplet` binary as its users run it, on real sockets and with real services.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails is meant to panic"
+)]
+
+mod analyze;
+mod demo;
+mod live;
+mod run;
+mod serve;
+mod wrong_use;
+mod harness;
