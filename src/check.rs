@@ -72,7 +72,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let files = args.config.iter().chain(&args.files);
     let verdicts: Vec<_> = files.map(|path| (path, verdict(path, args.kind, &settings::variable))).collect();
     let right = verdicts.iter().filter_map(|(path, verdict)| Some((path, verdict.as_ref().ok()?)));
-    let lines: String = right.map(|(path, kind)| format!("{}: ok, the file of {}\n", path.display(), kind.name())).collect();
+    let lines: String =
+        right.map(|(path, kind)| format!("{}: ok, the file of {}\n", path.display(), kind.name())).collect();
     output::result(&lines)?;
     let wrong: Vec<String> = verdicts.into_iter().filter_map(|(_, verdict)| verdict.err()).collect();
     match wrong.is_empty() {

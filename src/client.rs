@@ -53,7 +53,8 @@ impl Client {
     pub(crate) fn read<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let body = runtime.block_on(self.get(path))?;
-        Ok(serde_json::from_slice(&body).map_err(|error| self.no_analyzer(path, &format!("unreadable JSON: {error}")))?)
+        Ok(serde_json::from_slice(&body)
+            .map_err(|error| self.no_analyzer(path, &format!("unreadable JSON: {error}")))?)
     }
 
     /// The body of the answer 200 at `path`; every other answer is a failure.

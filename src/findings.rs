@@ -71,7 +71,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })?;
     if document.services.iter().all(|service| service.requests == 0) {
         let way_out = "send requests through a sidecar, wait a few seconds and ask again";
-        return Err(Fault::Evidence.because(format_args!("the analyzer has not seen any request yet: {way_out}")).into());
+        return Err(Fault::Evidence
+            .because(format_args!("the analyzer has not seen any request yet: {way_out}"))
+            .into());
     }
     if shown.is_empty() {
         output::remark(&format!("nothing found in {} requests", document.requests));

@@ -7,6 +7,7 @@ mod terminal;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use couplet_config::{HttpUrl, ProxyConfig};
@@ -76,26 +77,25 @@ async fn wrap(args: &Args, config: ProxyConfig) -> anyhow::Result<u8> {
     let analyzer = config.analyzer.as_ref().map(|link| link.url.clone());
     let sidecar = couplet_proxy::start(config).map_err(|error| Fault::Input.because(error))?;
 
-    let started = prepare(args, &sidecar).and_then(|wrapping| {
-        let command = Command::start(&args.command, wrapping.variables(settings::variable))?;
-        Ok((command, wrapping))
-    });
-    let (mut command, wrapping) = match started {
-        Ok(started) => started,
-        Err(error) => {
-            sidecar.stop();
-            return Err(error);
-        }
-    };
+    // When this fails the sidecar is dropped, which closes it at once: it has nothing to report.
+    let wrapping = prepare(args, &sidecar)?;
+    let mut command = Command::start(&args.command, wrapping.variables(settings::variable))?;
     output::remark(&reachable(&args.service, &sidecar));
     let look = tokio::spawn(warn_without(analyzer));
 
     let code = command.run(&mut signals).await;
-    look.abort();
     // The shim is needed for as long as the command can start others.
     drop(wrapping);
-    let hurried = serve::stopped_or_asked_again(signals, move || sidecar.stop()).await;
-    Ok(hurried.unwrap_or(code?))
+    let stopped = serve::stopped_or_asked_again(signals, move || sidecar.stop());
+    match tokio::time::timeout(LINGER, stopped).await {
+        Ok(hurried) => Ok(hurried.unwrap_or(code?)),
+        // That there is no analyzer was said already.
+        Err(_) if look.is_finished() && look.await.unwrap_or(false) => code,
+        Err(_) => {
+            tracing::warn!("the analyzer did not take the last report within {LINGER:?}; what it counted is missing");
+            code
+        }
+    }
 }
 
 impl Args {
@@ -116,8 +116,8 @@ impl Args {
             .set("run", "register", Some(if register { "true" } else { "false" }))
             .set("run", "resolve", Some(if resolve { "true" } else { "false" }))
             .set("run", "telemetry.window", Some("1s"))
-            .set("run", "timeouts.drain", Some("2s"))
-            .set("run", "log.level", Some("warn"))
+            .set("run", "timeouts.drain", Some("1s"))
+            .set("run", "log.level", Some(LOG_LEVEL))
     }
 }
 
@@ -132,21 +132,31 @@ fn prepare(args: &Args, sidecar: &couplet_proxy::Running) -> anyhow::Result<Wrap
 /// The one line that says where the service is now.
 fn reachable(service: &str, sidecar: &couplet_proxy::Running) -> String {
     match sidecar.inbound() {
-        Some(inbound) => format!("{service} is reachable at http://{inbound}, and as http://{service} for its neighbours"),
+        Some(inbound) => {
+            format!("{service} is reachable at http://{inbound}, and as http://{service} for its neighbours")
+        }
         None => format!("{service} calls through its sidecar; without --port nobody can call it"),
     }
 }
 
-/// Says once that nobody is watching, if that is so. The command works all the same.
-async fn warn_without(analyzer: Option<HttpUrl>) {
-    let Some(url) = analyzer else { return };
-    if Client::new(url.clone()).get("/livez").await.is_err() {
+/// Says once that nobody is watching, and whether it had to. The command works all the same.
+async fn warn_without(analyzer: Option<HttpUrl>) -> bool {
+    let Some(url) = analyzer else { return false };
+    let away = Client::new(url.clone()).get("/livez").await.is_err();
+    if away {
         output::remark(&format!(
-            "no analyzer at {url}: calls work, except by the names of other services, and nobody sees them; start one \
-             with `couplet analyzer`, or name another with --analyzer"
+            "no analyzer at {url}: calls work, except by the names of other services, and nobody sees them; start \
+             one with `couplet analyzer`, or name another with --analyzer"
         ));
     }
+    away
 }
+
+/// Warnings only, among the command's own output. That the analyzer is away is said by [`warn_without`].
+const LOG_LEVEL: &str = "warn,couplet_proxy::ship=error";
+
+/// Longest time that the sidecar outlives the command. Whoever waits for the command should not wait for an analyzer.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Loopback only: other machines have no business with a developer's service.
 const ANY_PORT: &str = "127.0.0.1:0";

@@ -59,9 +59,10 @@ struct SignalSet(u64);
 
 impl SignalSet {
     fn contains(&self, signal: i32) -> bool {
-        u32::try_from(signal).ok().and_then(|signal| 1_u64.checked_shl(signal.checked_sub(1)?)).is_some_and(|bit| {
-            self.0 & bit != 0
-        })
+        u32::try_from(signal)
+            .ok()
+            .and_then(|signal| 1_u64.checked_shl(signal.checked_sub(1)?))
+            .is_some_and(|bit| self.0 & bit != 0)
     }
 
     /// The line `SigIgn` of `/proc/self/status`.

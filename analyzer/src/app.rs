@@ -36,7 +36,9 @@ pub enum StartError {
         address: SocketAddr,
     },
     /// The address is not ours, or not allowed.
-    #[error("cannot listen on {address}: {source}; choose another address with --listen (or `listen` in the configuration)")]
+    #[error(
+        "cannot listen on {address}: {source}; choose another address with --listen (or `listen` in the configuration)"
+    )]
     Listen {
         /// Where it should have listened.
         address: SocketAddr,
@@ -44,7 +46,9 @@ pub enum StartError {
         source: io::Error,
     },
     /// The history cannot be used.
-    #[error("{0}; choose another directory with --data (or `data` in the configuration), or leave it out to keep everything in memory")]
+    #[error(
+        "{0}; choose another directory with --data (or `data` in the configuration), or leave it out to keep everything in memory"
+    )]
     History(#[from] HistoryError),
     /// The system gives no more threads or descriptors.
     #[error("cannot start: {0}")]
@@ -82,12 +86,19 @@ impl Running {
 ///
 /// # Errors
 /// Where the address or the data directory cannot be used; nothing is left running.
-#[expect(clippy::needless_pass_by_value, reason = "a running analyzer owns its configuration; nobody else goes on using it")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a running analyzer owns its configuration; nobody else goes on using it"
+)]
 pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     let listener = listen(config.listen)?;
     let address = listener.local_addr().map_err(StartError::System)?;
     let now = Instant::now();
-    let board = Arc::new(Board::new(config.name.clone().unwrap_or_default(), now, Published::new(0, Snapshot::default(), Vec::new())));
+    let board = Arc::new(Board::new(
+        config.name.clone().unwrap_or_default(),
+        now,
+        Published::new(0, Snapshot::default(), Vec::new()),
+    ));
     let recorder = Recorder::open(&config, Arc::clone(&board), now)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -102,9 +113,11 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     let (jobs, waiting) = sync_channel(WAITING_REPORTS);
     let (stop, stopping) = watch::channel(());
     let limit = config.limits.proxies.saturating_add(config.limits.ui_clients).saturating_add(SPARE_CONNECTIONS);
-    let routes = Router::new()
-        .merge(receive::otlp::routes(&config, Arc::clone(&board), jobs))
-        .merge(view::routes(&config, Arc::clone(&board), stopping.clone()));
+    let routes = Router::new().merge(receive::otlp::routes(&config, Arc::clone(&board), jobs)).merge(view::routes(
+        &config,
+        Arc::clone(&board),
+        stopping.clone(),
+    ));
     let routes = guard::around(routes, address.ip());
 
     let recording = thread("couplet-record", move || recorder.run(&waiting))?;

@@ -1,7 +1,7 @@
 //! Where the one who writes and the many who read meet: the latest snapshot, the registry, the counters.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;

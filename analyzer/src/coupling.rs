@@ -2,8 +2,8 @@
 //!
 //! A measure is defined where it is computed; the sources of definitions are named there.
 
-pub mod chain;
 pub mod cycles;
+pub mod chain;
 pub mod digraph;
 pub mod blocking;
 pub mod fan_out;

@@ -115,7 +115,9 @@ impl HistoryError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         let HistoryError::Database { source, .. } = self else { return false };
-        matches!(source.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+        // Unknown is SQLite's word for a statement that makes no sense. Ours do, unless the tables are not ours any more.
+        let code = source.sqlite_error_code();
+        matches!(code, Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::Unknown))
     }
 }
 
@@ -167,10 +169,16 @@ impl History {
                 .connection
                 .prepare("SELECT instance, sequence, seen FROM instance ORDER BY seen DESC, instance LIMIT ?1")?;
             let limit = i64::try_from(self.retention.instances).unwrap_or(i64::MAX);
-            let rows = statement.query_map([limit], |row| {
-                Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned(), row.get::<_, i64>(2)?.cast_unsigned()))
-            })?;
-            rows.collect::<Result<Vec<_>, _>>()
+            let mut rows = statement.query([limit])?;
+            let mut instances = Vec::new();
+            while let Some(row) = rows.next()? {
+                let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+                // A row of other types than were written is damaged, and no more than that.
+                if let (Ok(instance), Ok(sequence), Ok(seen)) = (row.get(0), number(1), number(2)) {
+                    instances.push((instance, sequence, seen));
+                }
+            }
+            Ok(instances)
         };
         read().map_err(|source| self.error(source))
     }
@@ -186,7 +194,7 @@ impl History {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let body = row.get_ref(0)?.as_blob().unwrap_or_default();
-                let whole = checksum(body) == row.get::<_, i64>(1)?;
+                let whole = row.get(1) == Ok(checksum(body));
                 let counter = if whole && each(body) { &mut replayed.reports } else { &mut replayed.damaged };
                 *counter += 1;
             }

@@ -179,7 +179,8 @@ impl Traffic {
                 }
                 calls += 1;
                 busy += deeper.nanos;
-                let union = |so_far: u64| if request.at_once { so_far.max(deeper.nanos) } else { so_far + deeper.nanos };
+                let union =
+                    |so_far: u64| if request.at_once { so_far.max(deeper.nanos) } else { so_far + deeper.nanos };
                 blocked = union(blocked);
                 used.blocked = union(used.blocked);
                 below.calls += 1 + deeper.calls;

@@ -1,7 +1,7 @@
 //! What the world sees of a snapshot: the page, the API behind it, metrics, probes.
 
-mod api;
 mod events;
+mod api;
 mod page;
 mod metrics;
 mod written;
@@ -67,7 +67,7 @@ async fn scrape(State(desk): State<Arc<Desk>>) -> Response {
         metrics::write(&written, &desk.board, &mut desk.budgets.lock(), Instant::now())
     });
     match text.await {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, couplet_telemetry::exposition::MEDIA_TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

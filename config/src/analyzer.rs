@@ -50,16 +50,7 @@ pub struct AnalyzerConfig {
     pub log: Log,
 }
 
-keys!(AnalyzerConfig {
-    listen,
-    data,
-    name,
-    token,
-    limits,
-    findings,
-    snapshot_every,
-    log
-});
+keys!(AnalyzerConfig { listen, data, name, token, limits, findings, snapshot_every, log });
 
 impl Default for AnalyzerConfig {
     fn default() -> Self {

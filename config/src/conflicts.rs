@@ -12,15 +12,9 @@ pub(crate) fn conflicts(config: &ProxyConfig) -> Vec<Conflict> {
     let listeners = listeners(config);
     let mut found = Vec::new();
     for (index, (key, listen)) in listeners.iter().enumerate() {
-        let earlier = listeners
-            .iter()
-            .take(index)
-            .find(|(_, other)| overlaps(*listen, *other));
+        let earlier = listeners.iter().take(index).find(|(_, other)| overlaps(*listen, *other));
         if let Some((other, address)) = earlier {
-            found.push((
-                key.clone(),
-                format!("cannot listen on {listen}: `{other}` already listens on {address}"),
-            ));
+            found.push((key.clone(), format!("cannot listen on {listen}: `{other}` already listens on {address}")));
         }
     }
     for (key, target) in targets(config) {
@@ -32,10 +26,7 @@ pub(crate) fn conflicts(config: &ProxyConfig) -> Vec<Conflict> {
         }
     }
     if config.register && config.app.is_none() {
-        found.push((
-            "register".to_owned(),
-            "there is no inbound address to announce: set `app`".to_owned(),
-        ));
+        found.push(("register".to_owned(), "there is no inbound address to announce: set `app`".to_owned()));
     }
     for (key, wanted) in [("register", config.register), ("resolve", config.resolve)] {
         if wanted && config.analyzer.is_none() {
@@ -63,10 +54,7 @@ fn targets(config: &ProxyConfig) -> Vec<(String, SocketAddr)> {
     targets.extend(config.app.map(|app| ("app".to_owned(), app)));
     for (index, outbound) in config.outbound.iter().enumerate() {
         if let Ok(host) = outbound.target.host.parse::<IpAddr>() {
-            targets.push((
-                format!("outbound[{index}].target"),
-                SocketAddr::new(host, outbound.target.port),
-            ));
+            targets.push((format!("outbound[{index}].target"), SocketAddr::new(host, outbound.target.port)));
         }
     }
     targets

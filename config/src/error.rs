@@ -30,10 +30,7 @@ impl ConfigError {
 
     /// One problem that concerns the file as a whole.
     pub(crate) fn of_file(name: &str, message: &str) -> Self {
-        Self {
-            keys: vec![String::new()],
-            text: format!("{name}: {message}"),
-        }
+        Self { keys: vec![String::new()], text: format!("{name}: {message}") }
     }
 
     /// Writes down `problems` found in the file `name` with the text `source`. `dropped` counts problems beyond those
@@ -58,10 +55,7 @@ impl ConfigError {
             let _ = write!(text, "\nand {dropped} more\n");
         }
         text.truncate(text.trim_end().len());
-        Self {
-            keys: problems.into_iter().map(|problem| problem.key).collect(),
-            text,
-        }
+        Self { keys: problems.into_iter().map(|problem| problem.key).collect(), text }
     }
 }
 
@@ -108,13 +102,10 @@ fn visible(content: &str) -> impl Iterator<Item = char> {
 
 /// Where a token begins on this line. A mistake of syntax may point at it before anyone knows which key it belongs to.
 fn token_end(content: &str) -> Option<usize> {
-    content
-        .match_indices("token")
-        .map(|(at, word)| at + word.len())
-        .find(|&end| {
-            let after = content.get(end..).unwrap_or_default();
-            after.trim_start_matches(['"', '\'', ' ']).starts_with([':', '='])
-        })
+    content.match_indices("token").map(|(at, word)| at + word.len()).find(|&end| {
+        let after = content.get(end..).unwrap_or_default();
+        after.trim_start_matches(['"', '\'', ' ']).starts_with([':', '='])
+    })
 }
 
 /// Most characters of a line that are shown.
@@ -126,12 +117,7 @@ mod tests {
 
     fn problem(line: usize, column: usize, length: usize) -> Problem {
         let place = Place::Text { line, column, length };
-        Problem {
-            place,
-            key: "a.b".to_owned(),
-            message: "is wrong".to_owned(),
-            secret: false,
-        }
+        Problem { place, key: "a.b".to_owned(), message: "is wrong".to_owned(), secret: false }
     }
 
     #[test]
@@ -154,11 +140,7 @@ mod tests {
 
     #[test]
     fn a_token_is_never_shown() {
-        for (source, line) in [
-            ("{token: hunter2, a: [}", 1),
-            ("\"token\" : hunter2", 1),
-            ("token:\n  @hunter2", 2),
-        ] {
+        for (source, line) in [("{token: hunter2, a: [}", 1), ("\"token\" : hunter2", 1), ("token:\n  @hunter2", 2)] {
             let error = ConfigError::new("x.yaml", source, vec![problem(line, 12, 1)], 0);
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }

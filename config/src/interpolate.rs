@@ -82,17 +82,13 @@ fn resolve(reference: &str, lookup: &Lookup<'_>) -> Result<String, String> {
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.is_empty() || !name.chars().all(valid) || name.starts_with(|c: char| c.is_ascii_digit()) {
         let shown = quoted(&format!("${{{reference}}}"));
-        return Err(format!(
-            "{shown} is not a variable: write ${{NAME}} or ${{NAME:-default}}"
-        ));
+        return Err(format!("{shown} is not a variable: write ${{NAME}} or ${{NAME:-default}}"));
     }
     match (lookup(name), default) {
         (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
         (Some(value), _) => Ok(value),
         (None, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(format!(
-            "the variable {name} is not set; set it, or write ${{{name}:-default}}"
-        )),
+        (None, None) => Err(format!("the variable {name} is not set; set it, or write ${{{name}:-default}}")),
     }
 }
 
@@ -133,11 +129,7 @@ mod tests {
 
     #[test]
     fn a_variable_that_is_unset_is_named() {
-        assert!(
-            expanded("a ${NONE} b")
-                .unwrap_err()
-                .contains("the variable NONE is not set")
-        );
+        assert!(expanded("a ${NONE} b").unwrap_err().contains("the variable NONE is not set"));
     }
 
     #[test]

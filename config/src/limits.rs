@@ -34,13 +34,7 @@ pub struct ProxyLimits {
     pub connections_per_upstream: usize,
 }
 
-keys!(ProxyLimits {
-    connections,
-    requests_in_flight,
-    header_bytes,
-    header_fields,
-    connections_per_upstream
-});
+keys!(ProxyLimits { connections, requests_in_flight, header_bytes, header_fields, connections_per_upstream });
 
 impl Default for ProxyLimits {
     fn default() -> Self {
@@ -96,14 +90,7 @@ pub struct Timeouts {
     pub drain: Duration,
 }
 
-keys!(Timeouts {
-    connect,
-    header,
-    idle,
-    pool_idle,
-    request,
-    drain
-});
+keys!(Timeouts { connect, header, idle, pool_idle, request, drain });
 
 impl Default for Timeouts {
     fn default() -> Self {

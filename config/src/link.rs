@@ -35,13 +35,7 @@ impl AnalyzerLink {
 
     /// What stands for a link of which only the token is known so far.
     fn blank() -> Self {
-        Self::new(HttpUrl {
-            authority: Target {
-                host: String::new(),
-                port: 0,
-            },
-            path: String::new(),
-        })
+        Self::new(HttpUrl { authority: Target { host: String::new(), port: 0 }, path: String::new() })
     }
 
     /// Whether nobody has said yet where the analyzer is.
@@ -107,11 +101,9 @@ impl Scalar for HttpUrl {
             return Err("the URL has no scheme: write it like http://127.0.0.1:15400".to_owned());
         };
         if scheme.eq_ignore_ascii_case("https") {
-            return Err(
-                "https:// is not supported yet: use http://, through a local TLS tunnel if the network is \
+            return Err("https:// is not supported yet: use http://, through a local TLS tunnel if the network is \
                         not trusted"
-                    .to_owned(),
-            );
+                .to_owned());
         }
         if !scheme.eq_ignore_ascii_case("http") {
             return Err(format!("{} is not a supported scheme: use http://", quoted(scheme)));
@@ -119,26 +111,13 @@ impl Scalar for HttpUrl {
         if rest.contains('@') {
             return Err("a URL cannot hold a user or password: use the key `token`".to_owned());
         }
-        if rest.contains(['?', '#'])
-            || rest
-                .chars()
-                .any(|c| c.is_whitespace() || c.is_control() || !c.is_ascii())
-        {
+        if rest.contains(['?', '#']) || rest.chars().any(|c| c.is_whitespace() || c.is_control() || !c.is_ascii()) {
             return Err("the URL cannot have a query, a fragment, spaces or letters outside of ASCII".to_owned());
         }
-        let (authority, path) = rest
-            .split_at_checked(rest.find('/').unwrap_or(rest.len()))
-            .unwrap_or((rest, ""));
+        let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-        let authority = if has_port {
-            Target::read(authority)?
-        } else {
-            Target::read(&format!("{authority}:80"))?
-        };
-        Ok(Self {
-            authority,
-            path: path.trim_end_matches('/').to_owned(),
-        })
+        let authority = if has_port { Target::read(authority)? } else { Target::read(&format!("{authority}:80"))? };
+        Ok(Self { authority, path: path.trim_end_matches('/').to_owned() })
     }
 }
 
@@ -179,10 +158,7 @@ mod tests {
             ("http://a?x", "cannot have a query"),
         ] {
             let message = HttpUrl::read(text).unwrap_err();
-            assert!(
-                message.contains(reason) && !message.contains("hunter2"),
-                "{text}: {message}"
-            );
+            assert!(message.contains(reason) && !message.contains("hunter2"), "{text}: {message}");
         }
     }
 }

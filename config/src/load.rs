@@ -37,12 +37,7 @@ pub struct Sources<'a> {
 impl<'a> Sources<'a> {
     /// No file and no flags: the defaults.
     pub fn new(env: &'a Lookup<'a>) -> Self {
-        Self {
-            file: None,
-            env,
-            flags: Vec::new(),
-            sets: Vec::new(),
-        }
+        Self { file: None, env, flags: Vec::new(), sets: Vec::new() }
     }
 }
 
@@ -56,9 +51,7 @@ pub struct ConfigFile {
 /// The text may hold a token, so only the name is shown.
 impl fmt::Debug for ConfigFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConfigFile")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("ConfigFile").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -84,10 +77,7 @@ impl ConfigFile {
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
         let (name, bytes) = (name.into(), bytes.into());
         if bytes.len() > LARGEST {
-            return Err(ConfigError::of_file(
-                &name,
-                "is larger than 1 MiB; is it a configuration file?",
-            ));
+            return Err(ConfigError::of_file(&name, "is larger than 1 MiB; is it a configuration file?"));
         }
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self { name, text }),
@@ -156,9 +146,7 @@ fn reworded(message: &str) -> String {
         ("length is lower than ", "must not be shorter than "),
         ("length is greater than ", "must not be longer than "),
     ];
-    let demand = demands
-        .iter()
-        .find_map(|(bare, demand)| Some(format!("{demand}{}", message.strip_prefix(bare)?)));
+    let demand = demands.iter().find_map(|(bare, demand)| Some(format!("{demand}{}", message.strip_prefix(bare)?)));
     demand.unwrap_or_else(|| message.to_owned())
 }
 
@@ -169,10 +157,7 @@ fn load<C: Overlay + Validate<Context = ()>>(
     across: impl FnOnce(&C, &mut Reader) -> Vec<Conflict>,
 ) -> Result<C, ConfigError> {
     let mut reader = Reader::default();
-    let (name, text) = sources
-        .file
-        .as_ref()
-        .map_or(("configuration", ""), |file| (&file.name, &file.text));
+    let (name, text) = sources.file.as_ref().map_or(("configuration", ""), |file| (&file.name, &file.text));
     let (layers, complete) = layers(text, sources, &mut reader);
     for layer in &layers {
         config.overlay(layer, &mut reader);
@@ -180,16 +165,8 @@ fn load<C: Overlay + Validate<Context = ()>>(
     // After a mistake of syntax nobody knows what the file says, so nothing is missed in it and nothing contradicts it.
     if complete {
         let mut found = across(&config, &mut reader);
-        let broken = config
-            .validate()
-            .err()
-            .map(garde::Report::into_inner)
-            .unwrap_or_default();
-        found.extend(
-            broken
-                .into_iter()
-                .map(|(key, error)| (key.to_string(), reworded(error.message()))),
-        );
+        let broken = config.validate().err().map(garde::Report::into_inner).unwrap_or_default();
+        found.extend(broken.into_iter().map(|(key, error)| (key.to_string(), reworded(error.message()))));
         found.retain(|(key, _)| !reader.is_wrong(key));
         for (key, message) in found {
             let place = place(&layers, &key);
@@ -221,7 +198,5 @@ fn layers(text: &str, sources: &Sources<'_>, reader: &mut Reader) -> (Vec<Node>,
 /// key above it.
 fn place(layers: &[Node], key: &str) -> Place {
     let places = layers.iter().filter_map(|layer| place_of(layer, key));
-    places
-        .max_by_key(|(depth, _)| *depth)
-        .map_or(Place::File, |(_, place)| place)
+    places.max_by_key(|(depth, _)| *depth).map_or(Place::File, |(_, place)| place)
 }

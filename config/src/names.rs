@@ -4,9 +4,7 @@
 pub(crate) fn service(name: &str, (): &()) -> garde::Result {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if let Some(stranger) = name.chars().find(|&c| !allowed(c)) {
-        return reject(format!(
-            "a name cannot contain {stranger:?}: use letters, digits, dots, dashes or underscores"
-        ));
+        return reject(format!("a name cannot contain {stranger:?}: use letters, digits, dots, dashes or underscores"));
     }
     match name.len() {
         0 => reject("a name cannot be empty"),
@@ -23,10 +21,7 @@ pub(crate) fn template(template: &str, (): &()) -> garde::Result {
     if template.len() > 1024 {
         return reject("a path template has at most 1024 characters");
     }
-    if let Some(stranger) = path
-        .chars()
-        .find(|c| matches!(c, '?' | '#') || c.is_whitespace() || c.is_control())
-    {
+    if let Some(stranger) = path.chars().find(|c| matches!(c, '?' | '#') || c.is_whitespace() || c.is_control()) {
         return reject(format!("a path template cannot contain {stranger:?}"));
     }
     let parameter = |segment: &str| {
@@ -35,9 +30,7 @@ pub(crate) fn template(template: &str, (): &()) -> garde::Result {
     };
     for segment in path.split('/') {
         if segment.contains(['{', '}']) && !parameter(segment) {
-            return reject(format!(
-                "`{segment}` is neither a plain segment nor one parameter such as {{id}}"
-            ));
+            return reject(format!("`{segment}` is neither a plain segment nor one parameter such as {{id}}"));
         }
     }
     if path.contains("//") || path.starts_with('/') {
@@ -55,15 +48,9 @@ pub(crate) fn filter(filter: &str, (): &()) -> garde::Result {
     for directive in filter.split(',').map(str::trim) {
         let (target, level) = directive.rsplit_once('=').unwrap_or(("any", directive));
         if !LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known)) {
-            return reject(format!(
-                "`{level}` is not a log level: use one of {}",
-                LEVELS.join(", ")
-            ));
+            return reject(format!("`{level}` is not a log level: use one of {}", LEVELS.join(", ")));
         }
-        if target.is_empty()
-            || !target
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-' | '.'))
+        if target.is_empty() || !target.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-' | '.'))
         {
             return reject(format!("`{target}` is not the name of a log target"));
         }
@@ -96,22 +83,14 @@ mod tests {
         for good in ["/", "/orders", "/orders/{id}", "/orders/{id}/", "/a/{b}/c/{d_1}"] {
             assert!(template(good, &()).is_ok(), "{good}");
         }
-        for bad in [
-            "", "orders", "/a//b", "//a", "/a/{}", "/a/x{id}", "/a/{id", "/a?b", "/a b", "/{a}{b}",
-        ] {
+        for bad in ["", "orders", "/a//b", "//a", "/a/{}", "/a/x{id}", "/a/{id", "/a?b", "/a b", "/{a}{b}"] {
             assert!(template(bad, &()).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn filters_name_known_levels_only() {
-        for good in [
-            "info",
-            "INFO",
-            "off",
-            "warn,couplet_proxy=debug",
-            "couplet_proxy::forward=trace, info",
-        ] {
+        for good in ["info", "INFO", "off", "warn,couplet_proxy=debug", "couplet_proxy::forward=trace, info"] {
             assert!(filter(good, &()).is_ok(), "{good}");
         }
         for bad in ["", "inof", "info,", "=info", "a b=info", "couplet_proxy", "a=b=c"] {

@@ -54,26 +54,15 @@ impl Outbound {
             Err(message) => return refuse(format!("where to listen: {message}")),
         };
         match Target::read(target) {
-            Ok(target) => Ok(Self {
-                name: name.to_owned(),
-                listen,
-                target,
-            }),
+            Ok(target) => Ok(Self { name: name.to_owned(), listen, target }),
             Err(message) => refuse(format!("the target: {message}")),
         }
     }
 
     /// What stands for an entry until its keys are read. Port 0 collides with nothing.
     fn blank() -> Self {
-        let target = Target {
-            host: String::new(),
-            port: 0,
-        };
-        Self {
-            name: String::new(),
-            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
-            target,
-        }
+        let target = Target { host: String::new(), port: 0 };
+        Self { name: String::new(), listen: SocketAddr::from(([0, 0, 0, 0], 0)), target }
     }
 }
 
@@ -97,11 +86,7 @@ impl Element for Outbound {
         outbound.overlay(node, reader);
         for key in ["name", "listen", "target"] {
             let given = |content: &Content| *content != Content::Empty;
-            if !reader
-                .entries(node)
-                .iter()
-                .any(|entry| entry.key == key && given(&entry.value.content))
-            {
+            if !reader.entries(node).iter().any(|entry| entry.key == key && given(&entry.value.content)) {
                 reader.enter(key);
                 reader.missing(node);
                 reader.leave();
@@ -161,10 +146,7 @@ impl Scalar for Target {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return match address.port() {
                 0 => refuse("the port is 1 to 65535"),
-                port => Ok(Self {
-                    host: address.ip().to_string(),
-                    port,
-                }),
+                port => Ok(Self { host: address.ip().to_string(), port }),
             };
         }
         if text.contains("://") {
@@ -184,10 +166,7 @@ impl Scalar for Target {
             return refuse("the host is neither a name nor an IP address");
         }
         match port.parse() {
-            Ok(port @ 1..) if !text.contains('+') => Ok(Self {
-                host: host.to_ascii_lowercase(),
-                port,
-            }),
+            Ok(port @ 1..) if !text.contains('+') => Ok(Self { host: host.to_ascii_lowercase(), port }),
             _ => refuse("the port is 1 to 65535"),
         }
     }
@@ -217,10 +196,7 @@ mod tests {
             ("inventory@127.0.0.1:9001=http://a:1", "leave out the scheme"),
         ] {
             let message = Outbound::parse(text).unwrap_err();
-            assert!(
-                message.contains(reason) && message.contains("NAME@LISTEN=TARGET"),
-                "{text}: {message}"
-            );
+            assert!(message.contains(reason) && message.contains("NAME@LISTEN=TARGET"), "{text}: {message}");
         }
     }
 
@@ -229,21 +205,9 @@ mod tests {
         for good in ["a:1", "127.0.0.1:65535", "[::1]:80", "my_svc.ns.svc.cluster.local.:80"] {
             assert_eq!(Target::read(good).unwrap().to_string(), good);
         }
-        for bad in [
-            "",
-            ":",
-            "a",
-            "a:",
-            ":1",
-            "a:0",
-            "a:65536",
-            "a:+1",
-            "::1:80",
-            "a b:1",
-            "a..b:1",
-            "127.0.0.1:0",
-            "[x]:1",
-        ] {
+        for bad in
+            ["", ":", "a", "a:", ":1", "a:0", "a:65536", "a:+1", "::1:80", "a b:1", "a..b:1", "127.0.0.1:0", "[x]:1"]
+        {
             assert!(Target::read(bad).is_err(), "{bad}");
         }
     }

@@ -114,8 +114,7 @@ impl Reader {
     /// Whether the key, or one above it, has a problem already: then what depends on its value says nothing new.
     pub(crate) fn is_wrong(&self, key: &str) -> bool {
         let ends = key.match_indices(['.', '[']).map(|(at, _)| at).chain([key.len()]);
-        ends.filter_map(|end| key.get(..end))
-            .any(|above| self.wrong.contains(above))
+        ends.filter_map(|end| key.get(..end)).any(|above| self.wrong.contains(above))
     }
 
     /// The problems, and how many more there were.
@@ -144,12 +143,7 @@ impl Reader {
             None => format!("unknown key; known here: {}", known.join(", ")),
         };
         let secret = suggestion == Some("token");
-        self.push(Problem {
-            place: entry.place.clone(),
-            key: self.key.clone(),
-            message,
-            secret,
-        });
+        self.push(Problem { place: entry.place.clone(), key: self.key.clone(), message, secret });
     }
 
     /// Reads one scalar at the current key.
@@ -163,12 +157,7 @@ impl Reader {
             Err(message) => {
                 // A URL may carry a password before its `@`.
                 let secret = S::SECRET || text.contains('@');
-                self.push(Problem {
-                    place: node.place.clone(),
-                    key: self.key.clone(),
-                    message,
-                    secret,
-                });
+                self.push(Problem { place: node.place.clone(), key: self.key.clone(), message, secret });
                 None
             }
         }
@@ -234,11 +223,7 @@ pub(crate) fn place_of(layer: &Node, key: &str) -> Option<(usize, Place)> {
     let mut depth = 0;
     for step in key.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
         let next = match &node.content {
-            Content::Map(entries) => entries
-                .iter()
-                .rev()
-                .find(|entry| entry.key == step)
-                .map(|entry| &entry.value),
+            Content::Map(entries) => entries.iter().rev().find(|entry| entry.key == step).map(|entry| &entry.value),
             Content::List(items) => step.parse().ok().and_then(|index: usize| items.get(index)),
             Content::Empty | Content::Text(_) | Content::More(_) => None,
         };

@@ -27,12 +27,7 @@ pub(crate) struct Problem {
 impl Problem {
     /// A problem whose place may be shown.
     pub(crate) fn new(place: Place, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            place,
-            key: key.into(),
-            message: message.into(),
-            secret: false,
-        }
+        Self { place, key: key.into(), message: message.into(), secret: false }
     }
 }
 

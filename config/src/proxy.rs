@@ -123,10 +123,7 @@ keys!(ProxyConfig {
 impl ProxyConfig {
     /// The defaults for the service `service`, which must be a valid name: 1 to 63 of `[A-Za-z0-9._-]`.
     pub fn new(service: impl Into<String>) -> Self {
-        Self {
-            service: service.into(),
-            ..Self::blank()
-        }
+        Self { service: service.into(), ..Self::blank() }
     }
 
     /// The defaults, with the one required key still empty.

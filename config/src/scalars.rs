@@ -115,11 +115,7 @@ impl Scalar for Duration {
     fn read(text: &str) -> Result<Self, String> {
         parse_duration(text).ok_or_else(|| {
             let bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            let hint = if bare {
-                format!("a unit is missing, for example {text}s")
-            } else {
-                WRITE_DURATION.to_owned()
-            };
+            let hint = if bare { format!("a unit is missing, for example {text}s") } else { WRITE_DURATION.to_owned() };
             format!("{} is not a duration: {hint}", quoted(text))
         })
     }
@@ -223,11 +219,7 @@ mod tests {
             ("orders:80", "names are not resolved"),
             ("1.2.3.4:99999", "write an IP address and a port"),
         ] {
-            assert!(
-                refused::<SocketAddr>(text).contains(hint),
-                "{text}: {}",
-                refused::<SocketAddr>(text)
-            );
+            assert!(refused::<SocketAddr>(text).contains(hint), "{text}: {}", refused::<SocketAddr>(text));
         }
     }
 

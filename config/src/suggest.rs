@@ -16,11 +16,7 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     let word = normal(word);
     let distances = candidates.into_iter().map(|candidate| {
         let distance = strsim::damerau_levenshtein(&word, &normal(candidate));
-        (
-            distance,
-            distance <= (candidate.len().max(word.len()) / 3).max(1),
-            candidate,
-        )
+        (distance, distance <= (candidate.len().max(word.len()) / 3).max(1), candidate)
     });
     let (_, near, candidate) = distances.min_by_key(|(distance, ..)| *distance)?;
     near.then_some(candidate)

@@ -40,14 +40,7 @@ pub struct Telemetry {
     pub max_report_bytes: ByteSize,
 }
 
-keys!(Telemetry {
-    window,
-    max_paths,
-    max_endpoints,
-    max_depth,
-    max_callees,
-    max_report_bytes
-});
+keys!(Telemetry { window, max_paths, max_endpoints, max_depth, max_callees, max_report_bytes });
 
 impl Default for Telemetry {
     fn default() -> Self {

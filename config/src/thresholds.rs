@@ -34,13 +34,7 @@ pub struct FindingThresholds {
     pub circular: CircularThresholds,
 }
 
-keys!(FindingThresholds {
-    min_samples,
-    chain,
-    fan_out,
-    repeat,
-    circular
-});
+keys!(FindingThresholds { min_samples, chain, fan_out, repeat, circular });
 
 impl Default for FindingThresholds {
     fn default() -> Self {
@@ -74,21 +68,9 @@ keys!(ChainThresholds { depth, services, calls });
 impl Default for ChainThresholds {
     fn default() -> Self {
         Self {
-            depth: Levels {
-                info: 3,
-                warn: 4,
-                critical: 6,
-            },
-            services: Levels {
-                info: 4,
-                warn: 6,
-                critical: 10,
-            },
-            calls: Levels {
-                info: 10,
-                warn: 20,
-                critical: 50,
-            },
+            depth: Levels { info: 3, warn: 4, critical: 6 },
+            services: Levels { info: 4, warn: 6, critical: 10 },
+            calls: Levels { info: 10, warn: 20, critical: 50 },
         }
     }
 }
@@ -109,10 +91,7 @@ keys!(FanOutThresholds { callees, calls });
 
 impl Default for FanOutThresholds {
     fn default() -> Self {
-        Self {
-            callees: WarnLevels { warn: 8, critical: 15 },
-            calls: WarnLevels { warn: 20, critical: 60 },
-        }
+        Self { callees: WarnLevels { warn: 8, critical: 15 }, calls: WarnLevels { warn: 20, critical: 60 } }
     }
 }
 
@@ -135,19 +114,11 @@ pub struct RepeatThresholds {
     pub min_share: f64,
 }
 
-keys!(RepeatThresholds {
-    calls,
-    min_time,
-    min_share
-});
+keys!(RepeatThresholds { calls, min_time, min_share });
 
 impl Default for RepeatThresholds {
     fn default() -> Self {
-        Self {
-            calls: WarnLevels { warn: 5, critical: 10 },
-            min_time: Duration::from_millis(50),
-            min_share: 0.10,
-        }
+        Self { calls: WarnLevels { warn: 5, critical: 10 }, min_time: Duration::from_millis(50), min_share: 0.10 }
     }
 }
 
@@ -196,9 +167,7 @@ fn ordered(levels: &[(&str, u32)]) -> garde::Result {
     for pair in levels.windows(2) {
         let [(low, below), (high, above)] = pair else { continue };
         if below > above {
-            return Err(garde::Error::new(format!(
-                "`{low}` ({below}) must not be greater than `{high}` ({above})"
-            )));
+            return Err(garde::Error::new(format!("`{low}` ({below}) must not be greater than `{high}` ({above})")));
         }
     }
     Ok(())

@@ -87,10 +87,7 @@ fn syntax_problem(source: &str, error: &Error) -> Problem {
     let message = message.split(" at line ").next().unwrap_or_default();
     let mut message: String = message.chars().take(300).map(printable).collect();
     if let Place::Text { line, .. } = place
-        && source
-            .lines()
-            .nth(line.saturating_sub(1))
-            .is_some_and(|content| content.contains("${"))
+        && source.lines().nth(line.saturating_sub(1)).is_some_and(|content| content.contains("${"))
     {
         message.push_str("; a ${VARIABLE} inside [ ] or { } needs quotes around it");
     }
@@ -101,11 +98,7 @@ fn place(location: &Location) -> Place {
     let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     match number(location.line()) {
         0 => Place::File,
-        line => Place::Text {
-            line,
-            column: number(location.column()),
-            length: number(location.span().len()).max(1),
-        },
+        line => Place::Text { line, column: number(location.column()), length: number(location.span().len()).max(1) },
     }
 }
 
@@ -115,25 +108,13 @@ fn node(source: &str, raw: Spanned<Raw>) -> Node {
         Raw::Text(text) => Content::Text(text),
         Raw::Typed(fallback) => Content::Text(written(source, &raw.defined).unwrap_or(fallback)),
         Raw::List(items) => Content::List(items.into_iter().map(|item| node(source, item)).collect()),
-        Raw::Map(entries) => Content::Map(
-            entries
-                .into_iter()
-                .map(|(key, value)| entry(source, key, value))
-                .collect(),
-        ),
+        Raw::Map(entries) => Content::Map(entries.into_iter().map(|(key, value)| entry(source, key, value)).collect()),
     };
-    Node {
-        place: place(&raw.referenced),
-        content,
-    }
+    Node { place: place(&raw.referenced), content }
 }
 
 fn entry(source: &str, key: Spanned<String>, value: Spanned<Raw>) -> Entry {
-    Entry {
-        place: place(&key.referenced),
-        key: key.value,
-        value: node(source, value),
-    }
+    Entry { place: place(&key.referenced), key: key.value, value: node(source, value) }
 }
 
 /// The text of an unquoted scalar, which the parser has already turned into a number or a truth value.
@@ -223,11 +204,7 @@ mod tests {
     use super::*;
 
     fn texts(source: &str) -> Vec<String> {
-        let Some(Node {
-            content: Content::Map(entries),
-            ..
-        }) = parse(source, &mut Vec::new())
-        else {
+        let Some(Node { content: Content::Map(entries), .. }) = parse(source, &mut Vec::new()) else {
             panic!("not a mapping: {source}")
         };
         let text = |entry: Entry| match entry.value.content {
@@ -241,14 +218,9 @@ mod tests {
     fn a_scalar_stays_as_it_was_written() {
         let source =
             "a: 1.10\nb: 0x10\nc: on\nd: 007\ne: \"q\"\nf: &z 5_0\ng: *z\nh: 5 # note\ni: .inf\nj: 12:30\nk: true\n";
-        let expected = [
-            "1.10", "0x10", "on", "007", "q", "5_0", "5_0", "5", ".inf", "12:30", "true",
-        ];
+        let expected = ["1.10", "0x10", "on", "007", "q", "5_0", "5_0", "5", ".inf", "12:30", "true"];
         assert_eq!(texts(source), expected);
-        assert_eq!(
-            texts("ä: 1.50\nb: !!int \"7\"\nc: ~\nd: '1.10'\n"),
-            ["1.50", "7", "Empty", "1.10"]
-        );
+        assert_eq!(texts("ä: 1.50\nb: !!int \"7\"\nc: ~\nd: '1.10'\n"), ["1.50", "7", "Empty", "1.10"]);
     }
 
     #[test]
@@ -258,13 +230,7 @@ mod tests {
             let aliases = vec![format!("*a{}", level - 1); 9].join(",");
             bomb.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
         }
-        for source in [
-            bomb,
-            "[".repeat(5_000),
-            "a: ".repeat(5_000),
-            "- ".repeat(5_000),
-            "{a: ".repeat(5_000),
-        ] {
+        for source in [bomb, "[".repeat(5_000), "a: ".repeat(5_000), "- ".repeat(5_000), "{a: ".repeat(5_000)] {
             let mut problems = Vec::new();
             assert_eq!(parse(&source, &mut problems), None);
             assert_eq!(problems.len(), 1);
@@ -275,13 +241,6 @@ mod tests {
     fn a_duplicate_key_is_a_problem_but_does_not_hide_the_rest() {
         let mut problems = Vec::new();
         assert!(parse("a: 1\nb: 2\na: 3\n", &mut problems).is_some());
-        assert_eq!(
-            problems[0].place,
-            Place::Text {
-                line: 3,
-                column: 1,
-                length: 1
-            }
-        );
+        assert_eq!(problems[0].place, Place::Text { line: 3, column: 1, length: 1 });
     }
 }

@@ -58,16 +58,9 @@ mod tests {
     #[test]
     fn by_default_neighbours_are_trusted_and_strangers_are_not() {
         let trust = Trust::default();
-        for peer in [
-            "10.1.2.3",
-            "172.31.0.1",
-            "127.0.0.9",
-            "100.127.0.1",
-            "::1",
-            "fe80::1",
-            "fd12::1",
-            "::ffff:10.0.0.1",
-        ] {
+        for peer in
+            ["10.1.2.3", "172.31.0.1", "127.0.0.9", "100.127.0.1", "::1", "fe80::1", "fd12::1", "::ffff:10.0.0.1"]
+        {
             assert!(trust.covers(peer.parse().unwrap()), "{peer}");
         }
         for peer in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2001:db8::1", "::ffff:8.8.8.8"] {

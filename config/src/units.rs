@@ -45,12 +45,7 @@ impl ByteSize {
 /// The shortest exact form: `64KiB`, `1GiB`, `1500B`.
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (unit, factor) in [
-            ("TiB", 1_u64 << 40),
-            ("GiB", 1 << 30),
-            ("MiB", 1 << 20),
-            ("KiB", 1 << 10),
-        ] {
+        for (unit, factor) in [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
             if self.0 > 0 && self.0.is_multiple_of(factor) {
                 return write!(f, "{}{unit}", self.0 / factor);
             }
@@ -138,14 +133,8 @@ pub(crate) fn show_duration(duration: Duration) -> String {
 }
 
 /// Units of time in microseconds, the largest first.
-const UNITS: &[(&str, u64)] = &[
-    ("d", 86_400_000_000),
-    ("h", 3_600_000_000),
-    ("m", 60_000_000),
-    ("s", 1_000_000),
-    ("ms", 1_000),
-    ("us", 1),
-];
+const UNITS: &[(&str, u64)] =
+    &[("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
 
 /// Splits the leading decimal digits from what follows.
 fn split_number(text: &str) -> (&str, &str) {
@@ -234,46 +223,22 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        for (text, expected) in [
-            ("5s", 5_000),
-            ("250ms", 250),
-            ("1m30s", 90_000),
-            ("24h", 86_400_000),
-            ("0", 0),
-        ] {
+        for (text, expected) in [("5s", 5_000), ("250ms", 250), ("1m30s", 90_000), ("24h", 86_400_000), ("0", 0)] {
             assert_eq!(parse_duration(text), Some(Duration::from_millis(expected)), "{text}");
         }
     }
 
     #[test]
     fn a_number_without_unit_or_in_disorder_is_no_duration() {
-        for text in [
-            "",
-            "5",
-            "s",
-            "5 s",
-            "-5s",
-            "1.5s",
-            "30s1m",
-            "1s1s",
-            "5S",
-            "99999999999999999999s",
-            "5s!",
-            "1d¼",
-        ] {
+        for text in ["", "5", "s", "5 s", "-5s", "1.5s", "30s1m", "1s1s", "5S", "99999999999999999999s", "5s!", "1d¼"]
+        {
             assert_eq!(parse_duration(text), None, "{text}");
         }
     }
 
     #[test]
     fn sizes_are_read_in_both_bases() {
-        for (text, expected) in [
-            ("64KiB", 65_536),
-            ("64kB", 64_000),
-            ("1 GiB", 1 << 30),
-            ("12", 12),
-            ("12B", 12),
-        ] {
+        for (text, expected) in [("64KiB", 65_536), ("64kB", 64_000), ("1 GiB", 1 << 30), ("12", 12), ("12B", 12)] {
             assert_eq!(parse_size(text), Some(ByteSize::bytes(expected)), "{text}");
         }
         for text in ["", "KiB", "-1", "1.5MiB", "64K", "99999999999TiB", "1 2"] {

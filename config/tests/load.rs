@@ -19,10 +19,7 @@ fn proxy(text: &str) -> Result<ProxyConfig, ConfigError> {
 
 /// The keys that are reported when `text` is loaded.
 fn wrong(text: &str) -> Vec<String> {
-    proxy(text)
-        .err()
-        .map(|error| error.keys().map(str::to_owned).collect())
-        .unwrap_or_default()
+    proxy(text).err().map(|error| error.keys().map(str::to_owned).collect()).unwrap_or_default()
 }
 
 fn with_flags(text: &str, flags: impl Into<Vec<Flag>>, sets: &[&str]) -> Result<ProxyConfig, ConfigError> {
@@ -160,45 +157,22 @@ fn flags_win_over_the_file_and_sets_over_flags() {
         Flag::set("--connect-timeout", "timeouts.connect", "2s"),
         Flag::add("--to", "outbound", "b@127.0.0.1:9002=b:1"),
     ];
-    let sets = [
-        "timeouts.connect=3s",
-        "trust.networks=[10.0.0.0/8]",
-        "log={level: debug}",
-    ];
+    let sets = ["timeouts.connect=3s", "trust.networks=[10.0.0.0/8]", "log={level: debug}"];
     let config = with_flags(text, flags, &sets).unwrap();
     assert_eq!((config.service.as_str(), config.workers), ("billing", 2));
     assert_eq!(config.timeouts.connect, Duration::from_secs(3));
     assert_eq!(config.timeouts.drain, Duration::from_secs(1));
-    assert_eq!(
-        config
-            .outbound
-            .iter()
-            .map(|outbound| outbound.name.as_str())
-            .collect::<Vec<_>>(),
-        ["a", "b"]
-    );
+    assert_eq!(config.outbound.iter().map(|outbound| outbound.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(config.trust.networks.len(), 1);
     assert_eq!(config.log.level, "debug");
     let link = config.analyzer.unwrap();
-    assert_eq!(
-        (link.url.to_string().as_str(), link.token.unwrap().expose()),
-        ("http://b:2", "t1")
-    );
+    assert_eq!((link.url.to_string().as_str(), link.token.unwrap().expose()), ("http://b:2", "t1"));
 }
 
 #[test]
 fn a_wrong_flag_is_named() {
-    let flags = [
-        Flag::set("--app", "app", "8080"),
-        Flag::add("--to", "outbound", "inventory@127.0.0.1=x"),
-    ];
-    let sets = [
-        "timeouts.conect=2s",
-        "workers",
-        "limits.connections=[",
-        "a..b=1",
-        "analyzer.token=two words",
-    ];
+    let flags = [Flag::set("--app", "app", "8080"), Flag::add("--to", "outbound", "inventory@127.0.0.1=x")];
+    let sets = ["timeouts.conect=2s", "workers", "limits.connections=[", "a..b=1", "analyzer.token=two words"];
     insta::assert_snapshot!(with_flags("service: orders", flags, &sets).unwrap_err(), @r"
     couplet.yaml: 8 problems
 
@@ -253,18 +227,12 @@ fn any_free_port_conflicts_with_nothing_and_inbound_counts_only_with_an_app() {
     proxy(text).unwrap();
     proxy("service: orders\ninbound: 127.0.0.1:9000\nexplicit: 127.0.0.1:9000\n").unwrap();
     assert_eq!(wrong("service: orders\napp: 127.0.0.1:15406\n"), ["app"]);
-    assert_eq!(
-        wrong("service: orders\nadmin: '[::]:9000'\nexplicit: '[::1]:9000'\n"),
-        ["admin"]
-    );
+    assert_eq!(wrong("service: orders\nadmin: '[::]:9000'\nexplicit: '[::1]:9000'\n"), ["admin"]);
 }
 
 #[test]
 fn names_need_an_analyzer_and_an_announcement_an_address() {
-    assert_eq!(
-        wrong("service: orders\nregister: true\nresolve: true\n"),
-        ["register", "register", "resolve"]
-    );
+    assert_eq!(wrong("service: orders\nregister: true\nresolve: true\n"), ["register", "register", "resolve"]);
     assert!(wrong("service: orders\nregister: true\napp: 127.0.0.1:1\nanalyzer: http://a\n").is_empty());
 }
 
@@ -280,21 +248,9 @@ fn levels_out_of_order_are_refused() {
     let sources =
         file("findings: {chain: {depth: {warn: 9}}, fan_out: {calls: {critical: 1}}, repeat: {min_share: 2}}");
     let error = AnalyzerConfig::load(&sources).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("`warn` (9) must not be greater than `critical` (6)"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("`warn` (9) must not be greater than `critical` (6)"), "{error}");
     let keys: Vec<_> = error.keys().collect();
-    assert_eq!(
-        keys,
-        [
-            "findings.chain.depth",
-            "findings.fan_out.calls",
-            "findings.repeat.min_share"
-        ]
-    );
+    assert_eq!(keys, ["findings.chain.depth", "findings.fan_out.calls", "findings.repeat.min_share"]);
 }
 
 #[test]
@@ -305,19 +261,13 @@ fn every_bound_is_held() {
         ("service: a\nworkers: 257", "workers"),
         ("service: a\ntelemetry: {window: 99ms}", "telemetry.window"),
         ("service: a\ntelemetry: {window: 301s}", "telemetry.window"),
-        (
-            "service: a\ntelemetry: {max_report_bytes: 1GiB}",
-            "telemetry.max_report_bytes",
-        ),
+        ("service: a\ntelemetry: {max_report_bytes: 1GiB}", "telemetry.max_report_bytes"),
         ("service: a\nlimits: {header_bytes: 1KiB}", "limits.header_bytes"),
         ("service: a\nlimits: {connections: 0}", "limits.connections"),
         ("service: a\ntimeouts: {request: 0}", "timeouts.request"),
         ("service: a\ntimeouts: {connect: off}", "timeouts.connect"),
         ("service: a\nendpoints: {templates: [/a, b]}", "endpoints.templates[1]"),
-        (
-            "service: a\noutbound: [{name: '', listen: '127.0.0.1:1', target: 'a:1'}]",
-            "outbound[0].name",
-        ),
+        ("service: a\noutbound: [{name: '', listen: '127.0.0.1:1', target: 'a:1'}]", "outbound[0].name"),
         ("service: a\ntrust: {networks: [10.0.0.0/8, x]}", "trust.networks[1]"),
         ("service: a\nlog: {level: inof}", "log.level"),
         ("service: a\nlog: {format: xml}", "log.format"),
@@ -355,11 +305,7 @@ fn the_printed_configuration_can_be_loaded_again() {
     let printed = serde_json::to_string(&config).unwrap();
     assert_eq!(proxy(&printed).unwrap(), config, "{printed}");
     let printed = serde_json::to_string(&AnalyzerConfig::default()).unwrap();
-    assert_eq!(
-        AnalyzerConfig::load(&file(&printed)).unwrap(),
-        AnalyzerConfig::default(),
-        "{printed}"
-    );
+    assert_eq!(AnalyzerConfig::load(&file(&printed)).unwrap(), AnalyzerConfig::default(), "{printed}");
 }
 
 #[test]

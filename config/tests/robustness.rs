@@ -14,12 +14,7 @@ fn load(bytes: &[u8], sets: &[String]) {
     };
     let env = |name: &str| name.len().is_multiple_of(2).then(|| "${X".repeat(name.len()));
     let flags = sets.iter().map(|set| Flag::add("--to", "outbound", set)).collect();
-    let sources = Sources {
-        file: Some(file),
-        env: &env,
-        flags,
-        sets: sets.to_vec(),
-    };
+    let sources = Sources { file: Some(file), env: &env, flags, sets: sets.to_vec() };
     let messages = [ProxyConfig::load(&sources).err(), AnalyzerConfig::load(&sources).err()];
     for message in messages.into_iter().flatten() {
         assert!(!message.to_string().is_empty());
@@ -109,15 +104,11 @@ proptest! {
 fn the_largest_strange_files_are_survived() {
     let size = (1 << 20) - 32;
     let unknown: String = (0..70_000).map(|number| format!("k{number}: 1\n")).collect();
-    let fragments = [
-        "- ", "[", "{", "a: ", "? ", "\"", "${", "a: 1\n", "- 1\n", "&a ", "!", "|", "\n", "[],", "a\n", "# \n",
-    ];
+    let fragments =
+        ["- ", "[", "{", "a: ", "? ", "\"", "${", "a: 1\n", "- 1\n", "&a ", "!", "|", "\n", "[],", "a\n", "# \n"];
     for fragment in fragments {
         load(fragment.repeat(size / fragment.len()).as_bytes(), &[]);
-        load(
-            format!("service: {}", fragment.repeat(size / fragment.len())).as_bytes(),
-            &[],
-        );
+        load(format!("service: {}", fragment.repeat(size / fragment.len())).as_bytes(), &[]);
     }
     load(unknown.as_bytes(), &[]);
 }

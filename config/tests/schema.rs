@@ -18,10 +18,7 @@ fn assert_committed(path: &str, schema: &Value) {
         fs::write(here(path), &generated).unwrap();
     }
     let committed = fs::read_to_string(here(path)).unwrap_or_default();
-    assert!(
-        committed == generated,
-        "{path} is not what the code generates; run the tests with UPDATE_SCHEMA=1"
-    );
+    assert!(committed == generated, "{path} is not what the code generates; run the tests with UPDATE_SCHEMA=1");
 }
 
 /// Every property in `schema`, with its path.
@@ -81,10 +78,7 @@ fn every_example_loads() {
 
 #[test]
 fn the_full_examples_name_every_key() {
-    for (example, schema) in [
-        ("examples/proxy.yaml", proxy_schema()),
-        ("examples/analyzer.yaml", analyzer_schema()),
-    ] {
+    for (example, schema) in [("examples/proxy.yaml", proxy_schema()), ("examples/analyzer.yaml", analyzer_schema())] {
         let text = fs::read_to_string(here(example)).unwrap();
         let mut found = Vec::new();
         properties("", &schema, &mut found);
@@ -101,12 +95,6 @@ fn the_full_analyzer_example_says_the_defaults() {
     sources.file = Some(ConfigFile::read(&here("examples/analyzer.yaml")).unwrap());
     let shown = AnalyzerConfig::load(&sources).unwrap();
     let default = AnalyzerConfig::default();
-    assert_eq!(
-        (shown.limits, shown.findings, shown.listen),
-        (default.limits, default.findings, default.listen)
-    );
-    assert_eq!(
-        (shown.snapshot_every, shown.token),
-        (default.snapshot_every, default.token)
-    );
+    assert_eq!((shown.limits, shown.findings, shown.listen), (default.limits, default.findings, default.listen));
+    assert_eq!((shown.snapshot_every, shown.token), (default.snapshot_every, default.token));
 }

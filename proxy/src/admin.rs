@@ -66,7 +66,7 @@ async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Re
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let text = metrics::write(&admin.sidecar, &admin.collector);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    ([(header::CONTENT_TYPE, couplet_telemetry::exposition::MEDIA_TYPE)], text).into_response()
 }
 
 /// The configuration in force; secrets are redacted by their type.

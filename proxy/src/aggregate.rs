@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use couplet_telemetry::endpoint::Templates;
-use couplet_telemetry::names::{OTHER, UNLINKED};
+use couplet_telemetry::names::OTHER;
 use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::report::{Callee, PathDefinition, PathKind};
@@ -54,17 +54,6 @@ struct Kept<T> {
 
 impl Local {
     pub(crate) fn new(service: &str, templates: Templates, limits: Limits) -> Self {
-        let id = PathId::root(service, UNLINKED);
-        let unlinked = PathDefinition {
-            id,
-            parent: None,
-            root: id,
-            caller: None,
-            endpoint: UNLINKED.to_owned(),
-            depth: 0,
-            kind: PathKind::Unlinked,
-            evidence: Evidence::Unknown,
-        };
         let tables = Tables {
             window: Window::new(limits.window),
             age: 0,
@@ -77,7 +66,7 @@ impl Local {
             service: service.to_owned(),
             templates,
             limits,
-            unlinked: Arc::new(unlinked),
+            unlinked: Arc::new(PathDefinition::unlinked(service)),
             tables: Mutex::new(tables),
         }
     }

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 /// One address that is called, with the connections to it that are idle.
 ///
-/// There are as many connections as callers at the same time, and callers are bounded by the load generator.
+/// There are as many connections in use as callers at the same time, and callers are bounded by the load generator.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     address: SocketAddr,
@@ -97,7 +97,7 @@ impl Upstream {
     ) -> Result<Reply, CallError> {
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|e| self.broken(e))?.to_bytes();
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        self.keep(connection);
         Ok(Reply { status, body })
     }
 
@@ -120,10 +120,21 @@ impl Upstream {
         None
     }
 
+    /// Keeps a connection for the next request; after a rush, what is too much is closed.
+    fn keep(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE {
+            idle.push(connection);
+        }
+    }
+
     fn broken(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {
         CallError::Broken(self.address, error.into())
     }
 }
+
+/// Connections that are kept for later: more than a service usually needs at the same time.
+const MAX_IDLE: usize = 16;
 
 /// The largest body that is read: far more than the analyzer's document for a demo system.
 const MAX_BODY: usize = 64 << 20;

@@ -69,6 +69,10 @@ impl Narrator {
             "\n{} requests sent in {:.0} s, {} failed; the analyzer counted {} at {} services with {} edges",
             requests.sent, verdict.seconds, requests.failed, requests.counted, verdict.services, verdict.edges
         ));
+        if requests.skipped > 0 {
+            let skipped = requests.skipped;
+            self.line(&format!("{skipped} more were not sent, because too many were waiting for their answers"));
+        }
         self.line(&format!(
             "calls linked exactly: {}; where trace headers are forwarded: {}",
             percent(verdict.links.coverage),

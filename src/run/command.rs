@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
-use std::process::ExitStatus;
 use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};

@@ -88,11 +88,7 @@ impl Counts {
     /// Mean; 0 where there is no value.
     #[must_use]
     pub fn mean(&self) -> f64 {
-        if self.count == 0 {
-            0.0
-        } else {
-            self.sum as f64 / self.count as f64
-        }
+        if self.count == 0 { 0.0 } else { self.sum as f64 / self.count as f64 }
     }
 
     /// The values with how often they came, ascending.
@@ -117,20 +113,13 @@ impl Counts {
     /// How many values are `bound` or more.
     #[must_use]
     pub fn at_least(&self, bound: u32) -> u64 {
-        self.iter()
-            .filter(|(value, _)| *value >= bound)
-            .fold(0, |sum, (_, times)| sum.saturating_add(times))
+        self.iter().filter(|(value, _)| *value >= bound).fold(0, |sum, (_, times)| sum.saturating_add(times))
     }
 
     /// The figures that people read.
     #[must_use]
     pub fn quantiles(&self) -> CountQuantiles {
-        CountQuantiles {
-            mean: self.mean(),
-            p50: self.quantile(0.50),
-            p95: self.quantile(0.95),
-            max: self.max,
-        }
+        CountQuantiles { mean: self.mean(), p50: self.quantile(0.50), p95: self.quantile(0.95), max: self.max }
     }
 
     fn add(&mut self, value: u32, times: u64) {
@@ -167,10 +156,7 @@ mod tests {
         for value in 0..=63 {
             counts.record(value);
         }
-        assert_eq!(
-            counts.iter().collect::<Vec<_>>(),
-            (0..=63).map(|value| (value, 1)).collect::<Vec<_>>()
-        );
+        assert_eq!(counts.iter().collect::<Vec<_>>(), (0..=63).map(|value| (value, 1)).collect::<Vec<_>>());
         assert_eq!(counts.quantile(0.5), 31);
         assert_eq!(counts.at_least(60), 4);
     }

@@ -33,11 +33,7 @@ impl Templates {
     /// A sentence naming the template that does not start with `/`, has an empty or unclosed `{}`, or something after
     /// `{name...}`.
     pub fn new<S: AsRef<str>>(templates: impl IntoIterator<Item = S>) -> Result<Self, String> {
-        templates
-            .into_iter()
-            .map(|text| Template::parse(text.as_ref()))
-            .collect::<Result<_, _>>()
-            .map(Self)
+        templates.into_iter().map(|text| Template::parse(text.as_ref())).collect::<Result<_, _>>().map(Self)
     }
 
     /// Writes the endpoint of a request to `out`: `GET /orders/{id}`.
@@ -79,10 +75,7 @@ impl Template {
                 },
             });
         }
-        Ok(Self {
-            text: text.to_owned(),
-            segments,
-        })
+        Ok(Self { text: text.to_owned(), segments })
     }
 
     fn matches(&self, path: &str) -> bool {
@@ -104,9 +97,7 @@ impl Template {
 
 /// The method itself where it is one of the registered ones that services use.
 fn known_method(method: &str) -> &'static str {
-    const KNOWN: [&str; 9] = [
-        "GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE",
-    ];
+    const KNOWN: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("OTHER")
 }
 
@@ -134,17 +125,11 @@ fn looks_like_id(segment: &str) -> bool {
     if segment.is_empty() {
         return false;
     }
-    if segment.len() > 40
-        || segment
-            .bytes()
-            .any(|b| !(b.is_ascii_alphanumeric() || b"-_.~:".contains(&b)))
-    {
+    if segment.len() > 40 || segment.bytes().any(|b| !(b.is_ascii_alphanumeric() || b"-_.~:".contains(&b))) {
         return !is_plain_word(segment);
     }
     let hexadecimal = segment.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    let ordinal = segment
-        .rsplit_once(['-', '_', ':'])
-        .is_some_and(|(_, last)| is_number(last));
+    let ordinal = segment.rsplit_once(['-', '_', ':']).is_some_and(|(_, last)| is_number(last));
     is_number(segment)
         || hexadecimal && digits > 0 && segment.len() >= 8
         || digits >= 4 && segment.len() >= 16
@@ -159,9 +144,7 @@ fn is_number(text: &str) -> bool {
 
 /// A long word without digits, such as a gRPC service with its package.
 fn is_plain_word(segment: &str) -> bool {
-    segment
-        .bytes()
-        .all(|b| b.is_ascii_alphabetic() || b"-_.~$()*,".contains(&b))
+    segment.bytes().all(|b| b.is_ascii_alphabetic() || b"-_.~$()*,".contains(&b))
 }
 
 /// Cuts at a character boundary at or below `max` bytes.
@@ -215,10 +198,7 @@ mod tests {
     #[test]
     fn a_configured_template_wins_over_the_rules() {
         let templates = ["/orders/{number}/lines", "/static/{file...}"];
-        assert_eq!(
-            endpoint(&templates, "GET", "/orders/blue/lines?x=1"),
-            "GET /orders/{number}/lines"
-        );
+        assert_eq!(endpoint(&templates, "GET", "/orders/blue/lines?x=1"), "GET /orders/{number}/lines");
         assert_eq!(endpoint(&templates, "GET", "/static/a/b/c.js"), "GET /static/{file...}");
         assert_eq!(endpoint(&templates, "GET", "/orders//lines"), "GET /orders//lines");
         assert_eq!(endpoint(&templates, "GET", "/orders/blue"), "GET /orders/blue");

@@ -8,10 +8,11 @@ pub use machine::write_process;
 
 use crate::histogram::{Histogram, seconds};
 
+/// Media type of the text format.
+pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// Upper bounds of the buckets, seconds. Calls inside a mesh are short, so they begin at half a millisecond.
-const BUCKETS: [f64; 15] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
+const BUCKETS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// What a family measures.
 #[derive(Debug, Clone, Copy)]
@@ -130,9 +131,6 @@ mod tests {
         assert!(counts.is_sorted());
         assert_eq!((counts[0], counts[3], counts[15]), (2, 3, 4));
         assert!(text.contains("x_bucket{client=\"a\",le=\"0.0005\"} 2\n"), "{text}");
-        assert!(
-            text.ends_with("x_sum{client=\"a\"} 40.0034\nx_count{client=\"a\"} 4\n"),
-            "{text}"
-        );
+        assert!(text.ends_with("x_sum{client=\"a\"} 40.0034\nx_count{client=\"a\"} 4\n"), "{text}");
     }
 }

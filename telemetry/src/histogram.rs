@@ -14,10 +14,7 @@ const LOWEST: i32 = -240;
 const HIGHEST: i32 = 127;
 
 /// Upper bounds of the first seven of the eight buckets of the octave (1, 2]: 2^(k/8).
-#[expect(
-    clippy::excessive_precision,
-    reason = "the digits of the constants as they are defined"
-)]
+#[expect(clippy::excessive_precision, reason = "the digits of the constants as they are defined")]
 const OCTAVE: [f64; 7] = [
     1.090_507_732_665_257_659,
     1.189_207_115_002_721_067,
@@ -78,11 +75,7 @@ impl Histogram {
         if other.count == 0 {
             return;
         }
-        self.min = if self.count == 0 {
-            other.min
-        } else {
-            self.min.min(other.min)
-        };
+        self.min = if self.count == 0 { other.min } else { self.min.min(other.min) };
         self.max = self.max.max(other.max);
         self.count = self.count.saturating_add(other.count);
         self.sum = self.sum.saturating_add(other.sum);
@@ -96,11 +89,7 @@ impl Histogram {
     /// `min`, `max` in nanoseconds. The count is what the buckets and zeros add up to, whatever the sender claims.
     #[must_use]
     pub fn from_parts(zeros: u64, offset: i32, buckets: &[u64], sum: u64, min: u64, max: u64) -> Self {
-        let mut histogram = Self {
-            zeros,
-            count: zeros,
-            ..Self::default()
-        };
+        let mut histogram = Self { zeros, count: zeros, ..Self::default() };
         for (position, count) in (0i32..).zip(buckets) {
             if *count > 0 {
                 histogram.add_bucket(offset.saturating_add(position), *count);
@@ -145,9 +134,7 @@ impl Histogram {
 
     /// The buckets that hold something: index and count, ascending.
     pub fn buckets(&self) -> impl Iterator<Item = (i32, u64)> + '_ {
-        (self.offset..)
-            .zip(self.buckets.iter().copied())
-            .filter(|(_, count)| *count > 0)
+        (self.offset..).zip(self.buckets.iter().copied()).filter(|(_, count)| *count > 0)
     }
 
     /// Index of the first bucket and all counts from there, empty buckets included: the form of OTLP.
@@ -159,11 +146,7 @@ impl Histogram {
     /// Mean, nanoseconds; 0 where there is no value.
     #[must_use]
     pub fn mean(&self) -> f64 {
-        if self.count == 0 {
-            0.0
-        } else {
-            self.sum as f64 / self.count as f64
-        }
+        if self.count == 0 { 0.0 } else { self.sum as f64 / self.count as f64 }
     }
 
     /// The `q`-quantile in nanoseconds, within half a bucket (± 4.5 %) and never outside the observed range; 0 where
@@ -205,9 +188,7 @@ impl Histogram {
     /// claims more than is certain. Bounds that are bucket bounds (powers of two) are exact.
     #[must_use]
     pub fn at_most(&self, bound: f64) -> u64 {
-        let below = self
-            .buckets()
-            .take_while(|(index, _)| upper_bound(*index) <= bound * (1.0 + 1e-12));
+        let below = self.buckets().take_while(|(index, _)| upper_bound(*index) <= bound * (1.0 + 1e-12));
         below.fold(self.zeros, |sum, (_, count)| sum.saturating_add(count))
     }
 

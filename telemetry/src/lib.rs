@@ -7,8 +7,9 @@
 
 pub mod exposition;
 pub mod otlp;
-pub mod report;
 pub mod window;
+pub mod report;
+pub mod loss;
 pub mod path;
 pub mod endpoint;
 pub mod histogram;

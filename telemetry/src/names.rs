@@ -38,7 +38,5 @@ pub const MAX_ENDPOINT_BYTES: usize = 200;
 pub fn is_service_name(name: &str) -> bool {
     name == OTHER
         || (1..=MAX_SERVICE_BYTES).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':'))
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':'))
 }

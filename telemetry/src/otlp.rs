@@ -110,10 +110,7 @@ mod tests {
     fn outcomes() -> impl Strategy<Value = Outcomes> {
         prop::collection::vec(0u64..1 << 40, Outcome::ALL.len()).prop_map(|values| {
             let mut outcomes = Outcomes::default();
-            Outcome::ALL
-                .into_iter()
-                .zip(values)
-                .for_each(|(outcome, n)| outcomes.add(outcome, n));
+            Outcome::ALL.into_iter().zip(values).for_each(|(outcome, n)| outcomes.add(outcome, n));
             outcomes
         })
     }
@@ -184,13 +181,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_counted_and_left_alone() {
         let foreign = opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest::default();
-        assert_eq!(
-            decode(&foreign.encode_to_vec(), &BOUNDS).unwrap(),
-            Decoded {
-                reports: vec![],
-                ignored: 0
-            }
-        );
+        assert_eq!(decode(&foreign.encode_to_vec(), &BOUNDS).unwrap(), Decoded { reports: vec![], ignored: 0 });
     }
 
     proptest! {

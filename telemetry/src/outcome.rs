@@ -107,9 +107,7 @@ impl Outcomes {
     /// How many of them are failures ([`Outcome::is_failure`]).
     #[must_use]
     pub fn failures(&self) -> u64 {
-        self.iter()
-            .filter(|(outcome, _)| outcome.is_failure())
-            .fold(0, |sum, (_, n)| sum.saturating_add(n))
+        self.iter().filter(|(outcome, _)| outcome.is_failure()).fold(0, |sum, (_, n)| sum.saturating_add(n))
     }
 
     /// Adds all counts of `other`.

@@ -104,14 +104,9 @@ mod tests {
     fn an_id_reads_back_from_its_text_and_nothing_else_does() {
         let id = PathId::root("shop", "GET /");
         assert_eq!(PathId::parse(&id.to_string()), Some(id));
-        for wrong in [
-            "",
-            "0000000000000000",
-            "00000000000000a",
-            "00000000000000a00",
-            "00000000000000A0",
-            "+000000000000001",
-        ] {
+        for wrong in
+            ["", "0000000000000000", "00000000000000a", "00000000000000a00", "00000000000000A0", "+000000000000001"]
+        {
             assert_eq!(PathId::parse(wrong), None, "{wrong:?}");
         }
     }

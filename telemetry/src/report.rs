@@ -6,9 +6,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::counts::Counts;
 use crate::histogram::Histogram;
+use crate::loss::Loss;
+use crate::names::{OTHER, UNLINKED};
 use crate::outcome::{Evidence, Links, Outcomes};
 use crate::path::PathId;
-use crate::window::Loss;
 
 /// One window of one proxy. (`origin.instance`, `sequence`) names it: applied once, however often it is delivered.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,10 +57,8 @@ impl Report {
     /// The paths of these calls, without what was handled on them.
     fn definitions_for(&self, calls: &[CallReport]) -> Vec<PathReport> {
         let of_a_call = |report: &&PathReport| calls.binary_search_by_key(&report.path.id, |call| call.path).is_ok();
-        let definition = |report: &PathReport| PathReport {
-            path: Arc::clone(&report.path),
-            stats: HandlingStats::default(),
-        };
+        let definition =
+            |report: &PathReport| PathReport { path: Arc::clone(&report.path), stats: HandlingStats::default() };
         self.paths.iter().filter(of_a_call).map(definition).collect()
     }
 }
@@ -98,6 +97,37 @@ pub struct PathDefinition {
     pub evidence: Evidence,
 }
 
+impl PathDefinition {
+    /// The path of a root: `service` was called at `endpoint` by somebody who sent no context.
+    #[must_use]
+    pub fn root(service: &str, endpoint: &str) -> Self {
+        let id = PathId::root(service, endpoint);
+        Self {
+            id,
+            parent: None,
+            root: id,
+            caller: None,
+            endpoint: endpoint.to_owned(),
+            depth: 0,
+            kind: PathKind::Handler,
+            evidence: Evidence::Exact,
+        }
+    }
+
+    /// The path of the calls of `service` that could not be linked to a handler.
+    #[must_use]
+    pub fn unlinked(service: &str) -> Self {
+        Self { kind: PathKind::Unlinked, evidence: Evidence::Unknown, ..Self::root(service, UNLINKED) }
+    }
+
+    /// The path of everything beyond the limit of paths; its endpoint and depth mean nothing.
+    #[must_use]
+    pub fn overflow() -> Self {
+        let id = PathId::OVERFLOW;
+        Self { id, root: id, kind: PathKind::Overflow, evidence: Evidence::Unknown, ..Self::root("", OTHER) }
+    }
+}
+
 /// What is behind a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PathKind {
@@ -123,9 +153,7 @@ impl PathKind {
     /// The kind that [`PathKind::as_str`] prints as `word`.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [PathKind::Handler, PathKind::Unlinked, PathKind::Overflow]
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
+        [PathKind::Handler, PathKind::Unlinked, PathKind::Overflow].into_iter().find(|kind| kind.as_str() == word)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use crate::loss::Loss;
 use crate::names::OTHER;
 use crate::outcome::{Evidence, Outcome};
 use crate::path::PathId;
@@ -81,44 +82,6 @@ pub struct WindowLimits {
     pub callees: usize,
 }
 
-/// What a limit cost. A closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Loss {
-    /// Handlings or calls that were counted on the overflow path.
-    Paths,
-    /// Calls that were counted without their callee endpoint.
-    Callees,
-    /// Requests whose endpoint was counted as [`OTHER`].
-    Endpoints,
-    /// Requests whose chain was deeper than the limit.
-    Depth,
-    /// Calls beyond the number of callee endpoints that one handling keeps apart.
-    Uses,
-}
-
-impl Loss {
-    /// All of them.
-    pub const ALL: [Loss; 5] = [Loss::Paths, Loss::Callees, Loss::Endpoints, Loss::Depth, Loss::Uses];
-
-    /// The word for labels and the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Loss::Paths => "paths",
-            Loss::Callees => "callees",
-            Loss::Endpoints => "endpoints",
-            Loss::Depth => "depth",
-            Loss::Uses => "uses",
-        }
-    }
-
-    /// The loss that [`Loss::as_str`] prints as `word`.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|loss| loss.as_str() == word)
-    }
-}
-
 /// Everything that happened since the window opened.
 #[derive(Debug)]
 pub struct Window {
@@ -132,12 +95,7 @@ impl Window {
     /// An empty window.
     #[must_use]
     pub fn new(limits: WindowLimits) -> Self {
-        Self {
-            limits,
-            paths: HashMap::new(),
-            calls: HashMap::new(),
-            losses: BTreeMap::new(),
-        }
+        Self { limits, paths: HashMap::new(), calls: HashMap::new(), losses: BTreeMap::new() }
     }
 
     /// Whether nothing happened.
@@ -243,15 +201,7 @@ impl Window {
             (a.path, a.callee.service(), a.callee.endpoint()).cmp(&(b.path, b.callee.service(), b.callee.endpoint()))
         });
         let losses = std::mem::take(&mut self.losses).into_iter().collect();
-        Report {
-            origin,
-            sequence,
-            start,
-            end,
-            paths,
-            calls,
-            losses,
-        }
+        Report { origin, sequence, start, end, paths, calls, losses }
     }
 
     /// The path itself where there is room for it; else the overflow path, and the loss is counted.
@@ -279,10 +229,7 @@ impl Window {
     }
 
     fn stats_of(&mut self, path: &Arc<PathDefinition>) -> &mut HandlingStats {
-        let fresh = || PathReport {
-            path: Arc::clone(path),
-            stats: HandlingStats::default(),
-        };
+        let fresh = || PathReport { path: Arc::clone(path), stats: HandlingStats::default() };
         &mut self.paths.entry(path.id).or_insert_with(fresh).stats
     }
 
@@ -291,31 +238,14 @@ impl Window {
             self.stats_of(&overflow());
         }
         let key = (path, callee.key());
-        &mut self
-            .calls
-            .entry(key)
-            .or_insert_with(|| CallReport {
-                path,
-                callee,
-                stats: CallStats::default(),
-            })
-            .stats
+        &mut self.calls.entry(key).or_insert_with(|| CallReport { path, callee, stats: CallStats::default() }).stats
     }
 }
 
-/// The definition of the overflow path; its endpoint and depth mean nothing.
+/// The overflow path ([`PathDefinition::overflow`]).
 #[must_use]
 pub fn overflow() -> Arc<PathDefinition> {
-    Arc::new(PathDefinition {
-        id: PathId::OVERFLOW,
-        parent: None,
-        root: PathId::OVERFLOW,
-        caller: None,
-        endpoint: OTHER.to_owned(),
-        depth: 0,
-        kind: PathKind::Overflow,
-        evidence: Evidence::Unknown,
-    })
+    Arc::new(PathDefinition::overflow())
 }
 
 #[cfg(test)]
@@ -323,17 +253,7 @@ mod tests {
     use super::*;
 
     fn path(endpoint: &str) -> Arc<PathDefinition> {
-        let id = PathId::root("shop", endpoint);
-        Arc::new(PathDefinition {
-            id,
-            parent: None,
-            root: id,
-            caller: None,
-            endpoint: endpoint.to_owned(),
-            depth: 0,
-            kind: PathKind::Handler,
-            evidence: Evidence::Exact,
-        })
+        Arc::new(PathDefinition::root("shop", endpoint))
     }
 
     fn handling(uses: &[CalleeUse]) -> Handling<'_> {
@@ -385,11 +305,7 @@ mod tests {
     fn callees_beyond_the_limit_keep_their_service_and_no_call_is_lost() {
         let mut window = Window::new(WindowLimits { paths: 3, callees: 4 });
         for n in 0..100 {
-            window.call(
-                &path("GET /"),
-                &Arc::new(Callee::new(format!("s{}", n % 10), format!("GET /{n}"))),
-                &call(),
-            );
+            window.call(&path("GET /"), &Arc::new(Callee::new(format!("s{}", n % 10), format!("GET /{n}"))), &call());
         }
         let report = report(window);
         assert!(report.calls.len() <= 9, "{}", report.calls.len());
@@ -400,12 +316,7 @@ mod tests {
     #[test]
     fn merging_two_windows_is_one_window_with_all_of_it() {
         let callee = Arc::new(Callee::new("stock", "GET /"));
-        let uses = [CalleeUse {
-            callee: Arc::clone(&callee),
-            calls: 2,
-            failed: false,
-            blocked: 20,
-        }];
+        let uses = [CalleeUse { callee: Arc::clone(&callee), calls: 2, failed: false, blocked: 20 }];
         let limits = WindowLimits { paths: 10, callees: 10 };
         let (mut one, mut left, mut right) = (Window::new(limits), Window::new(limits), Window::new(limits));
         for n in 0..6 {

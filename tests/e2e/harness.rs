@@ -107,8 +107,12 @@ impl Program {
         let (sender, lines) = channel();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let errors = sender.clone();
-        std::thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|l| sender.send(l)));
-        std::thread::spawn(move || BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|l| errors.send(l)));
+        std::thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
+        });
+        std::thread::spawn(move || {
+            BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|l| errors.send(l))
+        });
         Self { child, lines, seen: Vec::new() }
     }
 
@@ -193,16 +197,21 @@ impl Drop for Program {
 
 /// A live analyzer.
 pub(crate) struct Analyzer {
-    _program: Program,
+    pub(crate) program: Program,
     address: SocketAddr,
 }
 
 impl Analyzer {
     /// Starts an analyzer that keeps everything in memory.
     pub(crate) fn start() -> Self {
-        let mut program = Program::start(&mut couplet("analyzer --listen 127.0.0.1:0 --log-format json"));
+        Self::of("analyzer --listen 127.0.0.1:0 --log-format json")
+    }
+
+    /// Starts the analyzer that `line` describes; it must log in JSON.
+    pub(crate) fn of(line: &str) -> Self {
+        let mut program = Program::start(&mut couplet(line));
         let address = program.listener("analyzer");
-        Self { _program: program, address }
+        Self { program, address }
     }
 
     /// Its URL, for `--analyzer`.
@@ -295,7 +304,8 @@ pub(crate) fn has(test: &str, command: &[&str]) -> bool {
         let remark = format!("SKIPPED {test}: `{}` does not work here", command.join(" "));
         assert!(std::env::var_os("COUPLET_TEST_ALL").is_none(), "{remark}");
         // Not by `eprintln`, which is silenced in a test that passes.
-        writeln!(std::io::stderr(), "{remark}").unwrap();
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "{remark}").unwrap();
     }
     found
 }

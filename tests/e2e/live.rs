@@ -10,10 +10,12 @@ use crate::harness::{Analyzer, Ended, couplet, ended, free_port};
 fn without_an_analyzer_the_exit_code_is_4_and_the_way_out_is_said() {
     let port = free_port();
     for command in ["findings", "graph", "graph --format json"] {
-        ended(&format!("{command} --analyzer http://127.0.0.1:{port}"))
-            .with(4)
-            .with_one_error()
-            .saying(&[&format!("http://127.0.0.1:{port}"), "couplet analyzer", "--analyzer", "COUPLET_ANALYZER"]);
+        ended(&format!("{command} --analyzer http://127.0.0.1:{port}")).with(4).with_one_error().saying(&[
+            &format!("http://127.0.0.1:{port}"),
+            "couplet analyzer",
+            "--analyzer",
+            "COUPLET_ANALYZER",
+        ]);
     }
 }
 
@@ -21,7 +23,11 @@ fn without_an_analyzer_the_exit_code_is_4_and_the_way_out_is_said() {
 fn what_answers_like_no_analyzer_is_told_apart() {
     let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", stranger.local_addr().unwrap());
-    let answers = ["HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n<hi>", "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "220 mail\r\n"];
+    let answers = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n<hi>",
+        "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+        "220 mail\r\n",
+    ];
     for answer in answers {
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -29,7 +35,10 @@ fn what_answers_like_no_analyzer_is_told_apart() {
                 let _ = stream.read(&mut [0; 4096]).unwrap();
                 stream.write_all(answer.as_bytes()).unwrap();
             });
-            ended(&format!("graph --analyzer {url}")).with(4).with_one_error().saying(&[&url, "like a Couplet analyzer"]);
+            ended(&format!("graph --analyzer {url}"))
+                .with(4)
+                .with_one_error()
+                .saying(&[&url, "like a Couplet analyzer"]);
         });
     }
 }

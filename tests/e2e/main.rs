@@ -1,16 +1,13 @@
 //! End-to-end tests: the real `couplet` binary as its users run it, on real sockets and with real services.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails is meant to panic"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails is meant to panic")]
 
 mod analyze;
 mod demo;
 mod live;
+mod outage;
 mod run;
 mod serve;
+mod tidy;
 mod wrong_use;
 mod harness;

@@ -31,7 +31,8 @@ fn python_node_and_curl_talk_to_one_another_and_the_chain_is_in_the_graph() {
     }
 
     let complete = |document: &serde_json::Value| {
-        document["requests"] == REQUESTS && edges(document).iter().map(|(_, _, calls)| calls).sum::<u64>() == 3 * REQUESTS
+        document["requests"] == REQUESTS
+            && edges(document).iter().map(|(_, _, calls)| calls).sum::<u64>() == 3 * REQUESTS
     };
     let document = analyzer.document_when(complete);
     let edge = |source: &str, destination: &str| (source.to_owned(), destination.to_owned(), REQUESTS);
@@ -107,7 +108,8 @@ fn the_command_finds_its_way_in_its_environment() {
     let show = "echo $PORT; echo $http_proxy; echo $HTTP_PROXY; echo $NO_PROXY; echo $NODE_USE_ENV_PROXY; cat \
                 \"$(echo \"$NODE_OPTIONS\" | cut -d '\"' -f 2)\" | wc -l";
     let output = command.arg(show).output().unwrap();
-    let lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(|line| line.trim().to_owned()).collect();
+    let lines: Vec<String> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| line.trim().to_owned()).collect();
     let [port, lower, upper, direct, node, shim] = lines.as_slice() else { panic!("{lines:?}") };
     assert_eq!((port.as_str(), node.as_str()), ("8123", "1"));
     assert!(lower.starts_with("http://127.0.0.1:") && lower == upper, "{lines:?}");

@@ -16,7 +16,10 @@ fn a_wrong_flag_names_itself_and_the_way_out() {
         ("proxy --service orders --admin of", &["--admin", "`of`"]),
         ("proxy --service orders --analyzer https://a:1", &["--analyzer", "not supported yet"]),
         ("proxy --service orders --analyzer localhost:15400", &["--analyzer", "http://"]),
-        ("proxy --service orders --set limits.conections=1", &["--set limits.conections", "did you mean", "connections"]),
+        (
+            "proxy --service orders --set limits.conections=1",
+            &["--set limits.conections", "did you mean", "connections"],
+        ),
         ("proxy --service orders --set workers", &["--set workers", "value"]),
         ("proxy --service orders --log-level loud", &["--log-level", "`loud`"]),
         ("proxy --service orders --log-format xml", &["--log-format", "`xml`"]),

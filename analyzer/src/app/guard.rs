@@ -27,8 +27,7 @@ pub(super) fn around(routes: Router, address: IpAddr) -> Router {
 }
 
 async fn pass(on_loopback: bool, request: Request, next: Next) -> Response {
-    let mut response =
-        if on_loopback && names_a_stranger(&request) { misdirected() } else { next.run(request).await };
+    let mut response = if on_loopback && names_a_stranger(&request) { misdirected() } else { next.run(request).await };
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, value);
     }
@@ -48,7 +47,9 @@ fn names_a_stranger(request: &Request) -> bool {
 fn is_local(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn misdirected() -> Response {
@@ -72,10 +73,26 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_pass() {
-        for host in ["localhost", "localhost:15400", "LOCALHOST.", "shop.localhost:1", "127.0.0.1:15400", "127.9.9.9", "[::1]:15400"] {
+        for host in [
+            "localhost",
+            "localhost:15400",
+            "LOCALHOST.",
+            "shop.localhost:1",
+            "127.0.0.1:15400",
+            "127.9.9.9",
+            "[::1]:15400",
+        ] {
             assert!(!stranger("/", Some(host)), "{host}");
         }
-        for host in ["evil.example", "127.0.0.1.evil.example:15400", "localhost.evil.example", "10.0.0.1", "notlocalhost", "", "a b"] {
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example:15400",
+            "localhost.evil.example",
+            "10.0.0.1",
+            "notlocalhost",
+            "",
+            "a b",
+        ] {
             assert!(stranger("/", Some(host)), "{host}");
         }
     }

@@ -62,7 +62,10 @@ mod tests {
 
     #[test]
     fn a_caller_that_waits_most_of_its_time_has_a_high_share() {
-        let root = on("a", "GET /").takes(20).calls(3, on("b", "GET /").takes(20)).calls(1, on("c", "GET /").takes(20).later());
+        let root = on("a", "GET /")
+            .takes(20)
+            .calls(3, on("b", "GET /").takes(20))
+            .calls(1, on("c", "GET /").takes(20).later());
         assert_eq!(shares(&traffic().of(10, &root).snapshot()), [Some(0.75), Some(0.0)]);
     }
 

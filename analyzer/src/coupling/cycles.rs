@@ -191,7 +191,8 @@ fn service_graph(snapshot: &Snapshot, min_calls: u64) -> Digraph {
 fn endpoints_of(snapshot: &Snapshot, trip: &[ServiceIx]) -> Vec<EndpointIx> {
     let heaviest = |hop: &[ServiceIx]| {
         let &[source, destination] = hop else { return None };
-        let found = snapshot.edges().binary_search_by_key(&(source, destination), |edge| (edge.source, edge.destination));
+        let found =
+            snapshot.edges().binary_search_by_key(&(source, destination), |edge| (edge.source, edge.destination));
         let edge = snapshot.edges().get(found.ok()?)?;
         edge.pairs.iter().rev().map(|pair| &snapshot[*pair]).max_by_key(|pair| pair_calls(pair))
     };

@@ -10,7 +10,8 @@ use crate::view::document::{Document, ServiceKind};
 /// edges without a blocking call dashed.
 #[must_use]
 pub fn dot(document: &Document) -> String {
-    let mut out = String::from("digraph couplet {\n  rankdir=LR;\n  node [shape=box, style=rounded, fontname=\"sans-serif\"];\n");
+    let mut out =
+        String::from("digraph couplet {\n  rankdir=LR;\n  node [shape=box, style=rounded, fontname=\"sans-serif\"];\n");
     out.push_str("  edge [fontname=\"sans-serif\", fontsize=10];\n");
     let mut findings: BTreeMap<&str, usize> = BTreeMap::new();
     for service in document.findings.iter().flat_map(|finding| &finding.services) {

@@ -128,9 +128,11 @@ fn names_of_strangers_stay_names() {
 
 #[test]
 fn services_stand_below_their_callers() {
-    let snapshot = traffic().of(1, &on("a", "GET /").calls(1, chain(&["b", "c"])).calls(1, chain(&["c", "b"]))).snapshot();
+    let snapshot =
+        traffic().of(1, &on("a", "GET /").calls(1, chain(&["b", "c"])).calls(1, chain(&["c", "b"]))).snapshot();
     let layered = document(&snapshot);
     assert_eq!(super::layers::layers(&layered), [0, 1, 1]);
-    let straight = document(&traffic().of(1, &on("z", "GET /").calls(1, chain(&["m", "a"])).calls(1, chain(&["a"]))).snapshot());
+    let straight =
+        document(&traffic().of(1, &on("z", "GET /").calls(1, chain(&["m", "a"])).calls(1, chain(&["a"]))).snapshot());
     assert_eq!(super::layers::layers(&straight), [2, 1, 0]);
 }

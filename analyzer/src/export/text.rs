@@ -51,7 +51,14 @@ fn findings(out: &mut String, findings: &[Finding]) {
     }
     line!(out, "\nFINDINGS");
     for finding in findings {
-        line!(out, "{} {:<8} {}  {}", mark(finding.severity), finding.severity.as_str(), finding.id, name(&finding.title));
+        line!(
+            out,
+            "{} {:<8} {}  {}",
+            mark(finding.severity),
+            finding.severity.as_str(),
+            finding.id,
+            name(&finding.title)
+        );
         for part in wrapped(&name(&finding.summary)) {
             line!(out, "{INDENT}{part}");
         }
@@ -97,7 +104,9 @@ fn entries(out: &mut String, document: &Document) {
     }
     line!(out, "\nENTRIES{:33}requests       p95   depth  services     calls  (median/p95)", "");
     let mut entries: Vec<&Entry> = document.entries.iter().collect();
-    entries.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| (&a.service, &a.endpoint).cmp(&(&b.service, &b.endpoint))));
+    entries.sort_by(|a, b| {
+        b.requests.cmp(&a.requests).then_with(|| (&a.service, &a.endpoint).cmp(&(&b.service, &b.endpoint)))
+    });
     for entry in entries {
         let label = format!("{} {}", name(&entry.service), name(&entry.endpoint));
         let spread = |counts: &Distribution| format!("{}/{}", counts.p50, counts.p95);
@@ -148,11 +157,16 @@ fn about(service: &Service) -> String {
         return "  (external)".to_owned();
     }
     let failures = if service.failures > 0 { format!(", {} failed", service.failures) } else { String::new() };
-    format!("  {}, p95 {}{failures}", count(service.requests as usize, "request", "requests"), duration(service.duration.p95))
+    format!(
+        "  {}, p95 {}{failures}",
+        count(service.requests as usize, "request", "requests"),
+        duration(service.duration.p95)
+    )
 }
 
 fn call(edge: &Edge, window: f64) -> String {
-    let mut text = format!("{}  {}, p95 {}", name(&edge.destination), rate(edge.calls, window), duration(edge.duration.p95));
+    let mut text =
+        format!("{}  {}, p95 {}", name(&edge.destination), rate(edge.calls, window), duration(edge.duration.p95));
     if edge.failures > 0 {
         let _ = write!(text, ", {} failed", edge.failures);
     }

@@ -81,9 +81,10 @@ fn judge(snapshot: &Snapshot, entry: &Entry, thresholds: &FindingThresholds) -> 
         evidence: Evidence {
             n,
             linked: linked(&chain.evidence, entry, snapshot),
-            formula: "depth = most service changes on one chain of blocking calls; services = distinct other services, \
+            formula:
+                "depth = most service changes on one chain of blocking calls; services = distinct other services, \
                       calls = blocking calls, both anywhere below; each judged by its 95th percentile over n requests"
-                .to_owned(),
+                    .to_owned(),
             operands: BTreeMap::from([
                 ("calls".to_owned(), json!(stats.calls_below.quantiles())),
                 ("cause".to_owned(), json!(cause.as_str())),
@@ -152,8 +153,9 @@ fn suggestions(path: &[Step], cause: Cause) -> Vec<String> {
         Cause::Services => "Decide which of these services the answer really needs, and load the rest later or leave \
                             it out when it is slow."
             .to_owned(),
-        Cause::Calls => "Offer calls that answer for several items at once, so that one request needs fewer of them."
-            .to_owned(),
+        Cause::Calls => {
+            "Offer calls that answer for several items at once, so that one request needs fewer of them.".to_owned()
+        }
     });
     if let [_, inner @ ..] = path
         && let [first, second, ..] = inner
@@ -173,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_chain_is_as_grave_as_it_is_deep() {
-        let severity = |services: &[&str]| traffic().of(100, &chain(services)).finds(Rule::SC).first().map(|f| f.severity);
+        let severity =
+            |services: &[&str]| traffic().of(100, &chain(services)).finds(Rule::SC).first().map(|f| f.severity);
         assert_eq!(severity(&["a", "b", "c"]), None);
         assert_eq!(severity(&["a", "b", "c", "d"]), Some(Severity::Info));
         assert_eq!(severity(&["a", "b", "c", "d", "e"]), Some(Severity::Warn));
@@ -186,7 +189,10 @@ mod tests {
         let found = traffic().of(100, &chain(&["a", "b", "c", "d", "e"])).finds(Rule::SC);
         let [finding] = &found[..] else { panic!("{found:?}") };
         assert_eq!(finding.title, "a GET / waits for a chain of 4 services");
-        assert_eq!(finding.path.iter().map(|step| step.service.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d", "e"]);
+        assert_eq!(
+            finding.path.iter().map(|step| step.service.as_str()).collect::<Vec<_>>(),
+            ["a", "b", "c", "d", "e"]
+        );
         assert_eq!(finding.evidence.operands["depth"]["p95"], 4);
         assert_eq!(finding.evidence.n, 100);
         assert!(finding.why.contains("96.1 %"), "{}", finding.why);
@@ -194,7 +200,8 @@ mod tests {
 
     #[test]
     fn calls_of_a_service_to_itself_are_no_hops() {
-        let inner = on("a", "GET /2").calls(1, on("a", "GET /3").calls(1, on("a", "GET /4").calls(1, chain(&["b", "c"]))));
+        let inner =
+            on("a", "GET /2").calls(1, on("a", "GET /3").calls(1, on("a", "GET /4").calls(1, chain(&["b", "c"]))));
         assert_eq!(traffic().of(100, &on("a", "GET /1").calls(1, inner)).finds(Rule::SC), []);
     }
 
@@ -217,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_flat_request_over_many_services_is_not_a_chain_but_a_layered_one_needs_them_at_once() {
-        let leaves = |names: &[&str], root: Request| names.iter().fold(root, |root, name| root.calls(1, on(name, "GET /")));
+        let leaves =
+            |names: &[&str], root: Request| names.iter().fold(root, |root, name| root.calls(1, on(name, "GET /")));
         let flat = leaves(&["b", "c", "d", "e", "f", "g"], on("a", "GET /"));
         assert_eq!(traffic().of(100, &flat).finds(Rule::SC), []);
         let layered = on("a", "GET /").calls(1, leaves(&["c", "d", "e", "f", "g"], on("b", "GET /")));
@@ -228,17 +236,16 @@ mod tests {
 
     #[test]
     fn a_service_that_does_not_report_is_still_the_end_of_a_chain() {
-        let root = on("a", "GET /").calls(1, on("b", "GET /").calls(1, on("c", "GET /").calls(1, on("db", "query").external())));
+        let root = on("a", "GET /")
+            .calls(1, on("b", "GET /").calls(1, on("c", "GET /").calls(1, on("db", "query").external())));
         let found = traffic().of(100, &root).finds(Rule::SC);
         assert_eq!(found[0].path.last().map(|step| step.service.as_str()), Some("db"));
     }
 
     #[test]
     fn pieces_of_a_chain_are_not_joined() {
-        let found = traffic()
-            .of(100, &chain(&["a", "b", "c"]))
-            .unlinked(100, "c", &chain(&["d", "e", "f"]))
-            .finds(Rule::SC);
+        let found =
+            traffic().of(100, &chain(&["a", "b", "c"])).unlinked(100, "c", &chain(&["d", "e", "f"])).finds(Rule::SC);
         assert_eq!(found, []);
     }
 

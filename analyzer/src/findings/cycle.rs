@@ -32,7 +32,8 @@ pub(super) fn find(snapshot: &Snapshot, thresholds: &FindingThresholds) -> Vec<F
         .collect();
     // A component says something new only about services that no circle before has named.
     let statics = recursions.into_iter().map(|component| (Kind::Possible, component));
-    let statics = statics.chain(service_components(snapshot, min).into_iter().map(|component| (Kind::Layers, component)));
+    let statics =
+        statics.chain(service_components(snapshot, min).into_iter().map(|component| (Kind::Layers, component)));
     for (kind, component) in statics {
         let named: BTreeSet<ServiceIx> = circles
             .iter()
@@ -201,9 +202,13 @@ mod tests {
 
     #[test]
     fn a_request_that_comes_back_to_another_endpoint_is_a_warning() {
-        let round = on("orders", "POST /orders").calls(1, on("billing", "POST /bills").calls(1, on("orders", "GET /orders/{id}")));
+        let round = on("orders", "POST /orders")
+            .calls(1, on("billing", "POST /bills").calls(1, on("orders", "GET /orders/{id}")));
         let finding = only(traffic().of(100, &round).finds(Rule::CY));
-        assert_eq!((finding.severity, finding.title.as_str()), (Severity::Warn, "Requests go in a circle: orders → billing → orders"));
+        assert_eq!(
+            (finding.severity, finding.title.as_str()),
+            (Severity::Warn, "Requests go in a circle: orders → billing → orders")
+        );
         assert_eq!(finding.services, ["billing", "orders"]);
         assert_eq!(finding.path.last().map(|step| step.endpoint.as_str()), Some("GET /orders/{id}"));
     }
@@ -238,7 +243,8 @@ mod tests {
 
     #[test]
     fn a_circle_is_one_finding_whichever_way_requests_enter_it() {
-        let found = traffic().of(100, &chain(&["x", "a", "b", "a"])).of(100, &chain(&["y", "b", "a", "b"])).finds(Rule::CY);
+        let found =
+            traffic().of(100, &chain(&["x", "a", "b", "a"])).of(100, &chain(&["y", "b", "a", "b"])).finds(Rule::CY);
         assert_eq!(only(found).services, ["a", "b"]);
     }
 

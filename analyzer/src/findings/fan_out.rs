@@ -139,11 +139,16 @@ fn wide(snapshot: &Snapshot, measures: &Measures, thresholds: &FindingThresholds
     let why = "A request is as slow as the slowest answer it waits for, and the more it asks the more often one of them \
                is slow. A change or a failure of any of these services is felt here.";
     let suggestions = vec![
-        "Make the calls that do not need one another's answers at the same time, each with its own time limit.".to_owned(),
+        "Make the calls that do not need one another's answers at the same time, each with its own time limit."
+            .to_owned(),
         "Answer without what is not essential when it is late, and load it afterwards.".to_owned(),
         "Move what always belongs together behind one call: a service that owns the view, or a read model.".to_owned(),
     ];
-    Some(finding(snapshot, measures, Draft { severity, variant: "", title, summary, formula, operands, why, suggestions }))
+    Some(finding(
+        snapshot,
+        measures,
+        Draft { severity, variant: "", title, summary, formula, operands, why, suggestions },
+    ))
 }
 
 /// Information only: nearly every system makes its calls in a row, and whether they depend on one another is not seen.

@@ -95,8 +95,14 @@ fn finding(snapshot: &Snapshot, repeat: &Repeat<'_>, thresholds: &FindingThresho
         ),
         suggestions: vec![
             format!("Let {callee_label} answer for a list of items, and call it once."),
-            format!("If only one item at a time can be asked for, let {} make the calls at the same time.", caller.service),
-            format!("Keep answers that are asked for again within a request, or for a short time, in {}.", caller.service),
+            format!(
+                "If only one item at a time can be asked for, let {} make the calls at the same time.",
+                caller.service
+            ),
+            format!(
+                "Keep answers that are asked for again within a request, or for a short time, in {}.",
+                caller.service
+            ),
         ],
         path: vec![caller, callee],
     }
@@ -152,7 +158,8 @@ mod tests {
 
     #[test]
     fn different_endpoints_are_not_the_same_call() {
-        let all = (0..8).fold(on("cart", "GET /cart"), |cart, n| cart.calls(1, on("catalog", &format!("GET /{n}/x")).takes(20)));
+        let all = (0..8)
+            .fold(on("cart", "GET /cart"), |cart, n| cart.calls(1, on("catalog", &format!("GET /{n}/x")).takes(20)));
         assert_eq!(severity(&all), None);
     }
 

@@ -25,7 +25,9 @@ pub(super) fn count(n: u64, one: &str, many: &str) -> String {
 pub(super) fn way<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     match names.as_slice() {
-        [first, second, third, .., last] if names.len() > LONGEST_WAY => format!("{first} → {second} → {third} → … → {last}"),
+        [first, second, third, .., last] if names.len() > LONGEST_WAY => {
+            format!("{first} → {second} → {third} → … → {last}")
+        }
         all => all.join(" → "),
     }
 }

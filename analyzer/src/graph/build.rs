@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use couplet_telemetry::names::UNLINKED;
 use couplet_telemetry::histogram::Histogram;
+use couplet_telemetry::names::UNLINKED;
 use couplet_telemetry::outcome::{Links, Outcomes};
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::report::{CallStats, HandlingStats, PathKind};
@@ -99,7 +99,8 @@ struct Names {
 impl Names {
     fn sorted(graph: &Graph, nodes: &Nodes<'_>) -> Self {
         let directory = &graph.directory;
-        let services = ranks(directory.services().iter().map(|entry| &entry.name)).map(ServiceIx::at).collect::<Vec<_>>();
+        let services =
+            ranks(directory.services().iter().map(|entry| &entry.name)).map(ServiceIx::at).collect::<Vec<_>>();
         let at = |id: ServiceId| services.get(id.position()).copied().unwrap_or(ServiceIx::at(0));
         let callers: BTreeSet<ServiceId> =
             (0..nodes.sorted.len()).filter_map(|position| nodes.caller(position)?.err()).collect();
@@ -358,7 +359,8 @@ mod tests {
     #[test]
     fn paths_that_are_their_own_parents_hang_below_nothing() {
         let reports = traffic().of(60, &chain(&["a", "b"])).reports();
-        let snapshot = snapshot_of(&redefined(reports, |path| PathDefinition { parent: Some(path.id), ..path.clone() }));
+        let snapshot =
+            snapshot_of(&redefined(reports, |path| PathDefinition { parent: Some(path.id), ..path.clone() }));
         assert!(snapshot.paths().iter().all(|path| path.parent.is_none() && !path.complete));
     }
 
@@ -391,10 +393,16 @@ mod tests {
         let mut reports = traffic().of(60, &chain(&["a", "b", "c", "d"])).reports();
         reports.retain(|report| report.origin.service != "b");
         let snapshot = snapshot_of(&reports);
-        let path = |service: &str| snapshot.paths().iter().find(|path| &*snapshot[snapshot[path.endpoint].service].name == service);
+        let path = |service: &str| {
+            snapshot.paths().iter().find(|path| &*snapshot[snapshot[path.endpoint].service].name == service)
+        };
         assert_eq!(path("d").map(|path| (path.depth, path.complete)), Some((1, false)));
         assert_eq!(path("a").map(|path| (path.depth, path.complete)), Some((0, true)));
-        let edges: Vec<_> = snapshot.edges().iter().map(|edge| (&*snapshot[edge.source].name, &*snapshot[edge.destination].name)).collect();
+        let edges: Vec<_> = snapshot
+            .edges()
+            .iter()
+            .map(|edge| (&*snapshot[edge.source].name, &*snapshot[edge.destination].name))
+            .collect();
         assert_eq!(edges, [("a", "b"), ("b", "c"), ("c", "d")]);
     }
 
@@ -406,7 +414,10 @@ mod tests {
         let mut all = traffic();
         for n in 0..2_000 {
             let root = (1..6).fold(on(&name(n), "GET /"), |root, m| {
-                root.calls(1, on(&name((n + m * 37) % 2_000), "GET /x").calls(1, on(&name((n + m * 71) % 2_000), "GET /y")))
+                root.calls(
+                    1,
+                    on(&name((n + m * 37) % 2_000), "GET /x").calls(1, on(&name((n + m * 71) % 2_000), "GET /y")),
+                )
             });
             all = all.of(60, &root);
         }
@@ -426,7 +437,11 @@ mod tests {
         let written = start.elapsed() - built - judged;
         println!(
             "{} services, {} edges, {} paths, {} findings, {} KiB: apply {first:?}, again {again:?}, snapshot {built:?}, findings {judged:?}, document {written:?}",
-            snapshot.services().len(), snapshot.edges().len(), snapshot.paths().len(), found.len(), document.len() / 1024,
+            snapshot.services().len(),
+            snapshot.edges().len(),
+            snapshot.paths().len(),
+            found.len(),
+            document.len() / 1024,
         );
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use couplet_telemetry::names::{OTHER, UNLINKED};
 use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::path::PathId;
-use couplet_telemetry::report::{CallReport, CallStats, Callee, HandlingStats, PathDefinition, PathKind, PathReport, Report};
+use couplet_telemetry::report::{
+    CallReport, CallStats, Callee, HandlingStats, PathDefinition, PathKind, PathReport, Report,
+};
 use couplet_telemetry::window::Loss;
 
 use super::directory::{Directory, EndpointId, ServiceId};
@@ -287,7 +289,8 @@ mod tests {
     }
 
     fn edge<'a>(snapshot: &'a Snapshot, source: &str, destination: &str) -> Option<&'a Edge> {
-        let named = |edge: &&Edge| &*snapshot[edge.source].name == source && &*snapshot[edge.destination].name == destination;
+        let named =
+            |edge: &&Edge| &*snapshot[edge.source].name == source && &*snapshot[edge.destination].name == destination;
         snapshot.edges().iter().find(named)
     }
 
@@ -401,7 +404,10 @@ mod tests {
             real.map(|path| (path.id, snapshot.label(path.endpoint), path.stats.outcomes.total())).collect::<Vec<_>>()
         };
         assert_eq!(stats(&snapshot), stats(&honest));
-        assert_eq!(edge(&snapshot, "a", "b").map(|edge| edge.pairs.len()), edge(&honest, "a", "b").map(|edge| edge.pairs.len() + 1));
+        assert_eq!(
+            edge(&snapshot, "a", "b").map(|edge| edge.pairs.len()),
+            edge(&honest, "a", "b").map(|edge| edge.pairs.len() + 1)
+        );
         assert_eq!(handlings(&snapshot), 60, "what the lies counted is counted, elsewhere");
         assert_eq!(snapshot.losses()["graph_conflicts"], 40);
     }

@@ -88,14 +88,27 @@ fn read(old: &Connection, after: i64, rows: &mut Vec<Row>) -> Result<(), rusqlit
     while bytes < COPIED_AT_ONCE
         && let Some(row) = found.next()?
     {
-        let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-        let body: Vec<u8> = row.get(6)?;
-        if super::checksum(&body) != row.get::<_, i64>(7)? {
-            continue;
+        if let Some(row) = whole(row) {
+            bytes += row.body.len();
+            rows.push(row);
         }
-        bytes += body.len();
-        let (sequence, received, start, end) = (number(2)?, number(3)?, number(4)?, number(5)?);
-        rows.push(Row { id: row.get(0)?, instance: row.get(1)?, sequence, received, start, end, body });
     }
     Ok(())
+}
+
+/// A row that is as it was written; none where its types or its body are not.
+fn whole(row: &rusqlite::Row<'_>) -> Option<Row> {
+    let number = |column| row.get::<_, i64>(column).ok().map(i64::cast_unsigned);
+    let body: Vec<u8> = row.get(6).ok()?;
+    let sum: i64 = row.get(7).ok()?;
+    (super::checksum(&body) == sum).then_some(())?;
+    Some(Row {
+        id: row.get(0).ok()?,
+        instance: row.get(1).ok()?,
+        sequence: number(2)?,
+        received: number(3)?,
+        start: number(4)?,
+        end: number(5)?,
+        body,
+    })
 }

@@ -111,6 +111,26 @@ fn a_flipped_bit_in_a_body_costs_this_report_and_is_counted() {
 }
 
 #[test]
+fn rows_that_hold_something_else_cost_these_reports() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut history = open(directory.path());
+    history.store((1..=4).map(|sequence| stored("a", sequence, 0))).unwrap();
+    let change = "UPDATE report SET checksum = 'x' WHERE sequence = 1; UPDATE report SET body = 7 WHERE sequence = 2;
+                  UPDATE instance SET seen = 'never'";
+    history.connection.execute_batch(change).unwrap();
+    assert_eq!(history.replay(|_| true).unwrap(), Replayed { reports: 2, damaged: 2 });
+    assert_eq!(history.instances().unwrap(), []);
+}
+
+#[test]
+fn tables_that_are_not_ours_are_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = open(directory.path());
+    history.connection.execute_batch("ALTER TABLE report RENAME TO rapport").unwrap();
+    assert!(history.replay(|_| true).unwrap_err().is_damage());
+}
+
+#[test]
 fn a_full_disk_stores_nothing_of_the_batch_and_later_ones_are_stored_again() {
     let directory = tempfile::tempdir().unwrap();
     let mut history = open(directory.path());

@@ -199,7 +199,9 @@ impl Recorder {
             stored => stored,
         };
         match (&stored, self.history_fails) {
-            (Err(error), false) => tracing::error!(%error, "reports are refused until the history can be written again"),
+            (Err(error), false) => {
+                tracing::error!(%error, "reports are refused until the history can be written again");
+            }
             (Ok(()), true) => tracing::info!("the history can be written again"),
             _ => {}
         }

@@ -81,7 +81,9 @@ async fn tree(State(desk): State<Arc<Desk>>, query: Result<Query<Below>, QueryRe
     let latest = desk.board.latest();
     match paths::below(&latest.snapshot, below.entry.as_deref()) {
         Some(tree) => answer(&tree),
-        None => not_found("there is no such entry: give the `id` of one, or its service and endpoint with a blank between"),
+        None => {
+            not_found("there is no such entry: give the `id` of one, or its service and endpoint with a blank between")
+        }
     }
 }
 
@@ -93,8 +95,7 @@ struct Registered {
 
 async fn registry(State(desk): State<Arc<Desk>>) -> Response {
     let services = desk.board.registry.lock().services(Instant::now());
-    let services: Vec<_> =
-        services.into_iter().map(|(service, inbound)| Registered { service, inbound }).collect();
+    let services: Vec<_> = services.into_iter().map(|(service, inbound)| Registered { service, inbound }).collect();
     answer(&json!({ "services": services }))
 }
 

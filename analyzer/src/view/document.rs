@@ -347,7 +347,8 @@ mod tests {
     /// A bit of everything that a document has a place for.
     fn shop(replicas: u32) -> Vec<Report> {
         let loops = on("cart", "GET /cart").calls(12, on("catalog", "GET /product/{id}").takes(9));
-        let wide = (0..9).fold(on("web", "GET /").takes(3), |web, n| web.calls(1, on(&format!("w{n}"), "GET /").takes(n)));
+        let wide =
+            (0..9).fold(on("web", "GET /").takes(3), |web, n| web.calls(1, on(&format!("w{n}"), "GET /").takes(n)));
         traffic()
             .with_replicas(replicas)
             .of(60, &chain(&["web", "orders", "billing", "ledger", "orders", "audit"]))
@@ -394,7 +395,9 @@ mod tests {
 
     #[test]
     fn ten_times_the_traffic_finds_the_same_problems() {
-        let ids = |document: &Document| document.findings.iter().map(|finding| finding.id.clone()).collect::<std::collections::BTreeSet<_>>();
+        let ids = |document: &Document| {
+            document.findings.iter().map(|finding| finding.id.clone()).collect::<std::collections::BTreeSet<_>>()
+        };
         let once = shop(1);
         let ten_times: Vec<Report> = std::iter::repeat_n(once.clone(), 10).flatten().collect();
         assert_eq!(ids(&document(&once)), ids(&document(&ten_times)));

@@ -5,11 +5,10 @@
 //! Grafana's service graph works unchanged. Every family has a budget of label sets.
 
 mod budget;
-mod machine;
-mod text;
 
 use std::time::Instant;
 
+use couplet_telemetry::exposition::{Kind, Text, write_process};
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::outcome::Outcomes;
 
@@ -20,10 +19,6 @@ use crate::board::Board;
 use crate::counters::Refusal;
 use crate::findings::{Rule, Severity};
 use crate::graph::{Edge, Snapshot};
-use text::{Kind, Text};
-
-/// Media type of the text format.
-pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Everything, as text.
 pub(super) fn write(written: &Written, board: &Board, budgets: &mut Budgets, now: Instant) -> String {
@@ -39,7 +34,7 @@ pub(super) fn write(written: &Written, board: &Board, budgets: &mut Budgets, now
         text.sample("couplet_series_overflow_total", &[("family", family)], count as f64);
     }
     analyzer(&mut text, written, board, now);
-    machine::write(&mut text);
+    write_process(&mut text);
     text.finish()
 }
 
@@ -125,7 +120,8 @@ fn chains(text: &mut Text, written: &Written, budgets: &mut Budgets) {
 fn fan_out(text: &mut Text, snapshot: &Snapshot, budgets: &mut Budgets) {
     let name = "couplet_fan_out";
     text.family(name, Kind::Gauge, "Distinct services that a handling calls, 95th percentile.");
-    for endpoint in snapshot.endpoints().iter().filter(|endpoint| endpoint.is_one() && endpoint.stats.callees.max() > 0) {
+    for endpoint in snapshot.endpoints().iter().filter(|endpoint| endpoint.is_one() && endpoint.stats.callees.max() > 0)
+    {
         let service = &snapshot[endpoint.service].name;
         if budgets.endpoints.admits(&[service, &endpoint.name]) {
             let labels = [("service", &**service), ("endpoint", &*endpoint.name)];
@@ -174,7 +170,12 @@ fn analyzer(text: &mut Text, written: &Written, board: &Board, now: Instant) {
         ("couplet_analyzer_reports_total", Kind::Counter, "Reports applied.", counters.reports.get()),
         ("couplet_analyzer_duplicates_total", Kind::Counter, "Reports that came again.", counters.duplicates.get()),
         ("couplet_analyzer_missing_total", Kind::Counter, "Reports that never came.", counters.missing.get()),
-        ("couplet_analyzer_foreign_points_total", Kind::Counter, "Data points of others.", counters.foreign_points.get()),
+        (
+            "couplet_analyzer_foreign_points_total",
+            Kind::Counter,
+            "Data points of others.",
+            counters.foreign_points.get(),
+        ),
         ("couplet_analyzer_instances", Kind::Gauge, "Proxies whose sequence is known.", counters.instances.get()),
         ("couplet_analyzer_snapshots_total", Kind::Counter, "Snapshots published.", written.published.number),
         ("couplet_analyzer_connections", Kind::Gauge, "Open connections.", counters.connections.get()),

@@ -71,7 +71,12 @@ fn what_cannot_be_read_is_refused_with_the_reason() {
 fn only_who_knows_the_token_reports() {
     let analyzer = analyzer().token("open sesame").start();
     let body = otlp::encode(&report("s1", 1, 2));
-    for wrong in ["", "Authorization: Bearer open\r\n", "Authorization: Bearer open sesame!\r\n", "Authorization: Basic open sesame\r\n"] {
+    for wrong in [
+        "",
+        "Authorization: Bearer open\r\n",
+        "Authorization: Bearer open sesame!\r\n",
+        "Authorization: Basic open sesame\r\n",
+    ] {
         let answer = analyzer.post(&body, wrong);
         assert_eq!(answer.status, 401, "{wrong:?}");
         assert!(answer.head.contains("www-authenticate: bearer"), "{}", answer.head);

@@ -51,14 +51,21 @@ fn the_parts_of_the_api_agree_with_the_document() {
 #[test]
 fn what_is_not_there_is_a_404_that_says_so_and_what_cannot_be_asked_a_4xx() {
     let analyzer = analyzer().start();
-    for path in ["/api/v1/findings/SC-000000", "/api/v1/paths?entry=nobody", "/api/v1/registry/nobody", "/api/v1/nothing", "/api/v1/"] {
+    for path in [
+        "/api/v1/findings/SC-000000",
+        "/api/v1/paths?entry=nobody",
+        "/api/v1/registry/nobody",
+        "/api/v1/nothing",
+        "/api/v1/",
+    ] {
         let answer = analyzer.get(path);
         assert_eq!(answer.status, 404, "{path}");
         assert!(answer.json()["error"].as_str().unwrap().len() > 10, "{path}");
     }
     assert_eq!(analyzer.get("/nothing").status, 404);
     assert_eq!(analyzer.get("/v1/metrics").status, 405);
-    let answer = analyzer.send(b"POST /api/v1/document HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let answer = analyzer
+        .send(b"POST /api/v1/document HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(answer.status, 405);
     assert!(answer.json()["error"].is_string());
 }
@@ -81,13 +88,16 @@ fn the_page_may_load_nothing_from_elsewhere_and_is_kept_by_the_browser() {
     let analyzer = analyzer().start();
     let page = analyzer.get("/");
     assert_eq!(page.status, 200);
-    for header in ["content-security-policy: default-src 'self'", "x-content-type-options: nosniff", "content-type: text/html"] {
+    for header in
+        ["content-security-policy: default-src 'self'", "x-content-type-options: nosniff", "content-type: text/html"]
+    {
         assert!(page.head.contains(header), "{header} in {}", page.head);
     }
     assert!(!page.head.contains("access-control-"), "no other origin may read");
     let text = page.text();
     // Everything that the page names is there.
-    let names: HashSet<_> = text.split(['"', '\'']).filter(|word| word.ends_with(".js") || word.ends_with(".css")).collect();
+    let names: HashSet<_> =
+        text.split(['"', '\'']).filter(|word| word.ends_with(".js") || word.ends_with(".css")).collect();
     assert!(!names.is_empty());
     for name in names {
         assert_eq!(analyzer.get(&format!("/{name}")).status, 200, "{name}");

@@ -157,16 +157,7 @@ async fn what_is_not_http_is_refused_and_never_reaches_the_application() {
 
 #[tokio::test]
 async fn more_requests_in_flight_than_the_limit_are_refused_at_once() {
-    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
-    let waiting = gate.clone();
-    let shop = service(move |_| {
-        let gate = waiting.clone();
-        async move {
-            let _ = gate.acquire().await;
-            answer(200, "late")
-        }
-    })
-    .await;
+    let (shop, gate) = gated().await;
     let mut config = config("shop").app(&shop);
     config.limits.requests_in_flight = 1;
     let proxy = config.start();

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 pub(crate) type Body = Full<Bytes>;
 
@@ -59,6 +59,21 @@ where
 /// A service that answers everything with this status and text.
 pub(crate) async fn answers(status: u16, text: &'static str) -> Service {
     service(move |_| async move { answer(status, text) }).await
+}
+
+/// A service that answers `late` once for every permit that is added to the gate.
+pub(crate) async fn gated() -> (Service, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let waiting = Arc::clone(&gate);
+    let service = service(move |_| {
+        let gate = Arc::clone(&waiting);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            answer(200, "late")
+        }
+    })
+    .await;
+    (service, gate)
 }
 
 pub(crate) fn answer(status: u16, text: &'static str) -> Response<Body> {

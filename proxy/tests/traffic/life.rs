@@ -21,16 +21,7 @@ async fn a_port_in_use_names_the_port_and_the_option_and_leaves_nothing_running(
 #[tokio::test]
 async fn stopping_lets_a_request_in_flight_end_and_counts_it() {
     let analyzer = analyzer().await;
-    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
-    let waiting = gate.clone();
-    let shop = service(move |_| {
-        let gate = waiting.clone();
-        async move {
-            let _ = gate.acquire().await;
-            answer(200, "late")
-        }
-    })
-    .await;
+    let (shop, gate) = gated().await;
     let proxy = config("shop").app(&shop).reports_to(&analyzer).start();
     let address = proxy.inbound().unwrap();
     let mut first = client(address).await;

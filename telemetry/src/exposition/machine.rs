@@ -17,30 +17,10 @@ pub fn write_process(text: &mut Text) {
             "Processor time, user and system.",
             cpu_ticks(&stat).map(|ticks| ticks / TICKS),
         ),
-        (
-            "process_start_time_seconds",
-            Kind::Gauge,
-            "Start, seconds since the Unix epoch.",
-            start(&stat),
-        ),
-        (
-            "process_resident_memory_bytes",
-            Kind::Gauge,
-            "Resident memory.",
-            resident(),
-        ),
-        (
-            "process_open_fds",
-            Kind::Gauge,
-            "Open file descriptors.",
-            open_descriptors(),
-        ),
-        (
-            "process_max_fds",
-            Kind::Gauge,
-            "Most file descriptors that may be open.",
-            most_descriptors(),
-        ),
+        ("process_start_time_seconds", Kind::Gauge, "Start, seconds since the Unix epoch.", start(&stat)),
+        ("process_resident_memory_bytes", Kind::Gauge, "Resident memory.", resident()),
+        ("process_open_fds", Kind::Gauge, "Open file descriptors.", open_descriptors()),
+        ("process_max_fds", Kind::Gauge, "Most file descriptors that may be open.", most_descriptors()),
     ];
     for (name, kind, explanation, value) in single {
         let Some(value) = value else { continue };
@@ -52,12 +32,7 @@ pub fn write_process(text: &mut Text) {
 /// Field `number` of `/proc/self/stat`, counted as in proc(5). The name of the program may hold blanks; it ends at the
 /// last parenthesis, and what follows begins with field 3.
 fn field(stat: &str, number: usize) -> Option<f64> {
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(number - 3)?
-        .parse()
-        .ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number - 3)?.parse().ok()
 }
 
 fn cpu_ticks(stat: &str) -> Option<f64> {

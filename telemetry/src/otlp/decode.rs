@@ -70,10 +70,7 @@ pub enum DecodeError {
 pub fn decode(bytes: &[u8], bounds: &Bounds) -> Result<Decoded, DecodeError> {
     let request =
         ExportMetricsServiceRequest::decode(bytes).map_err(|error| DecodeError::Protobuf(error.to_string()))?;
-    let mut decoded = Decoded {
-        reports: Vec::new(),
-        ignored: 0,
-    };
+    let mut decoded = Decoded { reports: Vec::new(), ignored: 0 };
     for metrics in &request.resource_metrics {
         match sequence(metrics) {
             Some(sequence) => decoded.reports.push(report(metrics, sequence, bounds)?),
@@ -84,10 +81,7 @@ pub fn decode(bytes: &[u8], bounds: &Bounds) -> Result<Decoded, DecodeError> {
 }
 
 fn sequence(metrics: &ResourceMetrics) -> Option<u64> {
-    metrics
-        .resource
-        .as_ref()
-        .and_then(|resource| Attributes(&resource.attributes).int(words::SEQUENCE))
+    metrics.resource.as_ref().and_then(|resource| Attributes(&resource.attributes).int(words::SEQUENCE))
 }
 
 fn points(metrics: &ResourceMetrics) -> u64 {
@@ -99,12 +93,7 @@ fn points(metrics: &ResourceMetrics) -> u64 {
         Some(Data::ExponentialHistogram(histogram)) => histogram.data_points.len(),
         Some(Data::Summary(summary)) => summary.data_points.len(),
     };
-    metrics
-        .scope_metrics
-        .iter()
-        .flat_map(|scope| &scope.metrics)
-        .map(|metric| of(metric) as u64)
-        .sum()
+    metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics).map(|metric| of(metric) as u64).sum()
 }
 
 fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<Report, DecodeError> {
@@ -116,12 +105,7 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
         DecodeError::Malformed { instance, problem }
     };
     let origin = origin(&attributes).map_err(malformed)?;
-    let mut parts = Parts {
-        bounds: *bounds,
-        paths: HashMap::new(),
-        calls: HashMap::new(),
-        losses: Vec::new(),
-    };
+    let mut parts = Parts { bounds: *bounds, paths: HashMap::new(), calls: HashMap::new(), losses: Vec::new() };
     // Definitions come first, whatever order a Collector on the way left the metrics in.
     let all = || metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics);
     for metric in all().filter(|metric| matches!(metric.name.as_str(), words::SERVER_DURATION | words::CLIENT_DURATION))
@@ -140,15 +124,7 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
     parts.losses.sort_unstable();
     let start = attributes.int("couplet.window.start").unwrap_or(0);
     let end = attributes.int("couplet.window.end").unwrap_or(start).max(start);
-    Ok(Report {
-        origin,
-        sequence,
-        start,
-        end,
-        paths,
-        calls,
-        losses: parts.losses,
-    })
+    Ok(Report { origin, sequence, start, end, paths, calls, losses: parts.losses })
 }
 
 fn origin(attributes: &Attributes<'_>) -> Result<Origin, String> {
@@ -167,15 +143,10 @@ fn origin(attributes: &Attributes<'_>) -> Result<Origin, String> {
         version: optional(words::VERSION),
         inbound: optional(words::INBOUND),
     };
-    let longest = [
-        Some(instance.len()),
-        origin.version.as_ref().map(String::len),
-        origin.inbound.as_ref().map(String::len),
-    ];
+    let longest =
+        [Some(instance.len()), origin.version.as_ref().map(String::len), origin.inbound.as_ref().map(String::len)];
     if instance.is_empty() || longest.into_iter().flatten().any(|bytes| bytes > MAX_NAME_BYTES) {
-        return Err(format!(
-            "instance, version and address must have 1 to {MAX_NAME_BYTES} bytes"
-        ));
+        return Err(format!("instance, version and address must have 1 to {MAX_NAME_BYTES} bytes"));
     }
     Ok(origin)
 }
@@ -196,17 +167,10 @@ impl Parts {
             let attributes = Attributes(&point.attributes);
             if metric.name == words::SERVER_DURATION {
                 let path = Arc::new(definition(&attributes)?);
-                self.paths.entry(path.id).or_insert_with(|| PathReport {
-                    path,
-                    stats: HandlingStats::default(),
-                });
+                self.paths.entry(path.id).or_insert_with(|| PathReport { path, stats: HandlingStats::default() });
             } else {
                 let (path, callee) = (attributes.path(words::PATH)?, callee(&attributes)?);
-                let fresh = CallReport {
-                    path,
-                    callee: Arc::new(callee),
-                    stats: CallStats::default(),
-                };
+                let fresh = CallReport { path, callee: Arc::new(callee), stats: CallStats::default() };
                 self.calls.entry((path, fresh.callee.key())).or_insert(fresh);
             }
         }
@@ -224,14 +188,10 @@ impl Parts {
         let name = metric.name.as_str();
         match &metric.data {
             Some(Data::Sum(sum)) => sum.data_points.iter().try_for_each(|point| self.fill_sum(name, point)),
-            Some(Data::Histogram(data)) => data
-                .data_points
-                .iter()
-                .try_for_each(|point| self.fill_counts(name, point)),
-            Some(Data::ExponentialHistogram(data)) => data
-                .data_points
-                .iter()
-                .try_for_each(|point| self.fill_durations(name, point)),
+            Some(Data::Histogram(data)) => data.data_points.iter().try_for_each(|point| self.fill_counts(name, point)),
+            Some(Data::ExponentialHistogram(data)) => {
+                data.data_points.iter().try_for_each(|point| self.fill_durations(name, point))
+            }
             _ => Ok(()),
         }
     }
@@ -246,8 +206,7 @@ impl Parts {
         };
         if name == words::LOSSES {
             // A loss that this release does not know is a newer proxy's.
-            self.losses
-                .extend(attributes.text(words::LOSS).and_then(Loss::parse).map(|loss| (loss, n)));
+            self.losses.extend(attributes.text(words::LOSS).and_then(Loss::parse).map(|loss| (loss, n)));
             return Ok(());
         }
         match name {
@@ -316,45 +275,27 @@ impl Parts {
         };
         let nanos = |seconds: Option<f64>| seconds.map_or(0, |seconds| whole(seconds * 1e9) as u64);
         let sum = nanos(point.sum);
-        slot.merge(&Histogram::from_parts(
-            point.zero_count,
-            offset,
-            buckets,
-            sum,
-            nanos(point.min),
-            nanos(point.max),
-        ));
+        slot.merge(&Histogram::from_parts(point.zero_count, offset, buckets, sum, nanos(point.min), nanos(point.max)));
         Ok(())
     }
 
     fn stats(&mut self, attributes: &Attributes<'_>) -> Result<&mut HandlingStats, String> {
         let path = attributes.path(words::PATH)?;
-        let report = self
-            .paths
-            .get_mut(&path)
-            .ok_or_else(|| format!("path {path} is not defined"))?;
+        let report = self.paths.get_mut(&path).ok_or_else(|| format!("path {path} is not defined"))?;
         Ok(&mut report.stats)
     }
 
     fn call_stats(&mut self, attributes: &Attributes<'_>) -> Result<&mut CallStats, String> {
         let path = attributes.path(words::PATH)?;
-        let (peer, endpoint) = (
-            attributes.required(words::PEER)?,
-            attributes.required(words::PEER_ENDPOINT)?,
-        );
+        let (peer, endpoint) = (attributes.required(words::PEER)?, attributes.required(words::PEER_ENDPOINT)?);
         let report = self.calls.get_mut(&(path, Callee::key_of(peer, endpoint)));
-        Ok(&mut report
-            .ok_or_else(|| format!("calls of path {path} to {peer:?} are not defined"))?
-            .stats)
+        Ok(&mut report.ok_or_else(|| format!("calls of path {path} to {peer:?} are not defined"))?.stats)
     }
 }
 
 fn definition(attributes: &Attributes<'_>) -> Result<PathDefinition, String> {
     let id = attributes.path(words::PATH)?;
-    let parent = attributes
-        .text(words::PARENT)
-        .map(|_| attributes.path(words::PARENT))
-        .transpose()?;
+    let parent = attributes.text(words::PARENT).map(|_| attributes.path(words::PARENT)).transpose()?;
     let kind = attributes.required(words::KIND)?;
     let caller = attributes.text(words::CALLER);
     if caller.is_some_and(|caller| !is_service_name(caller)) {
@@ -366,10 +307,7 @@ fn definition(attributes: &Attributes<'_>) -> Result<PathDefinition, String> {
         root: attributes.path(words::ROOT)?,
         caller: caller.map(str::to_owned),
         endpoint: endpoint(attributes, words::ENDPOINT)?.to_owned(),
-        depth: attributes
-            .int(words::DEPTH)
-            .and_then(|depth| u32::try_from(depth).ok())
-            .unwrap_or(0),
+        depth: attributes.int(words::DEPTH).and_then(|depth| u32::try_from(depth).ok()).unwrap_or(0),
         kind: PathKind::parse(kind).ok_or_else(|| format!("path {id}: {kind:?} is no kind of path"))?,
         evidence: attributes.evidence()?,
     })
@@ -386,9 +324,7 @@ fn callee(attributes: &Attributes<'_>) -> Result<Callee, String> {
 fn endpoint<'a>(attributes: &Attributes<'a>, key: &str) -> Result<&'a str, String> {
     let endpoint = attributes.required(key)?;
     if endpoint.len() > MAX_ENDPOINT_BYTES || endpoint.chars().any(char::is_control) {
-        return Err(format!(
-            "{key} must have at most {MAX_ENDPOINT_BYTES} bytes and no control characters"
-        ));
+        return Err(format!("{key} must have at most {MAX_ENDPOINT_BYTES} bytes and no control characters"));
     }
     Ok(endpoint)
 }
@@ -406,13 +342,7 @@ struct Attributes<'a>(&'a [KeyValue]);
 
 impl<'a> Attributes<'a> {
     fn value(&self, key: &str) -> Option<&'a any_value::Value> {
-        self.0
-            .iter()
-            .find(|attribute| attribute.key == key)?
-            .value
-            .as_ref()?
-            .value
-            .as_ref()
+        self.0.iter().find(|attribute| attribute.key == key)?.value.as_ref()?.value.as_ref()
     }
 
     fn text(&self, key: &str) -> Option<&'a str> {

@@ -19,17 +19,11 @@ use crate::report::{CallReport, CallStats, HandlingStats, PathReport, Report};
 /// Writes a report as the protobuf bytes of an `ExportMetricsServiceRequest`.
 #[must_use]
 pub fn encode(report: &Report) -> Vec<u8> {
-    let times = Times {
-        start: report.start,
-        end: report.end,
-    };
+    let times = Times { start: report.start, end: report.end };
     let mut metrics = Vec::new();
     handlings(&mut metrics, times, &report.paths);
     calls(&mut metrics, times, &report.calls);
-    let losses = report
-        .losses
-        .iter()
-        .map(|(loss, n)| (vec![text(words::LOSS, loss.as_str())], *n));
+    let losses = report.losses.iter().map(|(loss, n)| (vec![text(words::LOSS, loss.as_str())], *n));
     push_sum(&mut metrics, times, words::LOSSES, "1", losses);
 
     let scope = InstrumentationScope {
@@ -37,20 +31,13 @@ pub fn encode(report: &Report) -> Vec<u8> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..InstrumentationScope::default()
     };
-    let scope_metrics = ScopeMetrics {
-        scope: Some(scope),
-        metrics,
-        schema_url: String::new(),
-    };
+    let scope_metrics = ScopeMetrics { scope: Some(scope), metrics, schema_url: String::new() };
     let resource_metrics = ResourceMetrics {
         resource: Some(resource(report)),
         scope_metrics: vec![scope_metrics],
         schema_url: String::new(),
     };
-    ExportMetricsServiceRequest {
-        resource_metrics: vec![resource_metrics],
-    }
-    .encode_to_vec()
+    ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] }.encode_to_vec()
 }
 
 fn resource(report: &Report) -> Resource {
@@ -65,10 +52,7 @@ fn resource(report: &Report) -> Resource {
     ];
     attributes.extend(origin.version.as_deref().map(|version| text(words::VERSION, version)));
     attributes.extend(origin.inbound.as_deref().map(|inbound| text(words::INBOUND, inbound)));
-    Resource {
-        attributes,
-        ..Resource::default()
-    }
+    Resource { attributes, ..Resource::default() }
 }
 
 fn handlings(metrics: &mut Vec<Metric>, times: Times, paths: &[PathReport]) {
@@ -76,12 +60,7 @@ fn handlings(metrics: &mut Vec<Metric>, times: Times, paths: &[PathReport]) {
     let durations = paths.iter().map(|report| (definition(report), &report.stats.duration));
     push_durations(metrics, times, words::SERVER_DURATION, durations.collect::<Vec<_>>());
 
-    push_outcomes(
-        metrics,
-        times,
-        words::HANDLINGS,
-        paths.iter().map(|report| (key(report), &report.stats.outcomes)),
-    );
+    push_outcomes(metrics, times, words::HANDLINGS, paths.iter().map(|report| (key(report), &report.stats.outcomes)));
     type Number = fn(&HandlingStats) -> u64;
     let numbers: [(&str, &str, Number); 3] = [
         (words::HANDLING_BLOCKED, "ns", |stats| stats.blocked),
@@ -89,13 +68,7 @@ fn handlings(metrics: &mut Vec<Metric>, times: Times, paths: &[PathReport]) {
         (words::HANDLING_ASYNCHRONOUS, "{call}", |stats| stats.asynchronous),
     ];
     for (name, unit, of) in numbers {
-        push_sum(
-            metrics,
-            times,
-            name,
-            unit,
-            paths.iter().map(|report| (key(report), of(&report.stats))),
-        );
+        push_sum(metrics, times, name, unit, paths.iter().map(|report| (key(report), of(&report.stats))));
     }
     type Distribution = fn(&HandlingStats) -> &Counts;
     let distributions: [(&str, Distribution); 5] = [
@@ -106,12 +79,7 @@ fn handlings(metrics: &mut Vec<Metric>, times: Times, paths: &[PathReport]) {
         (words::SERVICES_BELOW, |stats| &stats.services_below),
     ];
     for (name, of) in distributions {
-        push_counts(
-            metrics,
-            times,
-            name,
-            paths.iter().map(|report| (key(report), of(&report.stats))),
-        );
+        push_counts(metrics, times, name, paths.iter().map(|report| (key(report), of(&report.stats))));
     }
 }
 
@@ -146,12 +114,7 @@ fn calls(metrics: &mut Vec<Metric>, times: Times, calls: &[CallReport]) {
     let first_bytes = first_bytes.map(|report| (key(report), &report.stats.first_byte));
     push_durations(metrics, times, words::FIRST_BYTE, first_bytes.collect::<Vec<_>>());
 
-    push_outcomes(
-        metrics,
-        times,
-        words::CALLS,
-        calls.iter().map(|report| (key(report), &report.stats.outcomes)),
-    );
+    push_outcomes(metrics, times, words::CALLS, calls.iter().map(|report| (key(report), &report.stats.outcomes)));
     type Number = fn(&CallStats) -> u64;
     let numbers: [(&str, &str, Number); 5] = [
         (words::CALL_BLOCKING, "{call}", |stats| stats.blocking),
@@ -161,13 +124,7 @@ fn calls(metrics: &mut Vec<Metric>, times: Times, calls: &[CallReport]) {
         (words::CALL_RESPONSE_BYTES, "By", |stats| stats.response_bytes),
     ];
     for (name, unit, of) in numbers {
-        push_sum(
-            metrics,
-            times,
-            name,
-            unit,
-            calls.iter().map(|report| (key(report), of(&report.stats))),
-        );
+        push_sum(metrics, times, name, unit, calls.iter().map(|report| (key(report), of(&report.stats))));
     }
     push_counts(
         metrics,
@@ -178,10 +135,7 @@ fn calls(metrics: &mut Vec<Metric>, times: Times, calls: &[CallReport]) {
 
     let links = calls.iter().flat_map(|report| {
         Evidence::ALL.into_iter().map(move |evidence| {
-            (
-                with(key(report), text(words::EVIDENCE, evidence.as_str())),
-                report.stats.links.get(evidence),
-            )
+            (with(key(report), text(words::EVIDENCE, evidence.as_str())), report.stats.links.get(evidence))
         })
     });
     push_sum(metrics, times, words::CALL_LINKS, "{call}", links);
@@ -214,9 +168,7 @@ fn push_outcomes<'a>(
     outcomes: impl Iterator<Item = (Vec<KeyValue>, &'a Outcomes)>,
 ) {
     let points = outcomes.flat_map(|(key, outcomes)| {
-        outcomes
-            .iter()
-            .map(move |(outcome, n)| (with(key.clone(), text(words::OUTCOME, outcome.as_str())), n))
+        outcomes.iter().map(move |(outcome, n)| (with(key.clone(), text(words::OUTCOME, outcome.as_str())), n))
     });
     push_sum(metrics, times, name, "{request}", points);
 }
@@ -238,11 +190,7 @@ fn push_sum(
     });
     let data_points: Vec<_> = points.collect();
     let empty = data_points.is_empty();
-    let sum = Sum {
-        data_points,
-        aggregation_temporality: AggregationTemporality::Delta.into(),
-        is_monotonic: true,
-    };
+    let sum = Sum { data_points, aggregation_temporality: AggregationTemporality::Delta.into(), is_monotonic: true };
     push(metrics, empty, name, unit, Data::Sum(sum));
 }
 
@@ -252,27 +200,22 @@ fn push_counts<'a>(
     name: &str,
     points: impl Iterator<Item = (Vec<KeyValue>, &'a Counts)>,
 ) {
-    let points = points
-        .filter(|(_, counts)| counts.count() > 0)
-        .map(|(attributes, counts)| HistogramDataPoint {
-            attributes,
-            start_time_unix_nano: times.start,
-            time_unix_nano: times.end,
-            count: counts.count(),
-            sum: Some(counts.sum() as f64),
-            explicit_bounds: counts.iter().map(|(value, _)| f64::from(value)).collect(),
-            // One bucket more than bounds: nothing is above the largest value.
-            bucket_counts: counts.iter().map(|(_, times)| times).chain([0]).collect(),
-            min: counts.iter().next().map(|(value, _)| f64::from(value)),
-            max: Some(f64::from(counts.max())),
-            ..HistogramDataPoint::default()
-        });
+    let points = points.filter(|(_, counts)| counts.count() > 0).map(|(attributes, counts)| HistogramDataPoint {
+        attributes,
+        start_time_unix_nano: times.start,
+        time_unix_nano: times.end,
+        count: counts.count(),
+        sum: Some(counts.sum() as f64),
+        explicit_bounds: counts.iter().map(|(value, _)| f64::from(value)).collect(),
+        // One bucket more than bounds: nothing is above the largest value.
+        bucket_counts: counts.iter().map(|(_, times)| times).chain([0]).collect(),
+        min: counts.iter().next().map(|(value, _)| f64::from(value)),
+        max: Some(f64::from(counts.max())),
+        ..HistogramDataPoint::default()
+    });
     let data_points: Vec<_> = points.collect();
     let empty = data_points.is_empty();
-    let histogram = ExplicitHistogram {
-        data_points,
-        aggregation_temporality: AggregationTemporality::Delta.into(),
-    };
+    let histogram = ExplicitHistogram { data_points, aggregation_temporality: AggregationTemporality::Delta.into() };
     push(metrics, empty, name, "1", Data::Histogram(histogram));
 }
 
@@ -288,10 +231,7 @@ fn push_durations(metrics: &mut Vec<Metric>, times: Times, name: &str, points: V
             sum: some.then(|| seconds(histogram.sum())),
             scale: SCALE,
             zero_count: histogram.zeros(),
-            positive: some.then(|| Buckets {
-                offset,
-                bucket_counts: buckets.to_vec(),
-            }),
+            positive: some.then(|| Buckets { offset, bucket_counts: buckets.to_vec() }),
             min: some.then(|| seconds(histogram.min())),
             max: some.then(|| seconds(histogram.max())),
             ..ExponentialHistogramDataPoint::default()
@@ -299,21 +239,13 @@ fn push_durations(metrics: &mut Vec<Metric>, times: Times, name: &str, points: V
     });
     let data_points: Vec<_> = points.collect();
     let empty = data_points.is_empty();
-    let histogram = ExponentialHistogram {
-        data_points,
-        aggregation_temporality: AggregationTemporality::Delta.into(),
-    };
+    let histogram = ExponentialHistogram { data_points, aggregation_temporality: AggregationTemporality::Delta.into() };
     push(metrics, empty, name, "s", Data::ExponentialHistogram(histogram));
 }
 
 fn push(metrics: &mut Vec<Metric>, empty: bool, name: &str, unit: &str, data: Data) {
     if !empty {
-        metrics.push(Metric {
-            name: name.to_owned(),
-            unit: unit.to_owned(),
-            data: Some(data),
-            ..Metric::default()
-        });
+        metrics.push(Metric { name: name.to_owned(), unit: unit.to_owned(), data: Some(data), ..Metric::default() });
     }
 }
 
@@ -327,10 +259,7 @@ fn text(key: &str, value: &str) -> KeyValue {
 }
 
 fn int(key: &str, value: u64) -> KeyValue {
-    attribute(
-        key,
-        any_value::Value::IntValue(i64::try_from(value).unwrap_or(i64::MAX)),
-    )
+    attribute(key, any_value::Value::IntValue(i64::try_from(value).unwrap_or(i64::MAX)))
 }
 
 fn flag(key: &str, value: bool) -> KeyValue {
@@ -338,9 +267,5 @@ fn flag(key: &str, value: bool) -> KeyValue {
 }
 
 fn attribute(key: &str, value: any_value::Value) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(value) }),
-        ..KeyValue::default()
-    }
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }

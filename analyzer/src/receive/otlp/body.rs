@@ -76,7 +76,10 @@ mod tests {
     }
 
     async fn read_all(bytes: Vec<u8>, gzip: bool, room: &Semaphore) -> Result<usize, Refusal> {
-        read(Body::from(bytes), gzip, LIMIT, room).await.map(|taken| taken.bytes.len()).map_err(|problem| problem.refusal)
+        read(Body::from(bytes), gzip, LIMIT, room)
+            .await
+            .map(|taken| taken.bytes.len())
+            .map_err(|problem| problem.refusal)
     }
 
     #[tokio::test]

@@ -126,20 +126,8 @@ impl<'a> Fold<'a> {
     }
 
     fn unlinked(&mut self, name: Name) -> Arc<PathDefinition> {
-        let id = PathId::root(self.names.text(name), UNLINKED);
-        let fresh = || {
-            Arc::new(PathDefinition {
-                id,
-                parent: None,
-                root: id,
-                caller: None,
-                endpoint: UNLINKED.to_owned(),
-                depth: 0,
-                kind: PathKind::Unlinked,
-                evidence: Evidence::Unknown,
-            })
-        };
-        Arc::clone(self.service(name).unlinked.get_or_insert_with(fresh))
+        let path = Arc::new(PathDefinition::unlinked(self.names.text(name)));
+        Arc::clone(self.service(name).unlinked.get_or_insert(path))
     }
 
     fn service(&mut self, name: Name) -> &mut Service {

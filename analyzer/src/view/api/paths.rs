@@ -44,7 +44,9 @@ struct Node {
 /// The tree below `entry` (the id of its root, or `service endpoint`), or below all tops; none for an unknown entry.
 pub(super) fn below(snapshot: &Snapshot, entry: Option<&str>) -> Option<Tree> {
     let (tops, requests): (Vec<PathIx>, u64) = match entry {
-        None => (snapshot.path_indices().filter(|path| snapshot[*path].parent.is_none()).collect(), snapshot.requests()),
+        None => {
+            (snapshot.path_indices().filter(|path| snapshot[*path].parent.is_none()).collect(), snapshot.requests())
+        }
         Some(name) => {
             let entry = snapshot.entries().iter().find(|entry| is_called(snapshot, entry, name))?;
             (entry.roots.clone(), entry.stats.outcomes.total())

@@ -69,9 +69,8 @@ fn limits(board: &Board) -> BTreeMap<String, u64> {
         ("replayed", counters.replayed.get()),
     ];
     let own = own.into_iter().map(|(name, count)| (name.to_owned(), count));
-    let refused = Refusal::ALL
-        .into_iter()
-        .map(|refusal| (format!("rejected_{}", refusal.as_str()), counters.refused(refusal)));
+    let refused =
+        Refusal::ALL.into_iter().map(|refusal| (format!("rejected_{}", refusal.as_str()), counters.refused(refusal)));
     let latest = board.latest();
     let lost = latest.snapshot.losses().iter().map(|(name, count)| (format!("lost_{name}"), *count));
     own.chain(refused).chain(lost).filter(|(_, count)| *count > 0).collect()

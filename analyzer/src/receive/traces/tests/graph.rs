@@ -47,16 +47,3 @@ fn the_graph_has_the_services_edges_and_entries_of_the_traces_and_no_others() {
     assert_eq!(document["requests"], 2);
     assert_eq!(document["entries"][1]["depth"]["max"], 2);
 }
-
-#[test]
-fn tmp() {
-    for f in ["boutique", "trainticket29", "hotel25", "node50"] {
-        let p = std::path::PathBuf::from(format!("/work/shared/data/traces/{f}.zipkin.json.gz"));
-        let (reports, summary) = super::super::read(&[p]).unwrap();
-        let d = document(&Seen { reports, summary });
-        println!("== {f} links {} losses {}", d["links"], d["losses"]);
-        println!("{} {}", d["services"].as_array().unwrap().len(), d["edges"].as_array().unwrap().len());
-        for e in d["entries"].as_array().unwrap() { println!("{} {} {} {} {} {} {}", e["service"], e["endpoint"], e["requests"], e["depth"], e["calls"], e["services"], e["deepest"]); }
-        for e in d["findings"].as_array().unwrap() { println!("{} {} {}", e["id"], e["severity"], e["title"]); }
-    }
-}

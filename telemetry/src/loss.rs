@@ -1,0 +1,39 @@
+//! What limits cost: a closed list.
+
+/// What a limit cost. A closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loss {
+    /// Handlings or calls that were counted on the overflow path.
+    Paths,
+    /// Calls that were counted without their callee endpoint.
+    Callees,
+    /// Requests whose endpoint was counted as [`OTHER`].
+    Endpoints,
+    /// Requests whose chain was deeper than the limit.
+    Depth,
+    /// Calls beyond the number of callee endpoints that one handling keeps apart.
+    Uses,
+}
+
+impl Loss {
+    /// All of them.
+    pub const ALL: [Loss; 5] = [Loss::Paths, Loss::Callees, Loss::Endpoints, Loss::Depth, Loss::Uses];
+
+    /// The word for labels and the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Loss::Paths => "paths",
+            Loss::Callees => "callees",
+            Loss::Endpoints => "endpoints",
+            Loss::Depth => "depth",
+            Loss::Uses => "uses",
+        }
+    }
+
+    /// The loss that [`Loss::as_str`] prints as `word`.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|loss| loss.as_str() == word)
+    }
+}
