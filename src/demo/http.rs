@@ -134,7 +134,7 @@ impl Upstream {
 }
 
 /// Connections that are kept for later: more than a service usually needs at the same time.
-const MAX_IDLE: usize = 16;
+const MAX_IDLE: usize = 8;
 
 /// The largest body that is read: far more than the analyzer's document for a demo system.
 const MAX_BODY: usize = 64 << 20;

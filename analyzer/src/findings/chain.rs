@@ -58,15 +58,18 @@ fn judge(snapshot: &Snapshot, entry: &Entry, thresholds: &FindingThresholds) -> 
         Cause::Calls => format!("{entry_label} takes {calls} calls for one request"),
     };
     let share = stats.depth_below.at_least(levels.depth.warn) as f64 / n.max(1) as f64;
+    let median = [&stats.depth_below, &stats.services_below, &stats.calls_below].map(|counts| counts.quantile(0.5));
+    let (who, compared) = if median == [depth, services, calls] {
+        ("A typical request", String::new())
+    } else {
+        ("1 of 20 requests", format!(" or more (the median: {}, {} and {})", median[0], median[1], median[2]))
+    };
     let summary = format!(
-        "1 of 20 requests goes {} deep or more, needs {} and makes {} before it is answered (half of them: {}, {}, {}). \
+        "{who} goes {} deep, needs {} and makes {} before it is answered{compared}. \
          {} of {n} requests are at least {} hops deep.",
         count(depth.into(), "hop", "hops"),
         count(services.into(), "other service", "other services"),
         count(calls.into(), "call", "calls"),
-        stats.depth_below.quantile(0.5),
-        stats.services_below.quantile(0.5),
-        stats.calls_below.quantile(0.5),
         percent(share),
         levels.depth.warn,
     );

@@ -126,7 +126,7 @@ fn wide(snapshot: &Snapshot, measures: &Measures, thresholds: &FindingThresholds
         None => String::new(),
     };
     let summary = format!(
-        "1 of 20 requests calls {} or more and makes {} or more (half of them: {} and {}).{order}",
+        "1 of 20 requests calls {} and makes {}, or more (the median: {} and {}).{order}",
         count(measures.callees.into(), "service", "services"),
         count((measures.calls + measures.repeated).into(), "call", "calls"),
         stats.callees.quantile(0.5),
