@@ -7,7 +7,7 @@ pub enum Loss {
     Paths,
     /// Calls that were counted without their callee endpoint.
     Callees,
-    /// Requests whose endpoint was counted as [`OTHER`].
+    /// Requests whose endpoint was counted as [`OTHER`](crate::names::OTHER).
     Endpoints,
     /// Requests whose chain was deeper than the limit.
     Depth,
