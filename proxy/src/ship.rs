@@ -78,10 +78,23 @@ impl Collector {
 
 /// Reports that are encoded and not acknowledged yet; the front one is under way.
 struct Outbox {
-    parts: VecDeque<Bytes>,
+    parts: VecDeque<Part>,
     next_sequence: u64,
     /// Whether the last attempt failed, and since when: said once, not at every attempt.
     failing_since: Option<Instant>,
+}
+
+/// One encoded report.
+struct Part {
+    bytes: Bytes,
+    /// Whether it counts anything. One that does not only says that the proxy is there.
+    counts: bool,
+}
+
+impl Outbox {
+    fn counts(&self) -> bool {
+        self.parts.iter().any(|part| part.counts)
+    }
 }
 
 impl Shipper {
@@ -97,8 +110,9 @@ impl Shipper {
                 _ = stop.as_mut() => break,
             }
         }
-        let delivered = tokio::time::timeout(LAST_DELIVERY, self.last(&mut outbox)).await;
-        if (delivered.is_err() || !outbox.parts.is_empty()) && self.client.is_some() {
+        // Running out of time leaves in the outbox what could not be delivered.
+        let _ = tokio::time::timeout(LAST_DELIVERY, self.last(&mut outbox)).await;
+        if outbox.counts() {
             tracing::error!(
                 reports = outbox.parts.len(),
                 "the last reports could not be delivered; what they counted is missing in the analyzer"
@@ -120,25 +134,23 @@ impl Shipper {
         self.deliver(outbox).await;
     }
 
-    /// What is under way first, then what merged behind it.
+    /// What is under way first, then what merged behind it. Where nothing was counted, one attempt is enough.
     async fn last(&mut self, outbox: &mut Outbox) {
         if self.client.is_none() {
             return;
         }
         self.collector.collect();
-        while !outbox.parts.is_empty() && !self.deliver(outbox).await {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
         self.fill(outbox);
-        while !self.deliver(outbox).await {
+        while !self.deliver(outbox).await && outbox.counts() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
     fn fill(&self, outbox: &mut Outbox) {
         let report = self.collector.close(&self.origin, outbox.next_sequence);
-        for part in encode_within(report, self.max_report_bytes) {
-            outbox.parts.push_back(Bytes::from(part));
+        let counts = !(report.paths.is_empty() && report.calls.is_empty() && report.losses.is_empty());
+        for bytes in encode_within(report, self.max_report_bytes) {
+            outbox.parts.push_back(Part { bytes: Bytes::from(bytes), counts });
             outbox.next_sequence += 1;
         }
     }
@@ -146,7 +158,8 @@ impl Shipper {
     /// Delivers from the front until nothing is left; whether nothing is.
     async fn deliver(&mut self, outbox: &mut Outbox) -> bool {
         while let (Some(part), Some(client)) = (outbox.parts.front(), &mut self.client) {
-            let sent = client.request(Method::POST, "/v1/metrics", Some("application/x-protobuf"), part.clone()).await;
+            let sent =
+                client.request(Method::POST, "/v1/metrics", Some("application/x-protobuf"), part.bytes.clone()).await;
             match sent {
                 Ok((status, _)) if status.is_success() => {
                     self.metrics.reports_sent.add(1);

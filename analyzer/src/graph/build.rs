@@ -320,7 +320,6 @@ mod tests {
     use couplet_telemetry::report::{PathDefinition, Report};
 
     use crate::findings::findings;
-    use crate::graph::{Graph, GraphLimits};
     use crate::traffic::{chain, on, snapshot_of, traffic};
     use crate::view::document::Document;
 
@@ -404,44 +403,5 @@ mod tests {
             .map(|edge| (&*snapshot[edge.source].name, &*snapshot[edge.destination].name))
             .collect();
         assert_eq!(edges, [("a", "b"), ("b", "c"), ("c", "d")]);
-    }
-
-    /// Not a claim but a figure: run it by hand with `--release -- --ignored --nocapture`.
-    #[test]
-    #[ignore = "prints how long a large system takes"]
-    fn how_long_two_thousand_services_take() {
-        let name = |n: u32| format!("service-{n}");
-        let mut all = traffic();
-        for n in 0..2_000 {
-            let root = (1..6).fold(on(&name(n), "GET /"), |root, m| {
-                root.calls(
-                    1,
-                    on(&name((n + m * 37) % 2_000), "GET /x").calls(1, on(&name((n + m * 71) % 2_000), "GET /y")),
-                )
-            });
-            all = all.of(60, &root);
-        }
-        let reports = all.reports();
-        let mut graph = Graph::new(GraphLimits::default());
-        let start = std::time::Instant::now();
-        reports.iter().for_each(|report| graph.apply(report));
-        let first = start.elapsed();
-        reports.iter().for_each(|report| graph.apply(report));
-        let again = start.elapsed() - first;
-        let start = std::time::Instant::now();
-        let snapshot = graph.snapshot();
-        let built = start.elapsed();
-        let found = findings(&snapshot, &FindingThresholds::default());
-        let judged = start.elapsed() - built;
-        let document = Document::new(&snapshot, &found, "").to_json().unwrap();
-        let written = start.elapsed() - built - judged;
-        println!(
-            "{} services, {} edges, {} paths, {} findings, {} KiB: apply {first:?}, again {again:?}, snapshot {built:?}, findings {judged:?}, document {written:?}",
-            snapshot.services().len(),
-            snapshot.edges().len(),
-            snapshot.paths().len(),
-            found.len(),
-            document.len() / 1024,
-        );
     }
 }
