@@ -27,6 +27,10 @@ test *ARGS:
     if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace {{ARGS}}; else cargo test --workspace {{ARGS}}; fi
     cargo test --workspace --doc
 
+# Tests with servers, clients and languages that nobody here wrote; installs them below target/peers.
+peers *ARGS:
+    tests/peers/run {{ARGS}}
+
 # Licences, duplicates, sources and (with network) advisories of all dependencies.
 deny:
     cargo deny check
@@ -34,3 +38,11 @@ deny:
 # Micro benches of what stands on the request path.
 bench *ARGS:
     cargo bench --workspace {{ARGS}}
+
+# One fuzz target (fuzz/README.md), ten minutes unless told otherwise.
+fuzz TARGET *ARGS:
+    bash fuzz/run {{TARGET}} {{ARGS}}
+
+# All fuzz targets, one after another, so many seconds each.
+fuzz-all SECONDS="600":
+    bash fuzz/run-all {{SECONDS}}

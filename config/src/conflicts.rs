@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::proxy::ProxyConfig;
+use crate::{destinations::Destination, proxy::ProxyConfig};
 
 /// A key and why it contradicts another one.
 pub(crate) type Conflict = (String, String);
@@ -53,8 +53,12 @@ fn targets(config: &ProxyConfig) -> Vec<(String, SocketAddr)> {
     let mut targets = Vec::new();
     targets.extend(config.app.map(|app| ("app".to_owned(), app)));
     for (index, outbound) in config.outbound.iter().enumerate() {
-        if let Ok(host) = outbound.target.host.parse::<IpAddr>() {
-            targets.push((format!("outbound[{index}].target"), SocketAddr::new(host, outbound.target.port)));
+        for destination in &outbound.target {
+            if let Destination::Target(target) = destination
+                && let Ok(host) = target.host.parse::<IpAddr>()
+            {
+                targets.push((format!("outbound[{index}].target"), SocketAddr::new(host, target.port)));
+            }
         }
     }
     targets

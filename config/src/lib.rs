@@ -12,6 +12,9 @@ mod proxy;
 mod analyzer;
 mod link;
 mod outbound;
+mod destinations;
+mod target;
+mod dns;
 mod telemetry;
 mod trust;
 mod limits;
@@ -30,6 +33,8 @@ mod secret;
 mod suggest;
 
 pub use analyzer::{AnalyzerConfig, AnalyzerLimits};
+pub use destinations::{Destination, Destinations};
+pub use dns::Dns;
 pub use error::ConfigError;
 pub use flags::Flag;
 pub use interpolate::Lookup;
@@ -37,11 +42,12 @@ pub use limits::{ProxyLimits, Timeouts};
 pub use link::{AnalyzerLink, HttpUrl};
 pub use load::{ConfigFile, Sources};
 pub use log::{Log, LogFormat};
-pub use outbound::{Outbound, Target};
+pub use outbound::Outbound;
 pub use proxy::ProxyConfig;
 pub use schema::{analyzer_schema, proxy_schema};
 pub use secret::Secret;
 pub use suggest::did_you_mean;
+pub use target::Target;
 pub use telemetry::{Endpoints, Telemetry};
 pub use thresholds::{
     ChainThresholds, CircularThresholds, FanOutThresholds, FindingThresholds, Levels, RepeatThresholds, WarnLevels,

@@ -6,10 +6,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    outbound::Target,
     overlay::{Overlay, Reader, Scalar, keys},
     problem::quoted,
     secret::Secret,
+    target::Target,
     tree::{Content, Node},
     units,
 };

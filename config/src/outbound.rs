@@ -1,12 +1,13 @@
 //! A static outbound listener: what arrives there goes to one upstream.
 
-use std::{borrow::Cow, fmt, net::SocketAddr};
+use std::net::SocketAddr;
 
 use garde::Validate;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::{
+    destinations::Destinations,
     names,
     overlay::{Element, Overlay, Reader, Scalar, keys},
     problem::quoted,
@@ -29,8 +30,9 @@ pub struct Outbound {
     #[schemars(schema_with = "units::address_schema")]
     pub listen: SocketAddr,
 
-    /// Where they are delivered: `host:port`; the host is an IP address or a name.
-    pub target: Target,
+    /// Where they are delivered: `host:port`, where the host is an IP address or a name, or `srv:_http._tcp.name`.
+    /// Several of them, with commas between or as a list, share the requests.
+    pub target: Destinations,
 }
 
 impl Outbound {
@@ -53,7 +55,7 @@ impl Outbound {
             Ok(listen) => listen,
             Err(message) => return refuse(format!("where to listen: {message}")),
         };
-        match Target::read(target) {
+        match Destinations::parse(target) {
             Ok(target) => Ok(Self { name: name.to_owned(), listen, target }),
             Err(message) => refuse(format!("the target: {message}")),
         }
@@ -61,8 +63,8 @@ impl Outbound {
 
     /// What stands for an entry until its keys are read. Port 0 collides with nothing.
     fn blank() -> Self {
-        let target = Target { host: String::new(), port: 0 };
-        Self { name: String::new(), listen: SocketAddr::from(([0, 0, 0, 0], 0)), target }
+        let listen = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self { name: String::new(), listen, target: Destinations::default() }
     }
 }
 
@@ -98,80 +100,6 @@ impl Element for Outbound {
 
 keys!(Outbound { name, listen, target });
 
-/// A host and a port, not yet resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Target {
-    /// An IP address (IPv6 without brackets) or a host name, in lower case.
-    pub host: String,
-    /// The port, 1 to 65535.
-    pub port: u16,
-}
-
-/// `host:port`, with brackets around an IPv6 address.
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl Serialize for Target {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl JsonSchema for Target {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Target".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "examples": ["127.0.0.1:8080", "inventory:8080"] })
-    }
-}
-
-impl Scalar for Target {
-    const EXPECTED: &'static str = "host:port, such as inventory:8080";
-
-    fn read(text: &str) -> Result<Self, String> {
-        let refuse = |reason: &str| Err(format!("{} is not host:port: {reason}", quoted(text)));
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return match address.port() {
-                0 => refuse("the port is 1 to 65535"),
-                port => Ok(Self { host: address.ip().to_string(), port }),
-            };
-        }
-        if text.contains("://") {
-            return refuse("leave out the scheme");
-        }
-        let Some((host, port)) = text.rsplit_once(':') else {
-            return refuse("a port is missing, as in inventory:8080");
-        };
-        if host.contains(':') {
-            return refuse("an IPv6 address is written [::1]:8080");
-        }
-        let label = |label: &str| {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-            (1..=63).contains(&label.len()) && label.chars().all(allowed)
-        };
-        if host.len() > 253 || !host.strip_suffix('.').unwrap_or(host).split('.').all(label) {
-            return refuse("the host is neither a name nor an IP address");
-        }
-        match port.parse() {
-            Ok(port @ 1..) if !text.contains('+') => Ok(Self { host: host.to_ascii_lowercase(), port }),
-            _ => refuse("the port is 1 to 65535"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,18 +125,6 @@ mod tests {
         ] {
             let message = Outbound::parse(text).unwrap_err();
             assert!(message.contains(reason) && message.contains("NAME@LISTEN=TARGET"), "{text}: {message}");
-        }
-    }
-
-    #[test]
-    fn a_target_is_a_host_and_a_port() {
-        for good in ["a:1", "127.0.0.1:65535", "[::1]:80", "my_svc.ns.svc.cluster.local.:80"] {
-            assert_eq!(Target::read(good).unwrap().to_string(), good);
-        }
-        for bad in
-            ["", ":", "a", "a:", ":1", "a:0", "a:65536", "a:+1", "::1:80", "a b:1", "a..b:1", "127.0.0.1:0", "[x]:1"]
-        {
-            assert!(Target::read(bad).is_err(), "{bad}");
         }
     }
 }

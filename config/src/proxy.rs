@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    dns::Dns,
     limits::{ProxyLimits, Timeouts},
     link::AnalyzerLink,
     log::Log,
@@ -61,6 +62,10 @@ pub struct ProxyConfig {
     #[schemars(schema_with = "units::address_or_off_schema")]
     pub admin: Option<SocketAddr>,
 
+    /// How the names of upstreams become addresses.
+    #[garde(dive)]
+    pub dns: Dns,
+
     /// The analyzer that receives reports. Without it the proxy reports to nobody.
     pub analyzer: Option<AnalyzerLink>,
 
@@ -108,6 +113,7 @@ keys!(ProxyConfig {
     outbound,
     explicit,
     admin,
+    dns,
     analyzer,
     register,
     resolve,
@@ -137,6 +143,7 @@ impl ProxyConfig {
             outbound: Vec::new(),
             explicit: None,
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 15420))),
+            dns: Dns::default(),
             analyzer: None,
             register: false,
             resolve: false,

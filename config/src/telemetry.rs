@@ -55,14 +55,28 @@ impl Default for Telemetry {
     }
 }
 
-/// How requests are grouped into endpoints.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema, Validate)]
+/// How requests are grouped into endpoints: by `templates`, else by the looks of each path segment and by learning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, Validate)]
 #[schemars(deny_unknown_fields, default)]
 #[garde(allow_unvalidated)]
 pub struct Endpoints {
-    /// Path templates such as `/orders/{id}`. A path that matches none is grouped by learning.
+    /// Path templates such as `/orders/{id}`; the first that matches a path wins. Learning changes none of them.
     #[garde(length(max = 1000), inner(custom(names::template)))]
     pub templates: Vec<String>,
+
+    /// Learn which path segments stand for many values. Without it only segments that look like ids become `{id}`.
+    pub learn: bool,
+
+    /// Distinct values that a path segment may have; with one more it becomes `{id}`: 2 to 1000. Only requests that
+    /// succeed count.
+    #[garde(range(min = 2, max = 1000))]
+    pub max_values: usize,
 }
 
-keys!(Endpoints { templates });
+keys!(Endpoints { templates, learn, max_values });
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self { templates: Vec::new(), learn: true, max_values: 50 }
+    }
+}

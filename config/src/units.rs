@@ -205,6 +205,10 @@ pub(crate) fn address_or_off_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "examples": ["127.0.0.1:8080", "[::1]:8080", "off"] })
 }
 
+pub(crate) fn addresses_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "maxItems": 16, "items": { "type": "string", "examples": ["10.0.0.10:53"] } })
+}
+
 pub(crate) fn networks_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "maxItems": 1000, "items": { "type": "string", "examples": ["10.0.0.0/8"] } })
 }

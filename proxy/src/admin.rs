@@ -1,6 +1,7 @@
-//! The admin listener: is it alive, is it ready, what does it count, how is it configured. Served from the control
+//! The admin listener: is it alive, is it ready, what does it count, how is it configured, how does it name endpoints. Served from the control
 //! thread, so that no scrape delays a request.
 
+mod endpoints;
 mod metrics;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::drain::{Phase, Watch};
@@ -35,8 +37,11 @@ pub(crate) async fn serve(admin: Admin, listener: tokio::net::TcpListener) {
         .route("/healthz", get(ready))
         .route("/metrics", get(metrics))
         .route("/config", get(config))
+        .route("/endpoints", get(endpoints))
         .route("/shutdown", post(shutdown))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there is /livez /readyz /metrics /config and POST /shutdown\n") })
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "there is /livez /readyz /metrics /config /endpoints and POST /shutdown\n")
+        })
         .with_state(Arc::new(admin));
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     // Errors of single connections do not come back; there is no other.
@@ -71,7 +76,16 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// The configuration in force; secrets are redacted by their type.
 async fn config(State(admin): State<Arc<Admin>>) -> Response {
-    match serde_json::to_string_pretty(&admin.sidecar.config) {
+    json(&admin.sidecar.config)
+}
+
+/// How requests are grouped into endpoints, and why.
+async fn endpoints(State(admin): State<Arc<Admin>>) -> Response {
+    json(&endpoints::page(&admin.sidecar.config, &admin.collector))
+}
+
+fn json(page: &impl Serialize) -> Response {
+    match serde_json::to_string_pretty(page) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json + "\n").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

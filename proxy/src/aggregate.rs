@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use couplet_telemetry::endpoint::Templates;
+use couplet_telemetry::endpoint::{Asked, Learned, Learner, variable_segments};
 use couplet_telemetry::names::OTHER;
-use couplet_telemetry::outcome::Evidence;
+use couplet_telemetry::outcome::{Evidence, Outcome};
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::report::{Callee, PathDefinition, PathKind};
 use couplet_telemetry::window::{Call, Handling, Loss, Window, WindowLimits, overflow};
@@ -16,6 +16,16 @@ use crate::context::Calling;
 
 /// Names that were not used for this many windows are forgotten: what strangers filled a table with does not stay.
 const FORGET_AFTER: u32 = 60;
+
+/// Learned templates stay longer, a day with windows of five seconds: a quiet night must not make a service's endpoints
+/// change their names.
+const FORGET_LEARNED_AFTER: u32 = 17_280;
+
+/// Path segments that a worker keeps to learn templates from: about a megabyte.
+pub(crate) const LEARNED_SEGMENTS: usize = 8_192;
+
+/// The learner's name for the own service, whose endpoints are the inbound ones: no other has it.
+const OWN: &str = "";
 
 /// How much a worker remembers.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +41,6 @@ pub(crate) struct Limits {
 /// A worker's window and tables.
 pub(crate) struct Local {
     service: String,
-    templates: Templates,
     limits: Limits,
     unlinked: Arc<PathDefinition>,
     tables: Mutex<Tables>,
@@ -40,6 +49,7 @@ pub(crate) struct Local {
 struct Tables {
     window: Window,
     age: u32,
+    learner: Learner,
     endpoints: HashMap<Box<str>, Kept<Arc<str>>>,
     paths: HashMap<PathId, Kept<Arc<PathDefinition>>>,
     callees: HashMap<u64, Kept<Arc<Callee>>>,
@@ -50,13 +60,28 @@ struct Tables {
 struct Kept<T> {
     value: T,
     used: u32,
+    /// Whether the learner has it already, or shall not have it.
+    learned: bool,
+}
+
+/// What a worker learned about endpoints.
+pub(crate) struct Learning {
+    /// Whose endpoints: the own service's have no name here.
+    pub(crate) learned: Vec<Learned>,
+    /// Positions learned so far, forgotten ones included.
+    pub(crate) positions: u64,
+    /// Segments that are kept.
+    pub(crate) segments: usize,
+    /// Segments for which there was no room.
+    pub(crate) refused: u64,
 }
 
 impl Local {
-    pub(crate) fn new(service: &str, templates: Templates, limits: Limits) -> Self {
+    pub(crate) fn new(service: &str, learner: Learner, limits: Limits) -> Self {
         let tables = Tables {
             window: Window::new(limits.window),
             age: 0,
+            learner,
             endpoints: HashMap::new(),
             paths: HashMap::new(),
             callees: HashMap::new(),
@@ -64,7 +89,6 @@ impl Local {
         };
         Self {
             service: service.to_owned(),
-            templates,
             limits,
             unlinked: Arc::new(PathDefinition::unlinked(service)),
             tables: Mutex::new(tables),
@@ -77,10 +101,10 @@ impl Local {
     }
 
     /// The path of an inbound request: below its caller's, or a root.
-    pub(crate) fn path(&self, method: &str, target: &str, calling: Option<&Calling<'_>>) -> Arc<PathDefinition> {
+    pub(crate) fn path(&self, asked: &Asked<'_>, calling: Option<&Calling<'_>>) -> Arc<PathDefinition> {
         let mut tables = self.tables.lock();
         let tables = &mut *tables;
-        let endpoint = tables.endpoint(&self.templates, self.limits.endpoints, method, target);
+        let endpoint = tables.endpoint(self.limits.endpoints, asked);
         let id = match calling {
             Some(calling) if calling.depth >= self.limits.depth => {
                 tables.window.lose(Loss::Depth, 1);
@@ -105,16 +129,16 @@ impl Local {
         });
         // Beyond the limit the definition is made again each time; the window counts what goes to the overflow path.
         if tables.paths.len() < self.limits.window.paths {
-            tables.paths.insert(id, Kept { value: Arc::clone(&path), used: tables.age });
+            tables.paths.insert(id, Kept { value: Arc::clone(&path), used: tables.age, learned: true });
         }
         path
     }
 
     /// The callee endpoint of an outbound request to `service`.
-    pub(crate) fn callee(&self, service: &str, method: &str, target: &str) -> Arc<Callee> {
+    pub(crate) fn callee(&self, service: &str, asked: &Asked<'_>) -> Arc<Callee> {
         let mut tables = self.tables.lock();
         let tables = &mut *tables;
-        self.templates.endpoint(method, target, &mut tables.scratch);
+        tables.learner.endpoint(service, asked, &mut tables.scratch);
         let key = Callee::key_of(service, &tables.scratch);
         if let Some(known) = tables.callees.get_mut(&key) {
             known.used = tables.age;
@@ -122,7 +146,8 @@ impl Local {
         }
         if tables.callees.len() < self.limits.window.callees {
             let callee = Arc::new(Callee::new(service, tables.scratch.as_str()));
-            tables.callees.insert(key, Kept { value: Arc::clone(&callee), used: tables.age });
+            let kept = Kept { value: Arc::clone(&callee), used: tables.age, learned: asked.grpc };
+            tables.callees.insert(key, kept);
             return callee;
         }
         tables.window.lose(Loss::Callees, 1);
@@ -130,11 +155,58 @@ impl Local {
     }
 
     pub(crate) fn handling(&self, path: &Arc<PathDefinition>, handling: &Handling<'_>) {
-        self.tables.lock().window.handling(path, handling);
+        let mut tables = self.tables.lock();
+        if handling.outcome == Outcome::Ok {
+            tables.handled(&path.endpoint);
+        }
+        tables.window.handling(path, handling);
     }
 
     pub(crate) fn call(&self, path: &Arc<PathDefinition>, callee: &Arc<Callee>, call: &Call) {
-        self.tables.lock().window.call(path, callee, call);
+        let mut tables = self.tables.lock();
+        if call.outcome == Outcome::Ok {
+            tables.called(callee);
+        }
+        tables.window.call(path, callee, call);
+    }
+
+    /// The callee's proxy says which segments of its endpoint stand for many values: later calls are named so too.
+    pub(crate) fn told(&self, callee: &Callee, variable: u16) {
+        if variable & !variable_segments(callee.endpoint()) == 0 {
+            return;
+        }
+        let mut tables = self.tables.lock();
+        if tables.callees.contains_key(&callee.key())
+            && tables.learner.told(callee.service(), callee.endpoint(), variable)
+        {
+            tables.rename(callee.service());
+        }
+    }
+
+    /// What this worker learned about endpoints.
+    pub(crate) fn learning(&self) -> Learning {
+        let learner = &self.tables.lock().learner;
+        Learning {
+            learned: learner.learned(),
+            positions: learner.positions(),
+            segments: learner.nodes(),
+            refused: learner.refused(),
+        }
+    }
+
+    /// How many positions this worker learned so far.
+    pub(crate) fn positions(&self) -> u64 {
+        self.tables.lock().learner.positions()
+    }
+
+    /// Takes over what another worker learned.
+    pub(crate) fn adopt(&self, learned: &[Learned]) {
+        let mut tables = self.tables.lock();
+        for one in learned {
+            if tables.learner.adopt(one) {
+                tables.rename(&one.service);
+            }
+        }
     }
 
     pub(crate) fn lose(&self, loss: Loss) {
@@ -145,6 +217,7 @@ impl Local {
     pub(crate) fn take(&self) -> Window {
         let mut tables = self.tables.lock();
         tables.age = tables.age.saturating_add(1);
+        tables.learner.grow_older();
         if tables.age.is_multiple_of(FORGET_AFTER) {
             tables.forget();
         }
@@ -153,8 +226,8 @@ impl Local {
 }
 
 impl Tables {
-    fn endpoint(&mut self, templates: &Templates, limit: usize, method: &str, target: &str) -> Arc<str> {
-        templates.endpoint(method, target, &mut self.scratch);
+    fn endpoint(&mut self, limit: usize, asked: &Asked<'_>) -> Arc<str> {
+        self.learner.endpoint(OWN, asked, &mut self.scratch);
         if let Some(known) = self.endpoints.get_mut(self.scratch.as_str()) {
             known.used = self.age;
             return Arc::clone(&known.value);
@@ -169,10 +242,44 @@ impl Tables {
         }
         let endpoint: Arc<str> = Arc::from(self.scratch.as_str());
         if !full {
-            let kept = Kept { value: Arc::clone(&endpoint), used: self.age };
+            let kept = Kept { value: Arc::clone(&endpoint), used: self.age, learned: asked.grpc };
             self.endpoints.insert(self.scratch.as_str().into(), kept);
         }
         endpoint
+    }
+
+    /// A request to an endpoint of the own service succeeded: the first time, its segments count as values.
+    fn handled(&mut self, endpoint: &str) {
+        let Some(kept) = self.endpoints.get_mut(endpoint).filter(|kept| !kept.learned) else {
+            return;
+        };
+        kept.learned = true;
+        if self.learner.succeeded(OWN, endpoint) {
+            self.rename(OWN);
+        }
+    }
+
+    /// The same for a call.
+    fn called(&mut self, callee: &Callee) {
+        let Some(kept) = self.callees.get_mut(&callee.key()).filter(|kept| !kept.learned) else {
+            return;
+        };
+        kept.learned = true;
+        if self.learner.succeeded(callee.service(), callee.endpoint()) {
+            self.rename(callee.service());
+        }
+    }
+
+    /// Makes room where names of a service were merged. Requests under way keep the names they have.
+    fn rename(&mut self, service: &str) {
+        let learner = &self.learner;
+        if service == OWN {
+            self.endpoints.retain(|name, _| learner.keeps(OWN, name));
+            self.paths.retain(|_, kept| learner.keeps(OWN, &kept.value.endpoint));
+        } else {
+            self.callees
+                .retain(|_, kept| kept.value.service() != service || learner.keeps(service, kept.value.endpoint()));
+        }
     }
 
     fn forget(&mut self) {
@@ -180,17 +287,24 @@ impl Tables {
         self.endpoints.retain(|_, kept| kept.used >= since);
         self.paths.retain(|_, kept| kept.used >= since);
         self.callees.retain(|_, kept| kept.used >= since);
+        self.learner.forget(FORGET_AFTER, FORGET_LEARNED_AFTER);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use couplet_telemetry::endpoint::{LearnerLimits, Templates};
     use couplet_telemetry::report::Origin;
 
     fn local(endpoints: usize) -> Local {
         let window = WindowLimits { paths: 100, callees: 4 };
-        Local::new("shop", Templates::default(), Limits { window, endpoints, depth: 3 })
+        let learner = Learner::new(Templates::default(), Some(LearnerLimits { values: 5, nodes: 100 }));
+        Local::new("shop", learner, Limits { window, endpoints, depth: 3 })
+    }
+
+    fn get(target: &str) -> Asked<'_> {
+        Asked { method: "GET", target, grpc: false }
     }
 
     fn losses(local: &Local) -> Vec<(Loss, u64)> {
@@ -205,39 +319,39 @@ mod tests {
     #[test]
     fn a_request_without_context_is_a_root_and_one_with_context_stands_below_it() {
         let local = local(10);
-        let root = local.path("GET", "/orders/17?x=1", None);
+        let root = local.path(&get("/orders/17?x=1"), None);
         assert_eq!((root.parent, root.depth, root.endpoint.as_str()), (None, 0, "GET /orders/{id}"));
-        let child = local.path("GET", "/orders/18", Some(&calling(0)));
+        let child = local.path(&get("/orders/18"), Some(&calling(0)));
         assert_eq!((child.parent, child.depth, child.caller.as_deref()), (Some(calling(0).path), 1, Some("front")));
-        assert!(Arc::ptr_eq(&root, &local.path("GET", "/orders/99", None)));
+        assert!(Arc::ptr_eq(&root, &local.path(&get("/orders/99"), None)));
     }
 
     #[test]
     fn endpoints_beyond_the_limit_keep_their_method_and_are_counted() {
         let local = local(2);
         for n in ["a", "b", "c", "d"] {
-            local.path("GET", &format!("/{n}"), None);
+            local.path(&get(&format!("/{n}")), None);
         }
-        assert_eq!(local.path("POST", "/e", None).endpoint, "POST (other)");
+        assert_eq!(local.path(&Asked { method: "POST", ..get("/e") }, None).endpoint, "POST (other)");
         assert_eq!(losses(&local), [(Loss::Endpoints, 3)]);
     }
 
     #[test]
     fn names_that_a_stranger_filled_the_table_with_are_forgotten() {
         let local = local(2);
-        local.path("GET", "/junk-a", None);
-        local.path("GET", "/junk-b", None);
+        local.path(&get("/junk-a"), None);
+        local.path(&get("/junk-b"), None);
         for _ in 0..=2 * FORGET_AFTER {
             local.take();
         }
-        assert_eq!(local.path("GET", "/real", None).endpoint, "GET /real");
+        assert_eq!(local.path(&get("/real"), None).endpoint, "GET /real");
     }
 
     #[test]
     fn a_chain_beyond_the_depth_limit_goes_to_the_overflow_path() {
         let local = local(10);
-        assert_eq!(local.path("GET", "/", Some(&calling(2))).depth, 3);
-        assert_eq!(local.path("GET", "/", Some(&calling(3))).id, PathId::OVERFLOW);
+        assert_eq!(local.path(&get("/"), Some(&calling(2))).depth, 3);
+        assert_eq!(local.path(&get("/"), Some(&calling(3))).id, PathId::OVERFLOW);
         assert_eq!(losses(&local), [(Loss::Depth, 1)]);
     }
 
@@ -245,9 +359,76 @@ mod tests {
     fn callees_beyond_the_limit_keep_their_service() {
         let local = local(10);
         for n in ["a", "b", "c", "d"] {
-            local.callee("stock", "GET", &format!("/{n}"));
+            local.callee("stock", &get(&format!("/{n}")));
         }
-        let callee = local.callee("stock", "GET", "/e");
+        let callee = local.callee("stock", &get("/e"));
         assert_eq!((callee.service(), callee.endpoint()), ("stock", OTHER));
+    }
+
+    /// An inbound request that ended so; the endpoint it was counted on.
+    fn handle(local: &Local, target: &str, outcome: Outcome) -> String {
+        let path = local.path(&get(target), None);
+        let handling = Handling {
+            outcome,
+            duration: 1,
+            blocked: 0,
+            busy: 0,
+            asynchronous: 0,
+            calls: 0,
+            callees: 0,
+            depth_below: 0,
+            calls_below: 0,
+            services_below: 0,
+            uses: &[],
+        };
+        local.handling(&path, &handling);
+        path.endpoint.clone()
+    }
+
+    const USERS: [&str; 6] = ["/users/ann", "/users/bob", "/users/cid", "/users/dan", "/users/eve", "/users/fay"];
+
+    #[test]
+    fn endpoints_that_succeed_are_learned_and_make_room() {
+        let local = local(8);
+        handle(&local, "/cart", Outcome::Ok);
+        for user in USERS {
+            assert_eq!(handle(&local, user, Outcome::Ok), format!("GET {user}"));
+        }
+        for n in 0..100 {
+            assert_eq!(handle(&local, &format!("/users/g{n}g"), Outcome::Ok), "GET /users/{id}");
+        }
+        assert_eq!(handle(&local, "/cart", Outcome::Ok), "GET /cart");
+        assert_eq!(losses(&local), []);
+        assert_eq!(local.learning().learned[0].template, "GET /users/{id}");
+    }
+
+    #[test]
+    fn names_tried_at_random_merge_nothing() {
+        let local = local(8);
+        handle(&local, "/cart", Outcome::Ok);
+        for n in 'a'..='z' {
+            handle(&local, &format!("/admin-{n}"), Outcome::ClientError);
+        }
+        assert_eq!(handle(&local, "/cart", Outcome::Ok), "GET /cart");
+        assert_eq!(local.positions(), 0);
+    }
+
+    #[test]
+    fn the_word_of_a_callee_names_the_next_call_and_another_worker_takes_it_over() {
+        let (one, other) = (local(10), local(10));
+        let first = one.callee("stock", &get("/items/blue"));
+        one.told(&first, variable_segments("GET /items/{colour}"));
+        assert_eq!(one.callee("stock", &get("/items/red")).endpoint(), "GET /items/{id}");
+        assert_eq!(one.callee("prices", &get("/items/red")).endpoint(), "GET /items/red");
+        other.adopt(&one.learning().learned);
+        assert_eq!(other.callee("stock", &get("/items/red")).endpoint(), "GET /items/{id}");
+    }
+
+    #[test]
+    fn a_word_about_what_was_never_called_is_not_taken() {
+        let local = local(10);
+        local.told(&Callee::new("stock", "GET /items/blue"), u16::MAX);
+        local.told(&local.callee("stock", &get("/items/17")), !1);
+        assert_eq!(local.positions(), 0);
     }
 }

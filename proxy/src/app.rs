@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant};
 
 use couplet_config::ProxyConfig;
-use couplet_telemetry::endpoint::Templates;
+use couplet_telemetry::endpoint::{Learner, LearnerLimits, Templates};
 use couplet_telemetry::report::Origin;
 use couplet_telemetry::window::WindowLimits;
 use thiserror::Error;
@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::admin::{self, Admin};
-use crate::aggregate::{Limits, Local};
+use crate::aggregate::{LEARNED_SEGMENTS, Limits, Local};
 use crate::client::Client;
 use crate::connection::Role;
 use crate::drain::{Drain, Phase, Watch};
@@ -26,6 +26,7 @@ use crate::listener;
 use crate::metrics::Metrics;
 use crate::record::Recorder;
 use crate::registry::Names;
+use crate::resolve::{Directory, Dns};
 use crate::ship::{Collector, Shipper};
 use crate::sidecar::{Sidecar, Warnings, Worker};
 use crate::upstream::Connector;
@@ -102,11 +103,19 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
     let limits = WindowLimits { paths: config.telemetry.max_paths, callees: config.telemetry.max_callees };
     let depth = u32::try_from(config.telemetry.max_depth).unwrap_or(u32::MAX);
     let local_limits = Limits { window: limits, endpoints: config.telemetry.max_endpoints, depth };
-    let local = || Arc::new(Local::new(&config.service, templates.clone(), local_limits));
+    let learning = LearnerLimits { values: config.endpoints.max_values, nodes: LEARNED_SEGMENTS };
+    let learner = || Learner::new(templates.clone(), config.endpoints.learn.then_some(learning));
+    let local = || Arc::new(Local::new(&config.service, learner(), local_limits));
     let locals: Vec<Arc<Local>> = (0..config.workers).map(|_| local()).collect();
     let names = config.resolve.then(Names::new);
-    let sidecar =
-        Arc::new(Sidecar { metrics: Arc::clone(&metrics), names: names.clone(), warnings: Warnings::new(), config });
+    let directory = Directory::new(Dns::new(&config.dns.servers), Arc::clone(&metrics));
+    let sidecar = Arc::new(Sidecar {
+        metrics: Arc::clone(&metrics),
+        names: names.clone(),
+        directory: Arc::clone(&directory),
+        warnings: Warnings::new(),
+        config,
+    });
 
     // Whatever fails from here on, dropping this takes down what was started before.
     let mut running = Running {
@@ -155,6 +164,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
             if let Some(listener) = bound.admin.and_then(|listener| tokio::net::TcpListener::from_std(listener).ok()) {
                 tokio::spawn(admin::serve(admin, listener));
             }
+            tokio::spawn(directory.run());
             if let Some((names, client)) = names {
                 tokio::spawn(names.follow(client));
             }

@@ -1,26 +1,33 @@
 //! One downstream connection: requests are read from it, answers written to it, and it does not outstay its limits.
 
+mod detect;
+
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use crate::deadline::{Due, Limits, Progress};
 use crate::drain::{Phase, Watch};
-use crate::forward::Reply;
+use crate::error::Abuse;
+use crate::forward::{Reply, refusal};
+use crate::http::{check_request, is_grpc};
+use crate::http1::{Bounds, Gate, Verdict};
+use crate::http2::{self as limit, Guard};
 use crate::record::Observer;
 use crate::sidecar::Worker;
-use crate::upstream::Upstream;
+use crate::upstream::{Protocol, Upstream};
 use crate::{inbound, outbound};
+
+use detect::{Started, detect};
 
 /// What a listener's connections are for.
 #[derive(Clone)]
@@ -45,138 +52,212 @@ impl Role {
 }
 
 /// Serves a connection until it ends, is idle for too long, or the proxy drains.
-pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, peer: SocketAddr, drain: Watch) {
+pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, peer: SocketAddr, mut drain: Watch) {
     let _ = stream.set_nodelay(true); // A socket that refuses still works.
-    let progress = Progress::new(Instant::now());
-    let io = TokioIo::new(Watched { stream, progress: progress.clone() });
+    let began = Instant::now();
+    let deadline = began + worker.sidecar.config.timeouts.header;
+    let detected = tokio::select! {
+        detected = tokio::time::timeout_at(deadline, detect(stream)) => detected,
+        () = drain.reached(role.ends_at()) => return,
+    };
+    let (protocol, stream) = match detected {
+        Ok(Ok(detected)) => detected,
+        Ok(Err(_)) => return, // The client is gone.
+        Err(_) => return worker.sidecar.metrics.connections_timed_out.add(1),
+    };
     let ends_at = role.ends_at();
+    let conversation =
+        Conversation { worker: &worker, progress: Progress::new(began), ends_at, drain, peer: peer.ip() };
     match role {
         Role::Inbound => {
-            let respond = |request| {
+            let worker = Arc::clone(&worker);
+            let respond = move |request| {
                 let worker = Arc::clone(&worker);
                 async move { inbound::serve(&worker, peer.ip().to_canonical(), request).await }
             };
-            run(&worker, io, &progress, ends_at, drain, peer.ip(), respond).await;
+            conversation.hold(protocol, stream, respond).await;
         }
         Role::Outbound(upstream) => {
-            let respond = |request| {
+            let worker = Arc::clone(&worker);
+            let respond = move |request| {
                 let (worker, upstream) = (Arc::clone(&worker), Arc::clone(&upstream));
                 async move { outbound::serve(&worker, &upstream, request).await }
             };
-            run(&worker, io, &progress, ends_at, drain, peer.ip(), respond).await;
+            conversation.hold(protocol, stream, respond).await;
         }
         Role::Explicit => {
-            let respond = |request| {
+            let worker = Arc::clone(&worker);
+            let respond = move |request| {
                 let worker = Arc::clone(&worker);
                 async move { outbound::serve_explicit(&worker, request).await }
             };
-            run(&worker, io, &progress, ends_at, drain, peer.ip(), respond).await;
+            // Nobody asks a forward proxy for a destination over HTTP/2 in the clear; the codec refuses the preface.
+            conversation.hold(Protocol::Http1, stream, respond).await;
         }
     }
 }
 
-async fn run<F, O>(
-    worker: &Arc<Worker>,
-    io: TokioIo<Watched>,
-    progress: &Progress,
-    ends_at: Phase,
-    mut drain: Watch,
-    peer: IpAddr,
-    respond: impl Fn(Request<Incoming>) -> F,
-) where
-    F: Future<Output = Response<Reply<O>>>,
-    O: Observer + 'static,
-{
-    let service = service_fn(|request| {
-        let turn = progress.turn();
-        let response = respond(request);
-        async move {
-            let mut response = response.await;
-            response.body_mut().hold(turn);
-            Ok::<_, std::convert::Infallible>(response)
-        }
-    });
-    let config = &worker.sidecar.config;
-    let connection = http1::Builder::new()
-        .preserve_header_case(true)
-        .auto_date_header(false)
-        .max_headers(config.limits.header_fields)
-        .max_header_size(config.limits.header_bytes.as_usize())
-        .serve_connection(io, service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let limits = Limits { head: config.timeouts.header, idle: config.timeouts.idle };
-    let mut timer = pin!(sleep_until(Instant::now() + limits.head));
-    let mut draining = false;
-    let ended = loop {
-        tokio::select! {
-            ended = connection.as_mut() => break ended,
-            () = drain.reached(ends_at), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = timer.as_mut() => match progress.due(Instant::now(), limits) {
-                Due::Later(at) => timer.as_mut().reset(at),
-                Due::Idle => {
-                    timer.as_mut().reset(Instant::now() + limits.head);
-                    connection.as_mut().graceful_shutdown();
-                }
-                Due::Head => {
-                    worker.sidecar.metrics.connections_timed_out.add(1);
-                    return;
-                }
-            },
-        }
-    };
-    if let Err(error) = ended
-        && error.is_parse()
-    {
-        worker.sidecar.metrics.connections_malformed.add(1);
-        if worker.sidecar.warnings.allow(peer) {
-            tracing::debug!(%peer, %error, "a request that is not HTTP/1 was refused");
-        }
-    }
-}
-
-/// A stream that tells when bytes come in.
-struct Watched {
-    stream: TcpStream,
+/// A connection, from its first request to its last.
+struct Conversation<'a> {
+    worker: &'a Arc<Worker>,
     progress: Progress,
+    ends_at: Phase,
+    drain: Watch,
+    peer: IpAddr,
 }
 
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.progress.bytes(Instant::now());
+impl Conversation<'_> {
+    async fn hold<F, O>(
+        self,
+        protocol: Protocol,
+        stream: Started,
+        respond: impl Fn(Request<Incoming>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = Response<Reply<O>>> + Send + 'static,
+        O: Observer + Send + 'static,
+    {
+        match protocol {
+            Protocol::Http1 => self.http1(stream, respond).await,
+            Protocol::Http2 => self.http2(stream, respond).await,
         }
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    async fn http1<F, O>(mut self, stream: Started, respond: impl Fn(Request<Incoming>) -> F)
+    where
+        F: Future<Output = Response<Reply<O>>>,
+        O: Observer + 'static,
+    {
+        let limits = &self.worker.sidecar.config.limits;
+        let bounds = Bounds { bytes: limits.header_bytes.as_usize(), fields: limits.header_fields };
+        let (progress, verdict) = (self.progress.clone(), Verdict::default());
+        let io = TokioIo::new(Gate::requests(stream, bounds, progress.clone(), verdict.clone()));
+        let service = service_fn(|request: Request<Incoming>| {
+            let turn = progress.turn();
+            let connect = request.method() == Method::CONNECT;
+            let response = respond(request);
+            let verdict = verdict.clone();
+            async move {
+                let mut response = response.await;
+                let status = response.status();
+                verdict.answered(status == StatusCode::SWITCHING_PROTOCOLS || connect && status.is_success());
+                response.body_mut().hold(turn);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            .preserve_header_case(true)
+            .auto_date_header(false)
+            .max_headers(limits.header_fields)
+            .max_header_size(limits.header_bytes.as_usize())
+            .serve_connection(io, service)
+            .with_upgrades();
+        let ended = self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown).await;
+        let metrics = &self.worker.sidecar.metrics;
+        let why = match (verdict.violation(), ended) {
+            (Some(violation), _) => {
+                metrics.malformed_request(violation);
+                violation.word()
+            }
+            // What the codec finds beyond that, such as a target that is no URI.
+            (None, Some(Err(error))) if error.is_parse() => "codec",
+            _ => return,
+        };
+        metrics.connections_malformed.add(1);
+        if self.worker.sidecar.warnings.allow(self.peer) {
+            tracing::debug!(peer = %self.peer, why, "a malformed request was refused");
+        }
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+    async fn http2<F, O>(mut self, stream: Started, respond: impl Fn(Request<Incoming>) -> F + Send + 'static)
+    where
+        F: Future<Output = Response<Reply<O>>> + Send + 'static,
+        O: Observer + Send + 'static,
+    {
+        let metrics = Arc::clone(&self.worker.sidecar.metrics);
+        let io = TokioIo::new(Guard::downstream(stream, self.progress.clone(), &metrics, Instant::now()));
+        let progress = self.progress.clone();
+        let limits = &self.worker.sidecar.config.limits;
+        let max_fields = limits.header_fields;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let turn = progress.stream();
+            let (parts, body) = request.into_parts();
+            let response = match check_request(&parts, max_fields) {
+                Ok(()) => Ok(respond(Request::from_parts(parts, body))),
+                Err((fault, why)) => {
+                    metrics.fault(fault);
+                    Err(refusal(fault, why, None, is_grpc(&parts.headers)))
+                }
+            };
+            async move {
+                let mut response = match response {
+                    Ok(response) => response.await,
+                    Err(refusal) => refusal,
+                };
+                response.body_mut().hold(turn);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .auto_date_header(false)
+            .adaptive_window(false)
+            .max_concurrent_streams(limit::STREAMS)
+            .initial_stream_window_size(limit::STREAM_WINDOW)
+            .initial_connection_window_size(limit::CONNECTION_WINDOW)
+            .max_frame_size(limit::FRAME_BYTES)
+            .max_send_buf_size(limit::SEND_BUFFER)
+            .header_table_size(limit::HEADER_TABLE)
+            .max_header_list_size(u32::try_from(limits.header_bytes.as_usize()).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(limit::PENDING_RESETS)
+            .max_local_error_reset_streams(limit::ERROR_RESETS)
+            .keep_alive_interval(limit::PING_EVERY)
+            .keep_alive_timeout(limit::PING_TIMEOUT);
+        let connection = builder.serve_connection(io, service);
+        let ended = self.drive(pin!(connection), http2::Connection::graceful_shutdown).await;
+        if let Some(Err(error)) = ended {
+            let reason = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<h2::Error>());
+            let reason = reason.filter(|reason| reason.is_library()).and_then(h2::Error::reason);
+            match reason {
+                Some(h2::Reason::ENHANCE_YOUR_CALM) => self.worker.sidecar.metrics.abuse(Abuse::Calm),
+                Some(_) => self.worker.sidecar.metrics.connections_malformed.add(1),
+                None => {}
+            }
+        }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    /// Drives a connection to its end. Nothing where it was cut.
+    async fn drive<C: Future>(
+        &mut self,
+        mut connection: Pin<&mut C>,
+        shut_down: impl Fn(Pin<&mut C>),
+    ) -> Option<C::Output> {
+        let timeouts = &self.worker.sidecar.config.timeouts;
+        let limits = Limits { head: timeouts.header, idle: timeouts.idle };
+        let mut timer = pin!(sleep_until(Instant::now() + limits.head));
+        let (mut draining, mut closing) = (false, false);
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => return Some(ended),
+                () = self.drain.reached(self.ends_at), if !draining => {
+                    draining = true;
+                    shut_down(connection.as_mut());
+                }
+                () = timer.as_mut() => match self.progress.due(Instant::now(), limits) {
+                    Due::Later(at) => timer.as_mut().reset(at),
+                    // A peer that does not take part in closing the connection is not waited for.
+                    Due::Idle if closing => return None,
+                    Due::Idle => {
+                        closing = true;
+                        timer.as_mut().reset(Instant::now() + limits.head);
+                        shut_down(connection.as_mut());
+                    }
+                    Due::Head => {
+                        self.worker.sidecar.metrics.connections_timed_out.add(1);
+                        return None;
+                    }
+                },
+            }
+        }
     }
 }

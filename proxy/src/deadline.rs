@@ -2,20 +2,26 @@
 //! last much longer. Whatever drips in between moves no deadline.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// What a downstream connection is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Between requests, since then.
-    Idle(Instant),
-    /// The first byte of a head came then.
-    Head(Instant),
-    /// A request is being served; its own limits hold.
-    Serving,
+#[derive(Debug)]
+struct State {
+    /// Requests that are being served; their own limits hold.
+    turns: u32,
+    /// Since when none is.
+    idle: Instant,
+    /// Since when a head (of HTTP/2: a frame that is not data, or a header block) has been incomplete.
+    head: Option<Instant>,
+    /// Whether a part of the next head has come while a request was being served.
+    partial: bool,
+    /// Requests that are done with, and who waits for one more.
+    finished: u64,
+    waiting: Option<Waker>,
 }
 
 /// The limits of a downstream connection.
@@ -38,45 +44,95 @@ pub(crate) enum Due {
     Head,
 }
 
-/// The phase of one connection, shared by its reader, its requests and its timer.
+/// The state of one connection, shared by its reader, its requests and its timer.
 #[derive(Clone)]
-pub(crate) struct Progress(Arc<Mutex<Phase>>);
+pub(crate) struct Progress(Arc<Mutex<State>>);
 
 impl Progress {
     pub(crate) fn new(now: Instant) -> Self {
         // A connection that never sends its first byte is as suspect as a head that never ends.
-        Self(Arc::new(Mutex::new(Phase::Head(now))))
+        Self(Arc::new(Mutex::new(State {
+            turns: 0,
+            idle: now,
+            head: Some(now),
+            partial: false,
+            finished: 0,
+            waiting: None,
+        })))
     }
 
-    /// Bytes came in.
+    /// Bytes of HTTP/1 came in: between requests a head begins with them.
     pub(crate) fn bytes(&self, now: Instant) {
-        let mut phase = self.0.lock();
-        if matches!(*phase, Phase::Idle(_)) {
-            *phase = Phase::Head(now);
+        let mut state = self.0.lock();
+        if state.turns == 0 && state.head.is_none() {
+            state.head = Some(now);
         }
     }
 
-    /// A head is complete; its request is served until the turn is dropped.
+    /// A part of a head waits for the rest. Its time begins once the request before it is done with.
+    pub(crate) fn partial(&self, now: Instant) {
+        let mut state = self.0.lock();
+        state.partial = true;
+        if state.turns == 0 && state.head.is_none() {
+            state.head = Some(now);
+        }
+    }
+
+    /// Ready once so many requests are done with.
+    pub(crate) fn finished(&self, count: u64, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.finished >= count {
+            return Poll::Ready(());
+        }
+        state.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Frames of HTTP/2 came in: since when one that must end in time has been incomplete.
+    pub(crate) fn frames(&self, incomplete: Option<Instant>) {
+        self.0.lock().head = incomplete;
+    }
+
+    /// A head of HTTP/1 is complete; its request is served until the turn is dropped.
     pub(crate) fn turn(&self) -> Turn {
-        *self.0.lock() = Phase::Serving;
+        let mut state = self.0.lock();
+        state.head = None;
+        state.partial = false;
+        drop(state);
+        self.stream()
+    }
+
+    /// A request of HTTP/2 is served until the turn is dropped, like others at the same time.
+    pub(crate) fn stream(&self) -> Turn {
+        self.0.lock().turns += 1;
         Turn(self.clone())
     }
 
     /// A request is done with.
-    fn idle(&self, now: Instant) {
-        *self.0.lock() = Phase::Idle(now);
+    fn done(&self, now: Instant) {
+        let mut state = self.0.lock();
+        state.turns = state.turns.saturating_sub(1);
+        state.idle = now;
+        state.finished += 1;
+        if state.partial && state.turns == 0 && state.head.is_none() {
+            state.head = Some(now);
+        }
+        if let Some(waiting) = state.waiting.take() {
+            waiting.wake();
+        }
     }
 
     /// What is due at `now`.
     pub(crate) fn due(&self, now: Instant, limits: Limits) -> Due {
-        match *self.0.lock() {
-            Phase::Idle(since) if now >= since + limits.idle => Due::Idle,
-            Phase::Head(since) if now >= since + limits.head => Due::Head,
-            Phase::Head(since) => Due::Later(since + limits.head),
+        let state = self.0.lock();
+        match state.head {
+            Some(since) if now >= since + limits.head => Due::Head,
+            Some(since) => Due::Later(since + limits.head),
+            None if state.turns > 0 => Due::Later(now + limits.head),
+            None if now >= state.idle + limits.idle => Due::Idle,
             // A head may begin any moment: looking this often keeps its deadline within twice the limit, without a
             // timer for each request.
-            Phase::Idle(since) => Due::Later((since + limits.idle).min(now + limits.head)),
-            Phase::Serving => Due::Later(now + limits.head),
+            None => Due::Later((state.idle + limits.idle).min(now + limits.head)),
         }
     }
 }
@@ -86,7 +142,7 @@ pub(crate) struct Turn(Progress);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.idle(Instant::now());
+        self.0.done(Instant::now());
     }
 }
 
@@ -98,6 +154,14 @@ mod tests {
 
     fn after(start: Instant, seconds: u64) -> Instant {
         start + Duration::from_secs(seconds)
+    }
+
+    /// A connection whose only request was done with at `start`.
+    fn idle(start: Instant) -> Progress {
+        let progress = Progress::new(start);
+        std::mem::forget(progress.turn());
+        progress.done(start);
+        progress
     }
 
     #[test]
@@ -114,8 +178,7 @@ mod tests {
     #[test]
     fn an_idle_connection_lasts_longer_than_a_head() {
         let start = Instant::now();
-        let progress = Progress::new(start);
-        progress.idle(start);
+        let progress = idle(start);
         assert_eq!(progress.due(after(start, 20), LIMITS), Due::Later(after(start, 35)));
         assert_eq!(progress.due(after(start, 900), LIMITS), Due::Idle);
     }
@@ -124,12 +187,44 @@ mod tests {
     fn a_request_that_is_served_has_its_own_limits() {
         let start = Instant::now();
         let progress = Progress::new(start);
-        let turn = progress.turn();
+        std::mem::forget(progress.turn());
         progress.bytes(after(start, 1));
         assert_eq!(progress.due(after(start, 100_000), LIMITS), Due::Later(after(start, 100_015)));
-        drop(turn);
-        progress.idle(start);
+        progress.done(start);
         progress.bytes(after(start, 2));
         assert_eq!(progress.due(after(start, 17), LIMITS), Due::Head);
+    }
+
+    #[test]
+    fn a_connection_is_idle_only_when_its_last_stream_has_ended() {
+        let start = Instant::now();
+        let progress = Progress::new(start);
+        progress.frames(None);
+        std::mem::forget((progress.stream(), progress.stream()));
+        progress.done(start);
+        assert!(matches!(progress.due(after(start, 900), LIMITS), Due::Later(_)), "one stream is still open");
+        progress.done(after(start, 1));
+        assert!(matches!(progress.due(after(start, 900), LIMITS), Due::Later(_)));
+        assert_eq!(progress.due(after(start, 901), LIMITS), Due::Idle);
+    }
+
+    #[test]
+    fn a_head_that_came_in_part_while_a_request_was_served_is_due_after_that_request() {
+        let start = Instant::now();
+        let progress = Progress::new(start);
+        std::mem::forget(progress.turn());
+        progress.partial(after(start, 1));
+        assert!(matches!(progress.due(after(start, 100), LIMITS), Due::Later(_)));
+        progress.done(after(start, 100));
+        assert_eq!(progress.due(after(start, 115), LIMITS), Due::Head);
+    }
+
+    #[test]
+    fn a_frame_that_never_ends_is_due_even_while_streams_are_open() {
+        let start = Instant::now();
+        let progress = Progress::new(start);
+        std::mem::forget(progress.stream());
+        progress.frames(Some(start));
+        assert_eq!(progress.due(after(start, 15), LIMITS), Due::Head);
     }
 }

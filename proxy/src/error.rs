@@ -8,6 +8,10 @@ use http::StatusCode;
 pub(crate) enum Fault {
     /// The downstream side sent something that cannot be forwarded.
     BadRequest,
+    /// The request breaks the rules of its protocol: whoever reads it next might read another one.
+    Malformed,
+    /// The head of the request has more fields than the limit.
+    HeaderFields,
     /// The request would come back to this very proxy.
     Loop,
     /// More requests in flight than the limit.
@@ -22,11 +26,16 @@ pub(crate) enum Fault {
     Reset,
     /// The answer's head took longer than the limit.
     RequestTimeout,
+    /// The answer breaks the rules of its protocol.
+    MalformedResponse,
 }
 
 /// What is answered and counted for a [`Fault`].
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    /// What a gRPC client is told instead of the status. Only what another attempt may cure is UNAVAILABLE (14):
+    /// clients retry that by themselves.
+    pub(crate) grpc: u8,
     /// The word in the `couplet-error` header, in logs and metrics.
     pub(crate) reason: &'static str,
     pub(crate) outcome: Outcome,
@@ -35,8 +44,10 @@ pub(crate) struct Answer {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 8] = [
+    pub(crate) const ALL: [Fault; 11] = [
         Fault::BadRequest,
+        Fault::Malformed,
+        Fault::HeaderFields,
         Fault::Loop,
         Fault::InFlight,
         Fault::Unresolved,
@@ -44,53 +55,133 @@ impl Fault {
         Fault::ConnectTimeout,
         Fault::Reset,
         Fault::RequestTimeout,
+        Fault::MalformedResponse,
     ];
 
     pub(crate) fn answer(self) -> Answer {
-        let answer = |status, reason, outcome, text| Answer { status, reason, outcome, text };
+        let answer = |status, grpc, reason, outcome, text| Answer { status, grpc, reason, outcome, text };
         match self {
             Fault::BadRequest => answer(
                 StatusCode::BAD_REQUEST,
+                13,
                 "bad_request",
                 Outcome::Rejected,
                 "the request cannot be forwarded: it names no valid destination",
             ),
+            Fault::Malformed => answer(
+                StatusCode::BAD_REQUEST,
+                13,
+                "malformed",
+                Outcome::Rejected,
+                "the request breaks the rules of its protocol",
+            ),
+            Fault::HeaderFields => answer(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                8,
+                "header_fields",
+                Outcome::Rejected,
+                "the request has more header fields than limits.header_fields allows",
+            ),
             Fault::Loop => {
-                answer(StatusCode::LOOP_DETECTED, "loop", Outcome::Rejected, "the destination is this proxy itself")
+                answer(StatusCode::LOOP_DETECTED, 13, "loop", Outcome::Rejected, "the destination is this proxy itself")
             }
             Fault::InFlight => answer(
                 StatusCode::SERVICE_UNAVAILABLE,
+                8,
                 "limit_in_flight",
                 Outcome::Rejected,
                 "more requests in flight than limits.requests_in_flight allows",
             ),
             Fault::Unresolved => answer(
                 StatusCode::BAD_GATEWAY,
+                14,
                 "unresolved",
                 Outcome::Connect,
                 "the name of the destination has no address",
             ),
             Fault::Connect => {
-                answer(StatusCode::BAD_GATEWAY, "connect", Outcome::Connect, "no connection to the destination")
+                answer(StatusCode::BAD_GATEWAY, 14, "connect", Outcome::Connect, "no connection to the destination")
             }
             Fault::ConnectTimeout => answer(
                 StatusCode::GATEWAY_TIMEOUT,
+                14,
                 "connect_timeout",
                 Outcome::Connect,
                 "connecting to the destination took longer than timeouts.connect",
             ),
             Fault::Reset => answer(
                 StatusCode::BAD_GATEWAY,
+                14,
                 "reset",
                 Outcome::Reset,
                 "the destination closed the connection before it answered",
             ),
             Fault::RequestTimeout => answer(
                 StatusCode::GATEWAY_TIMEOUT,
+                4,
                 "request_timeout",
                 Outcome::Timeout,
                 "the destination did not answer within timeouts.request",
             ),
+            Fault::MalformedResponse => answer(
+                StatusCode::BAD_GATEWAY,
+                13,
+                "malformed_response",
+                Outcome::Reset,
+                "the destination's answer breaks the rules of its protocol",
+            ),
+        }
+    }
+}
+
+/// Why an HTTP/2 connection was cut: more frames of one kind than anything but a flood needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Abuse {
+    /// Requests that were reset at once.
+    Reset,
+    Ping,
+    Settings,
+    Priority,
+    WindowUpdate,
+    /// Data frames without data.
+    EmptyData,
+    /// Frames of kinds that nobody knows.
+    Unknown,
+    /// A header block that went on in too many frames.
+    Continuation,
+    /// What the HTTP/2 library found to be too much: streams that had to be reset for the peer's errors, header
+    /// lists far over the limit.
+    Calm,
+}
+
+impl Abuse {
+    /// The first so many are found out by a budget of their own.
+    pub(crate) const BUDGETS: usize = 7;
+
+    pub(crate) const ALL: [Abuse; 9] = [
+        Abuse::Reset,
+        Abuse::Ping,
+        Abuse::Settings,
+        Abuse::Priority,
+        Abuse::WindowUpdate,
+        Abuse::EmptyData,
+        Abuse::Unknown,
+        Abuse::Continuation,
+        Abuse::Calm,
+    ];
+
+    /// The word in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Abuse::Reset => "reset",
+            Abuse::Ping => "ping",
+            Abuse::Settings => "settings",
+            Abuse::Priority => "priority",
+            Abuse::WindowUpdate => "window_update",
+            Abuse::EmptyData => "empty_data",
+            Abuse::Unknown => "unknown",
+            Abuse::Continuation => "continuation",
+            Abuse::Calm => "calm",
         }
     }
 }
@@ -104,5 +195,12 @@ mod tests {
         let words: std::collections::HashSet<_> = Fault::ALL.iter().map(|fault| fault.answer().reason).collect();
         assert_eq!(words.len(), Fault::ALL.len());
         assert!(Fault::ALL.iter().all(|fault| fault.answer().status.as_u16() >= 400));
+        assert!(Fault::ALL.iter().all(|fault| (1..=16).contains(&fault.answer().grpc)));
+    }
+
+    #[test]
+    fn every_list_is_in_the_order_of_its_index() {
+        assert!(Fault::ALL.iter().enumerate().all(|(index, fault)| *fault as usize == index));
+        assert!(Abuse::ALL.iter().enumerate().all(|(index, abuse)| *abuse as usize == index));
     }
 }

@@ -6,7 +6,8 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use couplet_telemetry::names::SUMMARY_HEADER;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -14,9 +15,9 @@ pub(crate) use reply::{Reply, refusal};
 pub(crate) use tunnel::{bridge, connect_through, relay};
 
 use crate::error::Fault;
-use crate::http::{RequestBody, strip_hop_by_hop, wants_upgrade};
+use crate::http::{RequestBody, check_response, origin_form, strip_hop_by_hop, wants_upgrade};
 use crate::sidecar::Worker;
-use crate::upstream::{Lease, Upstream};
+use crate::upstream::{Lease, Protocol, Unanswered, Upstream};
 
 /// An answer's head, and what is needed for the rest of it.
 pub(crate) struct Exchange {
@@ -24,14 +25,16 @@ pub(crate) struct Exchange {
     /// The connection it came on.
     pub(crate) lease: Lease,
     pub(crate) attempts: u32,
+    /// What the other side says of everything below; taken off the answer.
+    pub(crate) summary: Option<HeaderValue>,
     /// Both ends, where the answer changes the protocol of the connection.
     pub(crate) upgrade: Option<(OnUpgrade, OnUpgrade)>,
 }
 
-/// Sends `request` and waits for the answer's head.
+/// Sends `request` and waits for the answer's head. What came as HTTP/2 goes on as HTTP/2.
 ///
-/// `dress` sets the header fields that depend on where the connection leads. A request of which no byte reached the
-/// wire (the upstream had closed an idle connection) is sent again on another connection; no other is.
+/// `dress` sets the header fields that depend on where the connection leads. A request of which the upstream provably
+/// processed no byte (it had closed an idle connection) is sent once more, on another connection; no other is.
 ///
 /// # Errors
 /// Why there is no answer, and how many attempts were made.
@@ -41,51 +44,75 @@ pub(crate) async fn send(
     mut request: Request<RequestBody>,
     dress: impl Fn(&mut HeaderMap, &Lease),
 ) -> Result<Exchange, (Fault, u32)> {
-    let downstream = prepare(&mut request);
+    let protocol = if request.version() == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
+    let connect = request.method() == Method::CONNECT;
+    let mut downstream = prepare(&mut request);
+    let hostless = protocol == Protocol::Http1 && !request.headers().contains_key(header::HOST) && !connect;
     let mut attempts = 0;
     loop {
-        let mut lease = upstream.lease(&worker.connector).await.map_err(|fault| (fault, attempts))?;
+        let mut lease = upstream.lease(&worker.connector, protocol).await.map_err(|fault| (fault, attempts))?;
+        if hostless {
+            name_host(request.headers_mut(), &lease);
+        }
         dress(request.headers_mut(), &lease);
         attempts += 1;
-        let answer = answer(worker, lease.connection.sender.try_send_request(request)).await;
-        let mut response = match answer.ok_or((Fault::RequestTimeout, attempts))? {
+        let answer = answer(worker, lease.send(request)).await;
+        let response = match answer.ok_or((Fault::RequestTimeout, attempts))? {
             Ok(response) => response,
-            Err(mut error) => match error.take_message() {
-                Some(unsent) if lease.connection.reused => {
-                    worker.sidecar.metrics.upstream_replays.add(1);
-                    request = unsent;
-                    continue;
-                }
-                _ => return Err((Fault::Reset, attempts)),
-            },
+            Err(Unanswered { unsent: Some(unsent), .. }) if attempts == 1 => {
+                worker.sidecar.metrics.upstream_replays.add(1);
+                request = unsent;
+                continue;
+            }
+            Err(Unanswered { fault, .. }) => return Err((fault, attempts)),
         };
-        let upgrade = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
-            .then(|| downstream.map(|downstream| (downstream, hyper::upgrade::on(&mut response))))
-            .flatten();
-        restore(&mut response, upgrade.is_some());
-        return Ok(Exchange { response, lease, attempts, upgrade });
+        let (mut parts, body) = response.into_parts();
+        if protocol == Protocol::Http2
+            && let Err(why) = check_response(&parts, worker.sidecar.config.limits.header_fields)
+        {
+            tracing::debug!(upstream = upstream.name, why, "a malformed answer was refused");
+            return Err((Fault::MalformedResponse, attempts));
+        }
+        let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let downstream = downstream.take().filter(|_| switching || connect && parts.status.is_success());
+        if switching && downstream.is_none() {
+            // Nobody asked for it: what follows would be read as an answer by the one side and not by the other.
+            return Err((Fault::MalformedResponse, attempts));
+        }
+        let summary = parts.headers.get(SUMMARY_HEADER).cloned();
+        strip_hop_by_hop(&mut parts.headers, switching);
+        if protocol == Protocol::Http1 {
+            parts.version = Version::HTTP_11;
+        }
+        let mut response = Response::from_parts(parts, body);
+        let upgrade = downstream.map(|downstream| (downstream, hyper::upgrade::on(&mut response)));
+        return Ok(Exchange { response, lease, attempts, summary, upgrade });
     }
 }
 
-/// Makes the head fit for the next hop. Where the request asks for another protocol, the downstream end is kept.
+/// Makes the head fit for the next hop. Where the request may change the protocol, the downstream end is kept.
 fn prepare(request: &mut Request<RequestBody>) -> Option<OnUpgrade> {
     let upgrade = wants_upgrade(request.headers());
-    strip_hop_by_hop(request.headers_mut());
-    *request.version_mut() = http::Version::HTTP_11;
-    let protocol = upgrade?;
-    request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    request.headers_mut().insert(header::UPGRADE, protocol);
-    Some(hyper::upgrade::on(request))
+    strip_hop_by_hop(request.headers_mut(), upgrade);
+    if request.version() == Version::HTTP_2 {
+        if request.uri().scheme().is_none() {
+            // Named by Host alone; the library takes it for one that was HTTP/1 before and sets no :authority.
+            *request.version_mut() = Version::HTTP_11;
+        }
+        return None;
+    }
+    *request.version_mut() = Version::HTTP_11;
+    let method = request.method().clone();
+    let mut uri = std::mem::take(request.uri_mut());
+    origin_form(&method, &mut uri, request.headers_mut());
+    *request.uri_mut() = uri;
+    (upgrade || method == Method::CONNECT).then(|| hyper::upgrade::on(request))
 }
 
-/// Makes the answer's head fit for the way back.
-fn restore(response: &mut Response<Incoming>, upgraded: bool) {
-    let protocol = if upgraded { response.headers().get(header::UPGRADE).cloned() } else { None };
-    strip_hop_by_hop(response.headers_mut());
-    *response.version_mut() = http::Version::HTTP_11;
-    if let Some(protocol) = protocol {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        response.headers_mut().insert(header::UPGRADE, protocol);
+/// HTTP/1.0 does without `Host`, HTTP/1.1 does not: the address stands in for a name that nobody gave.
+fn name_host(headers: &mut HeaderMap, lease: &Lease) {
+    if let Ok(host) = HeaderValue::from_str(&lease.connection.address.to_string()) {
+        headers.insert(header::HOST, host);
     }
 }
 

@@ -1,10 +1,17 @@
 //! What the forwarding core knows of HTTP: a borrowed view of a message head, never a codec's own types.
 
 mod body;
+mod grpc;
 mod hop;
+mod hygiene;
 
-pub(crate) use body::RequestBody;
-pub(crate) use hop::{strip_hop_by_hop, wants_upgrade};
+pub(crate) use body::{Frames, RequestBody};
+pub(crate) use grpc::{Verdict, is_grpc, message, status_of};
+use hop::clean_trailers;
+pub(crate) use hop::{origin_form, strip_hop_by_hop, wants_upgrade, without};
+pub(crate) use hygiene::{check_request, check_response};
+
+use couplet_telemetry::endpoint::Asked;
 
 /// Looks up header fields by name. The codecs implement it for their own forms.
 pub(crate) trait Fields {
@@ -22,6 +29,14 @@ pub(crate) struct Head<'a, F> {
     pub(crate) target: &'a str,
     /// The header fields.
     pub(crate) fields: &'a F,
+}
+
+impl<F: Fields> Head<'_, F> {
+    /// What of the request says which endpoint it asks for.
+    pub(crate) fn asked(&self) -> Asked<'_> {
+        let kind = self.fields.first("content-type").unwrap_or_default();
+        Asked { method: self.method, target: self.target, grpc: kind.starts_with(b"application/grpc") }
+    }
 }
 
 impl Fields for http::HeaderMap {

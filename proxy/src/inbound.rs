@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use couplet_telemetry::names::{CONTEXT_HEADER, SUMMARY_HEADER};
-use couplet_telemetry::outcome::Outcome;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -12,14 +11,13 @@ use tokio::time::Instant;
 use crate::context::{Calling, Services, Traceparent, tracestate_with};
 use crate::error::Fault;
 use crate::forward::{Reply, bridge, refusal, send};
-use crate::http::{Fields, Head, RequestBody, head, tracestate};
+use crate::http::{Fields, Head, RequestBody, Verdict, head, is_grpc, tracestate};
 use crate::link::Handler;
 use crate::record::Handling;
 use crate::sidecar::Worker;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const CONTEXT: HeaderName = HeaderName::from_static(CONTEXT_HEADER);
 const SUMMARY: HeaderName = HeaderName::from_static(SUMMARY_HEADER);
 
 /// Serves one inbound request.
@@ -28,7 +26,8 @@ pub(crate) async fn serve(worker: &Arc<Worker>, peer: IpAddr, request: Request<I
     let admission = admit(worker, peer, &head(&parts), Instant::now());
     admission.apply(&mut parts.headers);
     let (mut handling, in_flight) = Handling::open(&worker.recorder, admission.handler);
-    let (body, _) = RequestBody::new(body);
+    let grpc = is_grpc(&parts.headers);
+    let (body, _) = RequestBody::new(body, parts.version);
     let request = Request::from_parts(parts, body);
 
     let limit = worker.sidecar.config.limits.requests_in_flight as u64;
@@ -43,23 +42,20 @@ pub(crate) async fn serve(worker: &Arc<Worker>, peer: IpAddr, request: Request<I
             worker.sidecar.metrics.fault(fault);
             handling.failed(fault.answer().outcome);
             let summary = summary(&handling);
-            let mut response = refusal(fault, &worker.sidecar.config.service, Some(handling));
+            let mut response = refusal(fault, &worker.sidecar.config.service, Some(handling), grpc);
             put_summary(response.headers_mut(), summary);
             response
         }
         Ok(exchange) => {
             let (mut head, body) = exchange.response.into_parts();
-            handling.answered(Outcome::from_status(head.status.as_u16()));
-            // What an application claims to be a summary is none.
-            head.headers.remove(CONTEXT);
-            head.headers.remove(SUMMARY);
+            handling.answered(Verdict::of(grpc, head.status, &head.headers));
             put_summary(&mut head.headers, summary(&handling));
             let reply = match exchange.upgrade {
                 Some((downstream, upstream)) => {
                     bridge(downstream, upstream, handling);
                     Reply::none()
                 }
-                None => Reply::upstream(body, handling, exchange.lease),
+                None => Reply::upstream(&head, body, handling, exchange.lease, grpc),
             };
             Response::from_parts(head, reply)
         }
@@ -78,7 +74,7 @@ struct Admission {
 
 fn admit<F: Fields>(worker: &Worker, peer: IpAddr, head: &Head<'_, F>, now: Instant) -> Admission {
     let calling = calling(worker, peer, head.fields);
-    let path = worker.recorder.local.path(head.method, head.target, calling.as_ref());
+    let path = worker.recorder.local.path(&head.asked(), calling.as_ref());
     let mut random = fastrand::Rng::new();
     let brought = head.fields.first("traceparent").and_then(Traceparent::parse);
     let trace = brought.unwrap_or_else(|| Traceparent::fresh(&mut random));
@@ -114,8 +110,6 @@ fn calling<'a, F: Fields>(worker: &Worker, peer: IpAddr, fields: &'a F) -> Optio
 impl Admission {
     /// What the application gets to see.
     fn apply(&self, headers: &mut HeaderMap) {
-        headers.remove(CONTEXT);
-        headers.remove(SUMMARY);
         if let Some(value) = self.traceparent.and_then(|traceparent| value(&traceparent.to_string())) {
             headers.insert(TRACEPARENT, value);
         }

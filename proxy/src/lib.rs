@@ -9,6 +9,9 @@
 //! Modules stand from the outermost to the innermost, in the order in which a request meets them; a module uses only
 //! modules that stand below it.
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod app;
 mod admin;
 mod listener;
@@ -21,14 +24,17 @@ mod totals;
 mod sidecar;
 mod upstream;
 mod registry;
+mod resolve;
 mod client;
 mod record;
 mod link;
 mod aggregate;
 mod context;
 mod http;
+mod http2;
 mod metrics;
 mod drain;
+mod http1;
 mod deadline;
 mod error;
 

@@ -1,8 +1,13 @@
 //! What the proxy counts of itself: plain atomics, bumped on the request path, read by the admin side.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::Fault;
+use couplet_telemetry::names::OTHER;
+use parking_lot::Mutex;
+
+use crate::error::{Abuse, Fault};
+use crate::http1::Violation;
 
 /// A number that only grows.
 #[derive(Default)]
@@ -48,6 +53,31 @@ impl Gauge {
     }
 }
 
+/// A counter for each of the first so many names; the others share one.
+#[derive(Default)]
+pub(crate) struct ByName(Mutex<BTreeMap<String, u64>>);
+
+impl ByName {
+    /// Counts one more for `name`. Takes a lock: for what happens seldom.
+    pub(crate) fn add(&self, name: &str) {
+        let mut counts = self.0.lock();
+        if let Some(count) = counts.get_mut(name) {
+            *count += 1;
+        } else {
+            let name = if counts.len() < MAX_NAMES { name } else { OTHER };
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// All names and their counts.
+    pub(crate) fn each(&self, mut each: impl FnMut(&str, u64)) {
+        self.0.lock().iter().for_each(|(name, count)| each(name, *count));
+    }
+}
+
+/// Names that have a counter of their own.
+const MAX_NAMES: usize = 256;
+
 /// Everything that is counted outside the windows.
 #[derive(Default)]
 pub(crate) struct Metrics {
@@ -61,7 +91,19 @@ pub(crate) struct Metrics {
     pub(crate) upstream_connections_opened: Counter,
     pub(crate) upstream_connections_reused: Counter,
     pub(crate) upstream_replays: Counter,
+    /// HTTP/1 connections to upstreams that nobody uses.
+    pub(crate) upstream_idle: Gauge,
+    /// Such connections that were closed since there were too many.
+    pub(crate) upstream_idle_overflow: Counter,
     pub(crate) explicit_upstreams_overflow: Counter,
+    /// Endpoints that workers know; each worker counts its own.
+    pub(crate) endpoints: Gauge,
+    /// Endpoints of names beyond the limit of one name.
+    pub(crate) endpoints_overflow: Counter,
+    /// Names beyond the limit of names.
+    pub(crate) names_overflow: Counter,
+    pub(crate) resolution_failures: Counter,
+    pub(crate) connect_failures: ByName,
     pub(crate) contexts_malformed: Counter,
     pub(crate) contexts_untrusted: Counter,
     pub(crate) summaries_malformed: Counter,
@@ -70,6 +112,9 @@ pub(crate) struct Metrics {
     pub(crate) reports_refused: Counter,
     pub(crate) report_failures: Counter,
     faults: [Counter; Fault::ALL.len()],
+    abuses: [Counter; Abuse::ALL.len()],
+    malformed_requests: [Counter; Violation::ALL.len()],
+    malformed_responses: [Counter; Violation::ALL.len()],
 }
 
 impl Metrics {
@@ -78,6 +123,41 @@ impl Metrics {
         if let Some(counter) = self.faults.get(fault as usize) {
             counter.add(1);
         }
+    }
+
+    /// Counts an HTTP/2 connection that was cut for a flood of frames.
+    pub(crate) fn abuse(&self, abuse: Abuse) {
+        if let Some(counter) = self.abuses.get(abuse as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// The HTTP/2 connections that were cut, by kind of flood.
+    pub(crate) fn abuses(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Abuse::ALL.into_iter().zip(&self.abuses).map(|(abuse, counter)| (abuse.as_str(), counter.get()))
+    }
+
+    /// Counts an HTTP/1 connection of a client that was ended for what it sent.
+    pub(crate) fn malformed_request(&self, violation: Violation) {
+        if let Some(counter) = self.malformed_requests.get(violation as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// Counts an HTTP/1 connection to an upstream that was ended for what came on it.
+    pub(crate) fn malformed_response(&self, violation: Violation) {
+        if let Some(counter) = self.malformed_responses.get(violation as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// The HTTP/1 connections that were ended for what was sent on them: `request` or `response`, and by kind.
+    pub(crate) fn malformed(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        let sides = [("request", &self.malformed_requests), ("response", &self.malformed_responses)];
+        sides.into_iter().flat_map(|(side, counters)| {
+            let counts = Violation::ALL.into_iter().zip(counters);
+            counts.map(move |(violation, counter)| (side, violation.word(), counter.get()))
+        })
     }
 
     /// The answers that the proxy made itself, by reason.

@@ -4,8 +4,7 @@ mod explicit;
 
 use std::sync::Arc;
 
-use couplet_telemetry::names::{CONTEXT_HEADER, SUMMARY_HEADER};
-use couplet_telemetry::outcome::Outcome;
+use couplet_telemetry::names::CONTEXT_HEADER;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ pub(crate) use explicit::serve as serve_explicit;
 use crate::context::{Calling, Summary, Traceparent, tracestate_handler, tracestate_without};
 use crate::error::Fault;
 use crate::forward::{Exchange, Reply, bridge, refusal, send};
-use crate::http::{Fields, Head, RequestBody, head, tracestate};
+use crate::http::{Fields, Head, RequestBody, Verdict, head, is_grpc, tracestate, without};
 use crate::link::{Carried, Handler};
 use crate::record::Call;
 use crate::sidecar::Worker;
@@ -23,7 +22,6 @@ use crate::upstream::{Lease, Upstream};
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const CONTEXT: HeaderName = HeaderName::from_static(CONTEXT_HEADER);
-const SUMMARY: HeaderName = HeaderName::from_static(SUMMARY_HEADER);
 
 /// Serves one outbound request to `upstream`.
 pub(crate) async fn serve(
@@ -35,7 +33,8 @@ pub(crate) async fn serve(
     let now = Instant::now();
     let (mut call, in_flight) = open(worker, upstream, &head(&parts), now);
     undress(&mut parts.headers);
-    let (body, request_bytes) = RequestBody::new(body);
+    let grpc = is_grpc(&parts.headers);
+    let (body, request_bytes) = RequestBody::new(body, parts.version);
     call.counts(request_bytes);
     let request = Request::from_parts(parts, body);
 
@@ -54,11 +53,11 @@ pub(crate) async fn serve(
     match exchange {
         Ok(exchange) => {
             let asked = wanted && trusted(&exchange.lease);
-            answer(worker, upstream, exchange, call, asked)
+            answer(worker, upstream, exchange, call, asked, grpc)
         }
         Err((fault, attempts)) => {
             call.attempted(attempts);
-            refuse(worker, fault, &upstream.name, call)
+            refuse(worker, fault, &upstream.name, call, grpc)
         }
     }
 }
@@ -70,36 +69,35 @@ fn answer(
     exchange: Exchange,
     mut call: Call,
     asked: bool,
+    grpc: bool,
 ) -> Response<Reply<Call>> {
-    let (mut head, body) = exchange.response.into_parts();
-    let below = summary(worker, &head.headers, asked);
+    let (head, body) = exchange.response.into_parts();
+    let below = summary(worker, exchange.summary.as_ref(), asked);
     if asked {
         upstream.peer.answered(below.is_some());
     }
-    head.headers.remove(CONTEXT);
-    head.headers.remove(SUMMARY);
     call.attempted(exchange.attempts);
-    call.answered(Outcome::from_status(head.status.as_u16()), below, Instant::now());
+    call.answered(Verdict::of(grpc, head.status, &head.headers), below, Instant::now());
     let reply = match exchange.upgrade {
         Some((downstream, upstream)) => {
             bridge(downstream, upstream, call);
             Reply::none()
         }
-        None => Reply::upstream(body, call, exchange.lease),
+        None => Reply::upstream(&head, body, call, exchange.lease, grpc),
     };
     Response::from_parts(head, reply)
 }
 
 /// Answers in the destination's stead.
-fn refuse(worker: &Worker, fault: Fault, destination: &str, mut call: Call) -> Response<Reply<Call>> {
+fn refuse(worker: &Worker, fault: Fault, destination: &str, mut call: Call, grpc: bool) -> Response<Reply<Call>> {
     worker.sidecar.metrics.fault(fault);
     call.failed(fault.answer().outcome);
-    refusal(fault, destination, Some(call))
+    refusal(fault, destination, Some(call), grpc)
 }
 
 /// Opens the call, inside the handler that what the request carries proves to be its own.
 fn open<F: Fields>(worker: &Worker, upstream: &Upstream, head: &Head<'_, F>, now: Instant) -> (Call, u64) {
-    let callee = worker.recorder.local.callee(&upstream.name, head.method, head.target);
+    let callee = worker.recorder.local.callee(&upstream.name, &head.asked());
     Call::open(&worker.recorder, handler(worker, head.fields), callee, now)
 }
 
@@ -109,18 +107,15 @@ fn handler<F: Fields>(worker: &Worker, fields: &F) -> Option<Arc<Handler>> {
     worker.recorder.handlers.find(Carried { trace: parent.trace, span: parent.span, handler })
 }
 
-/// Takes off what is between proxies, whoever put it there: an application cannot speak for its proxy, and the id of
-/// its handler concerns nobody else.
+/// Takes off the id of the handler: it concerns nobody else.
 fn undress(headers: &mut HeaderMap) {
-    headers.remove(CONTEXT);
-    headers.remove(SUMMARY);
     if !headers.contains_key(TRACESTATE) {
         return;
     }
     let (rest, ours) = tracestate_without(&tracestate(headers));
     match HeaderValue::from_str(&rest) {
         Ok(value) if ours && !rest.is_empty() => drop(headers.insert(TRACESTATE, value)),
-        _ if ours => drop(headers.remove(TRACESTATE)),
+        _ if ours => without(headers, |name| name == TRACESTATE),
         _ => {}
     }
 }
@@ -140,8 +135,8 @@ fn context(worker: &Worker, call: &Call) -> Option<HeaderValue> {
 }
 
 /// What the callee's proxy says, where it may be believed: it was asked, so its address is a trusted one.
-fn summary(worker: &Worker, headers: &HeaderMap, asked: bool) -> Option<Summary> {
-    let value = headers.get(SUMMARY)?;
+fn summary(worker: &Worker, value: Option<&HeaderValue>, asked: bool) -> Option<Summary> {
+    let value = value?;
     let metrics = &worker.sidecar.metrics;
     if !asked {
         metrics.summaries_untrusted.add(1);

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::aggregate::Local;
 use crate::context::Summary;
+use crate::http::{Verdict, status_of};
 use crate::link::{CallEnd, Handler, Handlers};
 use crate::metrics::Metrics;
 
@@ -17,6 +18,8 @@ use crate::metrics::Metrics;
 pub(crate) trait Observer: Unpin {
     /// Some bytes of the body were read.
     fn bytes(&mut self, count: u64);
+    /// The trailers were read.
+    fn trailers(&mut self, trailers: &http::HeaderMap);
     /// The body is whole.
     fn whole(&mut self);
     /// The body broke.
@@ -52,7 +55,7 @@ pub(crate) struct Handling {
     recorder: Arc<Recorder>,
     handler: Arc<Handler>,
     /// What the answer's head says; final once the body is whole.
-    answered: Option<Outcome>,
+    answered: Option<Verdict>,
     ended: Option<Outcome>,
     _in_flight: InFlight,
 }
@@ -66,8 +69,8 @@ impl Handling {
     }
 
     /// The answer's head is on its way.
-    pub(crate) fn answered(&mut self, outcome: Outcome) {
-        self.answered = Some(outcome);
+    pub(crate) fn answered(&mut self, verdict: Verdict) {
+        self.answered = Some(verdict);
     }
 
     /// There will be no answer but the proxy's own.
@@ -84,8 +87,12 @@ impl Handling {
 impl Observer for Handling {
     fn bytes(&mut self, _count: u64) {}
 
+    fn trailers(&mut self, trailers: &http::HeaderMap) {
+        settle(&mut self.answered, trailers);
+    }
+
     fn whole(&mut self) {
-        self.ended = self.ended.or(self.answered);
+        self.ended = self.ended.or(self.answered.map(Verdict::at_end));
     }
 
     fn broken(&mut self) {
@@ -115,6 +122,15 @@ impl Drop for Handling {
     }
 }
 
+/// The trailers say what the head left open.
+fn settle(answered: &mut Option<Verdict>, trailers: &http::HeaderMap) {
+    if *answered == Some(Verdict::InTrailers)
+        && let Some(outcome) = status_of(trailers)
+    {
+        *answered = Some(Verdict::Known(outcome));
+    }
+}
+
 /// An outbound request while it is under way.
 pub(crate) struct Call {
     recorder: Arc<Recorder>,
@@ -124,7 +140,7 @@ pub(crate) struct Call {
     started: Instant,
     first_byte: Option<Instant>,
     below: Option<Summary>,
-    answered: Option<Outcome>,
+    answered: Option<Verdict>,
     ended: Option<Outcome>,
     attempts: u32,
     request_bytes: Option<Arc<AtomicU64>>,
@@ -185,8 +201,11 @@ impl Call {
     }
 
     /// The answer's head has come.
-    pub(crate) fn answered(&mut self, outcome: Outcome, below: Option<Summary>, now: Instant) {
-        (self.answered, self.below, self.first_byte) = (Some(outcome), below, Some(now));
+    pub(crate) fn answered(&mut self, verdict: Verdict, below: Option<Summary>, now: Instant) {
+        if let Some(below) = &below {
+            self.recorder.local.told(&self.callee, below.variable);
+        }
+        (self.answered, self.below, self.first_byte) = (Some(verdict), below, Some(now));
     }
 
     /// There will be no answer.
@@ -200,9 +219,13 @@ impl Observer for Call {
         self.response_bytes += count;
     }
 
+    fn trailers(&mut self, trailers: &http::HeaderMap) {
+        settle(&mut self.answered, trailers);
+    }
+
     fn whole(&mut self) {
         // A fault was set before; the text that explains it to the application is not an answer.
-        self.ended = self.ended.or(self.answered);
+        self.ended = self.ended.or(self.answered.map(Verdict::at_end));
     }
 
     fn broken(&mut self) {

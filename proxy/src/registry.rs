@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use couplet_config::{Destination, Destinations, Target};
 use http::{Method, StatusCode};
 use parking_lot::RwLock;
 use serde::Deserialize;
@@ -18,6 +19,9 @@ const EVERY: Duration = Duration::from_secs(2);
 /// How long a request waits for a name that is not known yet.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Instances of one service that requests are shared among.
+const MAX_INSTANCES: usize = 128;
+
 /// The names, as of the last answer.
 pub(crate) struct Names {
     known: RwLock<HashMap<String, Entry>>,
@@ -27,7 +31,7 @@ pub(crate) struct Names {
 
 struct Entry {
     service: String,
-    inbound: SocketAddr,
+    inbound: Destinations,
 }
 
 /// `GET /api/v1/registry`.
@@ -47,9 +51,9 @@ impl Names {
         Arc::new(Self { known: RwLock::default(), wanted: Notify::new(), answers: watch::Sender::new(0) })
     }
 
-    /// The service of this name (in any case) and where its sidecar listens. A name that is not known is asked for
+    /// The service of this name (in any case) and where its sidecars listen. A name that is not known is asked for
     /// once, for a second at most; one with a dot is an outside host and is not asked for.
-    pub(crate) async fn resolve(&self, host: &str) -> Option<(String, SocketAddr)> {
+    pub(crate) async fn resolve(&self, host: &str) -> Option<(String, Destinations)> {
         if let Some(found) = self.lookup(host) {
             return Some(found);
         }
@@ -63,8 +67,8 @@ impl Names {
         self.lookup(host)
     }
 
-    fn lookup(&self, host: &str) -> Option<(String, SocketAddr)> {
-        self.known.read().get(host).map(|entry| (entry.service.clone(), entry.inbound))
+    fn lookup(&self, host: &str) -> Option<(String, Destinations)> {
+        self.known.read().get(host).map(|entry| (entry.service.clone(), entry.inbound.clone()))
     }
 
     /// Keeps the names fresh. Runs on the control side for as long as the proxy does.
@@ -86,9 +90,13 @@ async fn ask(client: &mut Client) -> Result<HashMap<String, Entry>, ClientError>
     let (status, body) = client.request(Method::GET, "/api/v1/registry", None, Bytes::new()).await?;
     let registry: Option<Registry> = serde_json::from_slice(&body).ok().filter(|_| status == StatusCode::OK);
     let services = registry.ok_or(ClientError::Answer)?.services;
-    let entry = |registered: Registered| {
-        let inbound = *registered.inbound.first()?;
-        Some((registered.service.to_ascii_lowercase(), Entry { service: registered.service, inbound }))
+    let entry = |mut registered: Registered| {
+        // In one order, so that the same sidecars are the same upstream.
+        registered.inbound.sort_unstable();
+        registered.inbound.truncate(MAX_INSTANCES);
+        let target = |address: SocketAddr| Target { host: address.ip().to_string(), port: address.port() };
+        let inbound = registered.inbound.into_iter().map(|address| Destination::Target(target(address))).collect();
+        (registered.service.to_ascii_lowercase(), Entry { service: registered.service, inbound })
     };
-    Ok(services.into_iter().filter_map(entry).collect())
+    Ok(services.into_iter().filter(|registered| !registered.inbound.is_empty()).map(entry).collect())
 }

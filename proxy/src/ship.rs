@@ -14,13 +14,16 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::aggregate::Local;
+use crate::aggregate::{Learning, Local};
 use crate::client::Client;
 use crate::metrics::Metrics;
 use crate::totals::Totals;
 
 /// How long the last reports may take on the way down.
 const LAST_DELIVERY: Duration = Duration::from_secs(5);
+
+/// Paths or calls of one part of a report: a full window is encoded in pieces, so that it takes little memory at once.
+const PART_ENTRIES: usize = 1_024;
 
 /// Collects windows and delivers reports.
 pub(crate) struct Shipper {
@@ -43,11 +46,14 @@ struct Collected {
     /// Start of the pending window, nanoseconds since the epoch.
     since: u64,
     totals: Totals,
+    /// Positions of endpoints that all workers together had learned when they last told one another.
+    learned: u64,
 }
 
 impl Collector {
     pub(crate) fn new(locals: Vec<Arc<Local>>, limits: WindowLimits) -> Self {
-        let collected = Collected { pending: Window::new(limits), since: unix_nanos(), totals: Totals::default() };
+        let collected =
+            Collected { pending: Window::new(limits), since: unix_nanos(), totals: Totals::default(), learned: 0 };
         Self { locals, collected: Mutex::new(collected) }
     }
 
@@ -59,6 +65,25 @@ impl Collector {
             collected.totals.add(&window);
             collected.pending.merge(window);
         }
+        self.share(&mut collected.learned);
+    }
+
+    /// Tells every worker what the others learned about endpoints, so that all of them use the same names.
+    fn share(&self, known: &mut u64) {
+        let positions = || self.locals.iter().map(|local| local.positions()).sum();
+        if self.locals.len() < 2 || positions() == *known {
+            return;
+        }
+        let learned: Vec<_> = self.locals.iter().map(|local| local.learning().learned).collect();
+        for (n, local) in self.locals.iter().enumerate() {
+            learned.iter().enumerate().filter(|(m, _)| *m != n).for_each(|(_, theirs)| local.adopt(theirs));
+        }
+        *known = positions();
+    }
+
+    /// What each worker learned about endpoints.
+    pub(crate) fn learning(&self) -> Vec<Learning> {
+        self.locals.iter().map(|local| local.learning()).collect()
     }
 
     /// Reads the totals since the proxy began, up to this moment.
@@ -208,8 +233,8 @@ impl Shipper {
 /// single path that is still larger goes as it is: the analyzer decides.
 fn encode_within(report: Report, max: usize) -> Vec<Vec<u8>> {
     let mut parts = Vec::new();
-    let mut rest = vec![report];
-    let mut sequence = rest.first().map_or(0, |report| report.sequence);
+    let mut sequence = report.sequence;
+    let mut rest = report.into_parts(PART_ENTRIES);
     while let Some(mut report) = rest.pop() {
         report.sequence = sequence;
         let bytes = otlp::encode(&report);

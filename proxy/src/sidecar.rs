@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use couplet_config::{ProxyConfig, Target};
+use couplet_config::{Destinations, ProxyConfig, Target};
 use couplet_telemetry::names::{OTHER, is_service_name};
 use parking_lot::Mutex;
 use pingora_limits::rate::Rate;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::metrics::Metrics;
 use crate::record::Recorder;
 use crate::registry::Names;
+use crate::resolve::Directory;
 use crate::upstream::{Connector, Upstream};
 
 /// Destinations of explicit requests that a worker keeps connections for.
@@ -27,7 +28,15 @@ pub(crate) struct Sidecar {
     pub(crate) metrics: Arc<Metrics>,
     /// Names that the analyzer resolves, where that is asked for.
     pub(crate) names: Option<Arc<Names>>,
+    /// Addresses of the names that requests are sent to.
+    pub(crate) directory: Arc<Directory>,
     pub(crate) warnings: Warnings,
+}
+
+impl Sidecar {
+    fn upstream(&self, name: &str, destinations: &Destinations, now: Instant) -> Upstream {
+        Upstream::new(name, destinations, &self.directory, &self.metrics, now)
+    }
 }
 
 /// What every request of one worker shares.
@@ -39,7 +48,7 @@ pub(crate) struct Worker {
     pub(crate) app: Option<Arc<Upstream>>,
     /// The configured destinations, in the order of the configuration.
     pub(crate) outbound: Vec<Arc<Upstream>>,
-    explicit: Mutex<HashMap<(String, Target), Arc<Upstream>>>,
+    explicit: Mutex<HashMap<(String, Destinations), Arc<Upstream>>>,
 }
 
 impl Worker {
@@ -47,27 +56,27 @@ impl Worker {
         let config = &sidecar.config;
         let app = config.app.map(|app| {
             let target = Target { host: app.ip().to_string(), port: app.port() };
-            Arc::new(Upstream::new(&config.service, target, now))
+            Arc::new(sidecar.upstream(&config.service, &target.into(), now))
         });
-        let outbound = config.outbound.iter().map(|to| Arc::new(Upstream::new(&to.name, to.target.clone(), now)));
+        let outbound = config.outbound.iter().map(|to| Arc::new(sidecar.upstream(&to.name, &to.target, now)));
         let outbound = outbound.collect();
         Self { sidecar, recorder, connector, app, outbound, explicit: Mutex::default() }
     }
 
     /// The destination of an explicit request that no configured one serves. Beyond the limit it is made for the one
     /// request, recorded under a name that they all share.
-    pub(crate) fn explicit(&self, name: &str, target: Target, now: Instant) -> Arc<Upstream> {
+    pub(crate) fn explicit(&self, name: &str, destinations: Destinations, now: Instant) -> Arc<Upstream> {
         let name = if is_service_name(name) { name } else { OTHER };
         let mut known = self.explicit.lock();
-        let key = (name.to_owned(), target.clone());
+        let key = (name.to_owned(), destinations);
         if let Some(upstream) = known.get(&key) {
             return Arc::clone(upstream);
         }
         if known.len() >= MAX_EXPLICIT {
             self.sidecar.metrics.explicit_upstreams_overflow.add(1);
-            return Arc::new(Upstream::new(OTHER, target, now));
+            return Arc::new(self.sidecar.upstream(OTHER, &key.1, now));
         }
-        let upstream = Arc::new(Upstream::new(name, target, now));
+        let upstream = Arc::new(self.sidecar.upstream(name, &key.1, now));
         known.insert(key, Arc::clone(&upstream));
         upstream
     }

@@ -1,93 +1,154 @@
-//! Where requests go: a named destination, its idle connections, and whether a sidecar answers there.
+//! Where requests go: a named destination, its endpoints and their connections, and whether a sidecar answers there.
 
+mod balance;
 mod connect;
+mod endpoint;
+mod lease;
+mod lent;
 mod peer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use couplet_config::Target;
-use hyper::client::conn::http1::SendRequest;
+use couplet_config::{Destination, Destinations};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
-pub(crate) use connect::{Connector, dial};
+pub(crate) use connect::Connector;
+pub(crate) use lease::{Lease, Unanswered};
 pub(crate) use peer::Peer;
 
 use crate::error::Fault;
-use crate::http::RequestBody;
+use crate::metrics::Metrics;
+use crate::resolve::{Answer, Directory, Found, Question};
+use balance::{Candidate, choose};
+use endpoint::Endpoint;
+
+/// What is spoken to an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
 
 /// One worker's view of a destination.
 pub(crate) struct Upstream {
     /// The name under which calls to it are recorded.
     pub(crate) name: String,
-    pub(crate) target: Target,
     /// Whether a sidecar answers there.
     pub(crate) peer: Peer,
-    idle: Mutex<Vec<Idle>>,
+    metrics: Arc<Metrics>,
+    members: Mutex<Members>,
     used: Mutex<Instant>,
 }
 
-struct Idle {
-    connection: Connection,
-    since: Instant,
+/// The endpoints, and where they come from.
+struct Members {
+    sources: Vec<Source>,
+    list: Arc<[Member]>,
+    built: bool,
 }
 
-/// A connection to an upstream.
-pub(crate) struct Connection {
-    pub(crate) sender: SendRequest<RequestBody>,
-    /// Where it leads.
-    pub(crate) address: SocketAddr,
-    /// Whether it was used before.
-    pub(crate) reused: bool,
+enum Source {
+    Address(SocketAddr),
+    Name(watch::Receiver<Answer>),
 }
 
-/// A connection that is in use; goes back to its pool when the exchange on it is whole.
-pub(crate) struct Lease {
-    upstream: Arc<Upstream>,
-    pub(crate) connection: Connection,
-    keep: usize,
+struct Member {
+    endpoint: Arc<Endpoint>,
+    priority: u16,
+    weight: u16,
 }
 
 impl Upstream {
-    pub(crate) fn new(name: impl Into<String>, target: Target, now: Instant) -> Self {
-        Self { name: name.into(), target, peer: Peer::default(), idle: Mutex::default(), used: Mutex::new(now) }
+    /// Nothing is connected yet; names are asked for at once.
+    pub(crate) fn new(
+        name: impl Into<String>,
+        destinations: &Destinations,
+        directory: &Directory,
+        metrics: &Arc<Metrics>,
+        now: Instant,
+    ) -> Self {
+        let sources = destinations.iter().filter_map(|destination| source(destination, directory)).collect();
+        Self {
+            name: name.into(),
+            peer: Peer::default(),
+            metrics: Arc::clone(metrics),
+            members: Mutex::new(Members { sources, list: Arc::default(), built: false }),
+            used: Mutex::new(now),
+        }
     }
 
-    /// A connection: an idle one that still stands, or a new one.
+    /// A connection for one exchange: of the endpoint that balancing names, or of the next one where none can be made
+    /// to that; nothing was sent then.
     ///
     /// # Errors
-    /// Where there is none to be had.
-    pub(crate) async fn lease(self: &Arc<Self>, connector: &Connector) -> Result<Lease, Fault> {
-        *self.used.lock() = Instant::now();
-        let connection = match self.reuse(connector).await {
-            Some(connection) => connection,
-            None => connector.connect(&self.target).await?,
-        };
-        Ok(Lease { upstream: Arc::clone(self), connection, keep: connector.idle_connections })
+    /// Where there is none to be had within the connect timeout.
+    pub(crate) async fn lease(&self, connector: &Connector, protocol: Protocol) -> Result<Lease, Fault> {
+        let mut search = self.search(connector).await?;
+        while let Some((endpoint, deadline)) = search.next() {
+            let outstanding = endpoint.begin();
+            let connected = match protocol {
+                Protocol::Http1 => endpoint.http1(connector, deadline).await,
+                Protocol::Http2 => endpoint.http2(connector, deadline).await,
+            };
+            match connected {
+                Ok(connection) => return Ok(Lease::new(connection, endpoint, outstanding, connector)),
+                Err(fault) => search.failed(fault, self)?,
+            }
+        }
+        Err(search.fault)
     }
 
-    /// The connection that was used last is the likeliest to be still open.
-    async fn reuse(&self, connector: &Connector) -> Option<Connection> {
+    /// A connection for bytes that nobody here understands.
+    ///
+    /// # Errors
+    /// Where there is none to be had within the connect timeout.
+    pub(crate) async fn dial(&self, connector: &Connector) -> Result<TcpStream, Fault> {
+        let mut search = self.search(connector).await?;
+        while let Some((endpoint, deadline)) = search.next() {
+            match endpoint.judge(connector.dial(endpoint.address, deadline).await) {
+                Ok(stream) => return Ok(stream),
+                Err(fault) => search.failed(fault, self)?,
+            }
+        }
+        Err(search.fault)
+    }
+
+    async fn search(&self, connector: &Connector) -> Result<Search, Fault> {
+        let now = Instant::now();
+        *self.used.lock() = now;
+        let deadline = now + connector.connect_timeout;
+        let members = self.members(deadline).await?;
+        Ok(Search { members, tried: Vec::new(), deadline, fault: Fault::Unresolved })
+    }
+
+    /// The endpoints. Waited for only where a name was never answered.
+    async fn members(&self, deadline: Instant) -> Result<Arc<[Member]>, Fault> {
         loop {
-            let idle = self.idle.lock().pop()?;
-            let mut connection = idle.connection;
-            let fresh = idle.since.elapsed() < connector.idle_timeout;
-            // Its exchange is whole; ready() waits at most for the connection's own task to notice that.
-            if fresh && !connection.sender.is_closed() && connection.sender.ready().await.is_ok() {
-                connector.metrics.upstream_connections_reused.add(1);
-                connection.reused = true;
-                return Some(connection);
+            let mut pending = {
+                let mut members = self.members.lock();
+                members.refresh(&self.metrics);
+                if !members.list.is_empty() {
+                    return Ok(Arc::clone(&members.list));
+                }
+                members.pending().ok_or(Fault::Unresolved)?
+            };
+            match timeout_at(deadline, pending.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Err(Fault::Unresolved),
             }
         }
     }
 
-    /// Closes connections that were idle for too long.
+    /// Closes connections that were idle for too long, and those to endpoints that are none any more.
     pub(crate) fn sweep(&self, now: Instant, idle_timeout: Duration) {
-        self.idle.lock().retain(|idle| {
-            now.saturating_duration_since(idle.since) < idle_timeout && !idle.connection.sender.is_closed()
-        });
+        let mut members = self.members.lock();
+        members.refresh(&self.metrics);
+        members.list.iter().for_each(|member| member.endpoint.sweep(now, idle_timeout));
     }
 
     /// How long nobody asked for it.
@@ -96,12 +157,161 @@ impl Upstream {
     }
 }
 
-impl Lease {
-    /// Puts the connection back, unless there are enough idle ones or it is closed.
-    pub(crate) fn give_back(self) {
-        let mut idle = self.upstream.idle.lock();
-        if idle.len() < self.keep && !self.connection.sender.is_closed() {
-            idle.push(Idle { connection: self.connection, since: Instant::now() });
+fn source(destination: &Destination, directory: &Directory) -> Option<Source> {
+    let question = match destination {
+        Destination::Service(name) => Question::Service(name.clone()),
+        Destination::Target(target) => match target.host.parse() {
+            Ok(ip) => return Some(Source::Address(SocketAddr::new(ip, target.port))),
+            Err(_) => Question::Host { name: target.host.clone(), port: target.port },
+        },
+    };
+    directory.subscribe(&question).map(Source::Name)
+}
+
+/// One request's way over the endpoints, until there is a connection to one.
+struct Search {
+    members: Arc<[Member]>,
+    tried: Vec<usize>,
+    deadline: Instant,
+    /// What was wrong with the last one.
+    fault: Fault,
+}
+
+impl Search {
+    /// The endpoint to try next, and until when; none where all were tried or the time is over.
+    fn next(&mut self) -> Option<(Arc<Endpoint>, Instant)> {
+        // The one endpoint that most upstreams have is not chosen, and needs no look at the clock.
+        if let ([only], []) = (&*self.members, self.tried.as_slice()) {
+            self.tried.push(0);
+            return Some((Arc::clone(&only.endpoint), self.deadline));
         }
+        let now = Instant::now();
+        if now >= self.deadline {
+            return None;
+        }
+        let candidate = |index| {
+            let member = self.members.get(index).filter(|_| !self.tried.contains(&index))?;
+            Some(Candidate {
+                resting: member.endpoint.rests(),
+                priority: member.priority,
+                weight: member.weight,
+                outstanding: member.endpoint.outstanding(),
+            })
+        };
+        let index = choose(self.members.len(), candidate, |below| fastrand::u64(..below))?;
+        self.tried.push(index);
+        let last = self.tried.len() == self.members.len();
+        // One that stays silent must leave time for the others.
+        let until = if last { self.deadline } else { now + self.deadline.saturating_duration_since(now) / 2 };
+        Some((Arc::clone(&self.members.get(index)?.endpoint), until))
+    }
+
+    /// No connection to that one. Nothing was sent, so another may serve.
+    fn failed(&mut self, fault: Fault, upstream: &Upstream) -> Result<(), Fault> {
+        if !matches!(fault, Fault::Connect | Fault::ConnectTimeout) {
+            return Err(fault);
+        }
+        upstream.metrics.connect_failures.add(&upstream.name);
+        self.fault = fault;
+        Ok(())
+    }
+}
+
+impl Members {
+    /// Takes over what the names say now. Endpoints that stay keep their connections.
+    fn refresh(&mut self, metrics: &Arc<Metrics>) {
+        let changed = |source: &Source| match source {
+            Source::Address(_) => false,
+            Source::Name(answer) => answer.has_changed().unwrap_or(false),
+        };
+        if self.built && !self.sources.iter().any(changed) {
+            return;
+        }
+        self.built = true;
+        let mut found: Vec<Found> = Vec::new();
+        for source in &mut self.sources {
+            match source {
+                Source::Address(address) => found.push(Found { priority: 0, address: *address, weight: 1 }),
+                Source::Name(answer) => {
+                    if let Answer::Known(known) = &*answer.borrow_and_update() {
+                        found.extend(known.iter().copied());
+                    }
+                }
+            }
+        }
+        let mut list: Vec<Member> = Vec::with_capacity(found.len());
+        for Found { priority, address, weight } in found {
+            if list.iter().any(|member| member.endpoint.address == address) {
+                continue;
+            }
+            let known = self.list.iter().find(|member| member.endpoint.address == address);
+            let endpoint = known.map_or_else(|| Endpoint::new(address, metrics), |known| Arc::clone(&known.endpoint));
+            list.push(Member { endpoint, priority, weight });
+        }
+        self.list = list.into();
+    }
+
+    /// A name that was never answered.
+    fn pending(&self) -> Option<watch::Receiver<Answer>> {
+        self.sources.iter().find_map(|source| match source {
+            // An answer that has come since the last look counts as well: it is there at once.
+            Source::Name(answer) if answer.has_changed().unwrap_or(false) || *answer.borrow() == Answer::Pending => {
+                Some(answer.clone())
+            }
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolve::{Addresses, Scripted};
+
+    fn addresses(found: &[&str]) -> Addresses {
+        let found = found.iter().map(|address| Found { priority: 0, address: address.parse().unwrap(), weight: 1 });
+        Addresses { found: found.collect(), ttl: Duration::from_secs(5) }
+    }
+
+    fn endpoints(members: &[Member]) -> Vec<String> {
+        members.iter().map(|member| member.endpoint.address.to_string()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn endpoints_follow_their_name_and_those_that_stay_keep_what_they_have() {
+        let metrics: Arc<Metrics> = Arc::default();
+        let script =
+            vec![Ok(addresses(&["10.0.0.1:80", "10.0.0.2:80"])), Ok(addresses(&["10.0.0.2:80", "10.0.0.3:80"]))];
+        let directory = Directory::new(Scripted::new(script), Arc::clone(&metrics));
+        tokio::spawn(Arc::clone(&directory).run());
+        let destinations = Destinations::parse("stock:80,10.0.0.9:80").unwrap();
+        let upstream = Upstream::new("stock", &destinations, &directory, &metrics, Instant::now());
+        let deadline = || Instant::now() + Duration::from_secs(1);
+
+        // The address that needs no name serves at once.
+        assert_eq!(endpoints(&upstream.members(deadline()).await.unwrap()), ["10.0.0.9:80"]);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = upstream.members(deadline()).await.unwrap();
+        assert_eq!(endpoints(&before), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.9:80"]);
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        upstream.sweep(Instant::now(), Duration::from_secs(4));
+        let after = upstream.members(deadline()).await.unwrap();
+        assert_eq!(endpoints(&after), ["10.0.0.2:80", "10.0.0.3:80", "10.0.0.9:80"]);
+        assert!(Arc::ptr_eq(&before[1].endpoint, &after[0].endpoint));
+        drop(before);
+        assert_eq!(metrics.endpoints.get(), 3, "the one that is gone is gone with its connections");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_nobody_answers_for_holds_up_no_request_for_longer_than_the_connect_timeout() {
+        let metrics: Arc<Metrics> = Arc::default();
+        // Nobody runs the directory: the first answer never comes.
+        let directory = Directory::new(Scripted::new(Vec::new()), Arc::clone(&metrics));
+        let destinations = Destinations::parse("stock:80").unwrap();
+        let upstream = Upstream::new("stock", &destinations, &directory, &metrics, Instant::now());
+        let before = Instant::now();
+        let members = upstream.members(before + Duration::from_secs(5)).await;
+        assert!(matches!(members, Err(Fault::Unresolved)));
+        assert_eq!(before.elapsed().as_secs(), 5);
     }
 }

@@ -85,7 +85,7 @@ impl System {
             .map(|(callee, door)| Outbound {
                 name: callee.to_owned(),
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-                target: target(door.address),
+                target: target(door.address).into(),
             })
             .collect();
         let url = HttpUrl { authority: target(analyzer), path: String::new() };

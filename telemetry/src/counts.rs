@@ -131,7 +131,13 @@ impl Counts {
                     *n = n.saturating_add(times);
                 }
             }
-            Err(at) => self.values.insert(at, (value, times)),
+            Err(at) => {
+                if self.values.is_empty() {
+                    // Most have one value, and there are five of them for each of thousands of paths.
+                    self.values.reserve_exact(1);
+                }
+                self.values.insert(at, (value, times));
+            }
         }
     }
 }

@@ -1,10 +1,69 @@
 //! Endpoints: method + route template. Proxies and importers must find the same template for the same request, so the
-//! rules live here, without state: configured templates first, then segments that look like ids become `{id}`.
+//! rules live here: configured templates first, then segments that look like ids become `{id}`. What a proxy learns on
+//! top of that is in [`Learner`], which does no I/O and has no clock either.
+
+mod learner;
+mod tree;
+
+pub use learner::{Learned, Learner, LearnerLimits};
 
 use crate::names::MAX_ENDPOINT_BYTES;
 
 /// Longest path that is looked at segment by segment; what follows becomes one `…` segment.
 const MAX_SEGMENTS: usize = 12;
+
+/// What stands for the segments beyond [`MAX_SEGMENTS`].
+const BEYOND: &str = "…";
+
+/// What stands for a segment that names one thing of many.
+const VARIABLE: &str = "{id}";
+
+/// What of a request says which endpoint it asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The method as it came.
+    pub method: &'a str,
+    /// A path, with or without a query; `*`; or empty.
+    pub target: &'a str,
+    /// Whether the content type is one of gRPC's: `/package.Service/Method` is then a name, whatever it looks like.
+    pub grpc: bool,
+}
+
+impl Asked<'_> {
+    /// The path without its query.
+    fn path(&self) -> &str {
+        path_of(self.target)
+    }
+
+    /// The path of a gRPC method, where the request is for one.
+    fn grpc_method(&self) -> Option<&str> {
+        let path = self.path();
+        let word = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        };
+        let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+        (self.grpc && word(service) && word(method)).then_some(path)
+    }
+}
+
+/// The segments of an endpoint that stand for many values, as bits: the first segment is bit 0.
+///
+/// Both proxies of a call see the same segments, so these bits alone tell the caller's how the callee's names an
+/// endpoint; no name has to travel, and none can be made up.
+#[must_use]
+pub fn variable_segments(endpoint: &str) -> u16 {
+    let path = endpoint.split_once(" /").map_or("", |(_, path)| path);
+    let bits = path.split('/').take(MAX_SEGMENTS).enumerate();
+    bits.fold(0, |bits, (n, segment)| if is_variable(segment) { bits | 1 << n } else { bits })
+}
+
+fn is_variable(segment: &str) -> bool {
+    segment.starts_with('{')
+}
+
+fn path_of(target: &str) -> &str {
+    target.split(['?', '#']).next().unwrap_or("/")
+}
 
 /// Configured route templates, tried before the built-in rules.
 ///
@@ -44,12 +103,17 @@ impl Templates {
         out.clear();
         out.push_str(known_method(method));
         out.push(' ');
-        let path = target.split(['?', '#']).next().unwrap_or("/");
-        match self.0.iter().find(|template| template.matches(path)) {
-            Some(template) => out.push_str(&template.text),
-            None => learn(path, out),
+        let path = path_of(target);
+        match self.configured(path) {
+            Some(template) => out.push_str(template),
+            None => by_rules(path, out),
         }
         truncate(out, MAX_ENDPOINT_BYTES);
+    }
+
+    /// The text of the first configured template that matches a path.
+    fn configured(&self, path: &str) -> Option<&str> {
+        self.0.iter().find(|template| template.matches(path)).map(|template| template.text.as_str())
     }
 }
 
@@ -101,7 +165,12 @@ fn known_method(method: &str) -> &'static str {
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("OTHER")
 }
 
-fn learn(path: &str, out: &mut String) {
+fn by_rules(path: &str, out: &mut String) {
+    by_segment(path, out, looks_like_id);
+}
+
+/// Writes a path, asking for each segment whether it stands for many.
+fn by_segment(path: &str, out: &mut String, mut is_variable: impl FnMut(&str) -> bool) {
     let Some(path) = path.strip_prefix('/') else {
         out.push('*'); // "*" of OPTIONS, or an authority: neither names a resource
         return;
@@ -109,10 +178,10 @@ fn learn(path: &str, out: &mut String) {
     for (n, segment) in path.split('/').enumerate() {
         out.push('/');
         if n == MAX_SEGMENTS {
-            out.push('…');
+            out.push_str(BEYOND);
             return;
         }
-        out.push_str(if looks_like_id(segment) { "{id}" } else { segment });
+        out.push_str(if is_variable(segment) { VARIABLE } else { segment });
     }
 }
 

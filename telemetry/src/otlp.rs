@@ -77,6 +77,8 @@ mod words {
 mod tests {
     use std::sync::Arc;
 
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+    use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point};
     use proptest::prelude::*;
     use prost::Message;
 
@@ -180,8 +182,31 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_counted_and_left_alone() {
-        let foreign = opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest::default();
+        let foreign = ExportMetricsServiceRequest::default();
         assert_eq!(decode(&foreign.encode_to_vec(), &BOUNDS).unwrap(), Decoded { reports: vec![], ignored: 0 });
+    }
+
+    #[test]
+    fn a_loss_told_in_pieces_is_one_loss_and_a_loss_of_nothing_is_none() {
+        let told = |losses: Vec<(Loss, u64)>| Report {
+            origin: Origin { service: "shop".into(), instance: "shop-1".into(), version: None, inbound: None },
+            sequence: 1,
+            start: 0,
+            end: 1,
+            paths: vec![],
+            calls: vec![],
+            losses,
+        };
+        let pieces = told(vec![(Loss::Uses, 1), (Loss::Paths, u64::MAX), (Loss::Uses, 2), (Loss::Paths, u64::MAX)]);
+        let read = decode(&encode(&pieces), &BOUNDS).unwrap().reports;
+        assert_eq!(read, [told(vec![(Loss::Paths, 2 * i64::MAX.unsigned_abs()), (Loss::Uses, 3)])]);
+
+        let mut nothing = ExportMetricsServiceRequest::decode(&*encode(&told(vec![(Loss::Uses, 1)]))).unwrap();
+        let Some(Data::Sum(sum)) = &mut nothing.resource_metrics[0].scope_metrics[0].metrics[0].data else {
+            panic!("losses are a sum")
+        };
+        sum.data_points[0].value = Some(number_data_point::Value::AsInt(0));
+        assert_eq!(decode(&nothing.encode_to_vec(), &BOUNDS).unwrap().reports, [told(vec![])]);
     }
 
     proptest! {
@@ -205,6 +230,23 @@ mod tests {
                 for half in [&first, &second] {
                     prop_assert!(decode(&encode(half), &BOUNDS).is_ok(), "every half stands alone");
                 }
+            }
+        }
+
+        #[test]
+        fn the_parts_of_a_report_together_say_the_same(report in report(), entries in 1usize..6) {
+            let parts = report.clone().into_parts(entries);
+            let total = |f: fn(&Report) -> u64| (parts.iter().map(f).sum::<u64>(), f(&report));
+            for f in [
+                |r: &Report| r.paths.iter().map(|p| p.stats.outcomes.total()).sum::<u64>(),
+                |r: &Report| r.calls.iter().map(|c| c.stats.outcomes.total()).sum(),
+                |r: &Report| r.losses.iter().map(|(_, n)| *n).fold(0, u64::wrapping_add),
+            ] {
+                let (all, whole) = total(f);
+                prop_assert_eq!(all, whole);
+            }
+            for part in &parts {
+                prop_assert!(decode(&encode(part), &BOUNDS).is_ok(), "every part stands alone");
             }
         }
 

@@ -54,6 +54,31 @@ impl Report {
         Some((first, second))
     }
 
+    /// Cuts a report into parts of at most `entries` paths or calls each that together say the same; all have the
+    /// sequence of this one. Unlike [`Report::split`] it copies nothing but definitions of paths.
+    #[must_use]
+    pub fn into_parts(mut self, entries: usize) -> Vec<Report> {
+        let entries = entries.max(1);
+        if self.paths.len() + self.calls.len() <= entries {
+            return vec![self];
+        }
+        let losses = std::mem::take(&mut self.losses);
+        let (origin, sequence, start, end) = (self.origin.clone(), self.sequence, self.start, self.end);
+        let part =
+            |paths, calls| Report { origin: origin.clone(), sequence, start, end, paths, calls, losses: Vec::new() };
+        let mut parts = Vec::new();
+        for calls in chunks(std::mem::take(&mut self.calls), entries) {
+            parts.push(part(self.definitions_for(&calls), calls));
+        }
+        for paths in chunks(std::mem::take(&mut self.paths), entries) {
+            parts.push(part(paths, Vec::new()));
+        }
+        if let Some(first) = parts.first_mut() {
+            first.losses = losses;
+        }
+        parts
+    }
+
     /// The paths of these calls, without what was handled on them.
     fn definitions_for(&self, calls: &[CallReport]) -> Vec<PathReport> {
         let of_a_call = |report: &&PathReport| calls.binary_search_by_key(&report.path.id, |call| call.path).is_ok();
@@ -61,6 +86,14 @@ impl Report {
             |report: &PathReport| PathReport { path: Arc::clone(&report.path), stats: HandlingStats::default() };
         self.paths.iter().filter(of_a_call).map(definition).collect()
     }
+}
+
+/// Cuts a list into parts of at most this length, from its end.
+fn chunks<T>(mut list: Vec<T>, length: usize) -> impl Iterator<Item = Vec<T>> {
+    std::iter::from_fn(move || {
+        let at = list.len().saturating_sub(length);
+        (!list.is_empty()).then(|| list.split_off(at))
+    })
 }
 
 /// Who reports.

@@ -75,7 +75,8 @@ pub struct Call {
 /// How much a window holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowLimits {
-    /// Paths; what is beyond is counted on [`PathId::OVERFLOW`].
+    /// Paths; what is beyond is counted on [`PathId::OVERFLOW`]. The path of unlinked calls has room up to twice this
+    /// limit.
     pub paths: usize,
     /// Pairs of path and callee endpoint; what is beyond is counted on one callee endpoint per path and service,
     /// and where that too is beyond twice this limit, on [`PathId::OVERFLOW`] and [`OTHER`].
@@ -173,6 +174,10 @@ impl Window {
 
     /// Adds another window: a worker's, or a later one where the earlier could not be delivered. Within the limits.
     pub fn merge(&mut self, other: Window) {
+        if self.is_empty() && self.limits == other.limits {
+            *self = other;
+            return;
+        }
         let mut admitted = HashMap::with_capacity(other.paths.len());
         for report in other.paths.into_values() {
             let path = self.admit(&report.path, report.stats.outcomes.total());
@@ -206,8 +211,13 @@ impl Window {
 
     /// The path itself where there is room for it; else the overflow path, and the loss is counted.
     fn admit(&mut self, path: &Arc<PathDefinition>, records: u64) -> Arc<PathDefinition> {
-        if self.paths.contains_key(&path.id) || self.paths.len() < self.limits.paths || path.kind == PathKind::Overflow
-        {
+        let limit = match path.kind {
+            PathKind::Handler => self.limits.paths,
+            // One per service: many strange paths must not hide the calls of a service that links none.
+            PathKind::Unlinked => self.limits.paths.saturating_mul(2),
+            PathKind::Overflow => usize::MAX,
+        };
+        if self.paths.contains_key(&path.id) || self.paths.len() < limit {
             return Arc::clone(path);
         }
         self.lose(Loss::Paths, records);
@@ -222,10 +232,12 @@ impl Window {
             return (path.id, Arc::clone(callee), true);
         }
         let merged = Callee::new(callee.service(), OTHER);
+        // One that came without its endpoint was counted as a loss when it lost it.
+        let whole = merged.key() == callee.key();
         if fits(path.id, merged.key(), self.limits.callees.saturating_mul(2)) {
-            return (path.id, Arc::new(merged), false);
+            return (path.id, Arc::new(merged), whole);
         }
-        (PathId::OVERFLOW, Arc::new(Callee::new(OTHER, OTHER)), false)
+        (PathId::OVERFLOW, Arc::new(Callee::new(OTHER, OTHER)), whole)
     }
 
     fn stats_of(&mut self, path: &Arc<PathDefinition>) -> &mut HandlingStats {
@@ -311,6 +323,26 @@ mod tests {
         assert!(report.calls.len() <= 9, "{}", report.calls.len());
         assert_eq!(report.calls.iter().map(|c| c.stats.outcomes.total()).sum::<u64>(), 100);
         assert_eq!(report.losses, [(Loss::Callees, 96)]);
+    }
+
+    #[test]
+    fn calls_that_are_not_linked_have_their_path_beside_any_number_of_others() {
+        let mut window = Window::new(WindowLimits { paths: 3, callees: 10 });
+        (0..10).for_each(|n| window.handling(&path(&format!("GET /{n}")), &handling(&[])));
+        let unlinked = Arc::new(PathDefinition::unlinked("shop"));
+        window.call(&unlinked, &Arc::new(Callee::new("stock", "GET /")), &call());
+        let report = report(window);
+        assert_eq!(report.losses, [(Loss::Paths, 7)]);
+        assert_eq!(report.calls[0].path, unlinked.id);
+    }
+
+    #[test]
+    fn a_call_that_came_without_its_endpoint_is_not_counted_as_lost_again() {
+        let mut window = Window::new(WindowLimits { paths: 3, callees: 1 });
+        for callee in [Callee::new("a", "GET /"), Callee::new("b", OTHER), Callee::new("b", OTHER)] {
+            window.call(&path("GET /"), &Arc::new(callee), &call());
+        }
+        assert_eq!(report(window).losses, []);
     }
 
     #[test]

@@ -146,6 +146,11 @@ impl Program {
         })
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Writes to the program's standard input, which must be a pipe, and closes it.
     pub(crate) fn writes(&mut self, text: &str) {
         self.child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
@@ -254,7 +259,7 @@ impl Analyzer {
 /// What `look` finds, as soon as it finds something. Other programs tell nobody when they are ready, so this looks again
 /// and again; a test never depends on how often.
 #[track_caller]
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(found) = look() {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails is meant to panic")]
 
 mod analyze;
+mod cardinality;
 mod demo;
 mod live;
 mod outage;

@@ -1,14 +1,12 @@
 //! `/metrics`: durations and outcomes from the totals, the rest from the counters.
 
-use std::collections::BTreeMap;
-
 use couplet_telemetry::exposition::{Kind, Text, write_process};
 use couplet_telemetry::outcome::Evidence;
 
 use crate::metrics::{Counter, Metrics};
 use crate::ship::Collector;
 use crate::sidecar::Sidecar;
-use crate::totals::{Total, Totals};
+use crate::totals::{Family, Totals};
 
 /// Writes the whole page.
 pub(super) fn write(sidecar: &Sidecar, collector: &Collector) -> String {
@@ -23,8 +21,8 @@ pub(super) fn write(sidecar: &Sidecar, collector: &Collector) -> String {
 }
 
 fn traffic(text: &mut Text, totals: &Totals) {
-    type Family<'a> = (&'a str, &'a str, &'a str, &'a BTreeMap<String, Total>);
-    let families: [Family<'_>; 2] = [
+    type Row<'a> = (&'a str, &'a str, &'a str, &'a Family);
+    let durations: [Row<'_>; 2] = [
         (
             "http_server_request_duration_seconds",
             "http_route",
@@ -38,19 +36,20 @@ fn traffic(text: &mut Text, totals: &Totals) {
             &totals.peers,
         ),
     ];
-    for (name, label, explanation, series) in families {
+    for (name, label, explanation, family) in durations {
         text.family(name, Kind::Histogram, explanation);
-        for (value, total) in series {
-            text.histogram(name, &[(label, value)], &total.duration);
+        for (value, duration) in &family.durations {
+            text.histogram(name, &[(label, value)], duration);
         }
     }
-    for (name, label, explanation, series) in [
+    let outcomes: [Row<'_>; 2] = [
         ("couplet_handlings_total", "http_route", "Inbound requests by how they ended.", &totals.endpoints),
         ("couplet_calls_total", "service_peer_name", "Outbound requests by how they ended.", &totals.peers),
-    ] {
+    ];
+    for (name, label, explanation, family) in outcomes {
         text.family(name, Kind::Counter, explanation);
-        for (value, total) in series {
-            for (outcome, count) in total.outcomes.iter() {
+        for (value, outcomes) in &family.outcomes {
+            for (outcome, count) in outcomes.iter() {
                 text.sample(name, &[(label, value), ("outcome", outcome.as_str())], count as f64);
             }
         }
@@ -64,7 +63,7 @@ fn traffic(text: &mut Text, totals: &Totals) {
         text.sample("couplet_telemetry_dropped_total", &[("reason", loss.as_str())], *count as f64);
     }
     text.family("couplet_series_overflow_total", Kind::Counter, "Records counted under (other) on this page.");
-    for (family, count) in [("endpoint", totals.endpoint_overflow), ("peer", totals.peer_overflow)] {
+    for (family, count) in [("endpoint", totals.endpoints.overflow), ("peer", totals.peers.overflow)] {
         text.sample("couplet_series_overflow_total", &[("family", family)], count as f64);
     }
 }
@@ -73,6 +72,8 @@ fn counters(text: &mut Text, metrics: &Metrics) {
     for (name, explanation, gauge) in [
         ("couplet_connections", "Downstream connections that are open.", &metrics.connections),
         ("couplet_in_flight", "Requests in flight, both directions.", &metrics.requests_in_flight),
+        ("couplet_upstream_idle", "HTTP/1 connections to upstreams that are kept for later.", &metrics.upstream_idle),
+        ("couplet_upstream_endpoints", "Endpoints of upstreams, each worker's own.", &metrics.endpoints),
     ] {
         text.family(name, Kind::Gauge, explanation);
         text.sample(name, &[], gauge.get() as f64);
@@ -81,10 +82,10 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         text.sample(&peak, &[], gauge.peak() as f64);
     }
     type Row<'a> = (&'a str, &'a str, &'a Counter);
-    let rows: [Row<'_>; 15] = [
+    let rows: [Row<'_>; 19] = [
         ("couplet_connections_accepted_total", "Downstream connections.", &metrics.connections_accepted),
         ("couplet_connections_refused_total", "Closed at once: limits.connections.", &metrics.connections_refused),
-        ("couplet_connections_malformed_total", "Closed: not HTTP/1.", &metrics.connections_malformed),
+        ("couplet_connections_malformed_total", "Closed: malformed requests.", &metrics.connections_malformed),
         ("couplet_connections_timed_out_total", "Closed: timeouts.header.", &metrics.connections_timed_out),
         ("couplet_accept_errors_total", "Connections that could not be accepted.", &metrics.accept_errors),
         (
@@ -93,12 +94,16 @@ fn counters(text: &mut Text, metrics: &Metrics) {
             &metrics.upstream_connections_opened,
         ),
         ("couplet_upstream_connections_reused_total", "Requests on a kept one.", &metrics.upstream_connections_reused),
+        ("couplet_upstream_idle_overflow_total", "Not kept: too many idle ones.", &metrics.upstream_idle_overflow),
         ("couplet_upstream_replays_total", "Requests sent again, unsent before.", &metrics.upstream_replays),
         (
             "couplet_explicit_overflow_total",
             "Requests beyond the kept destinations.",
             &metrics.explicit_upstreams_overflow,
         ),
+        ("couplet_upstream_names_overflow_total", "Names beyond those kept fresh.", &metrics.names_overflow),
+        ("couplet_upstream_endpoints_overflow_total", "Endpoints beyond those used.", &metrics.endpoints_overflow),
+        ("couplet_resolution_failures_total", "Questions to DNS without an answer.", &metrics.resolution_failures),
         ("couplet_contexts_malformed_total", "Calling contexts that could not be read.", &metrics.contexts_malformed),
         ("couplet_contexts_untrusted_total", "Calling contexts of untrusted peers.", &metrics.contexts_untrusted),
         ("couplet_summaries_malformed_total", "Summaries that could not be read.", &metrics.summaries_malformed),
@@ -112,8 +117,20 @@ fn counters(text: &mut Text, metrics: &Metrics) {
     }
     text.family("couplet_report_failures_total", Kind::Counter, "Attempts to deliver a report that failed.");
     text.sample("couplet_report_failures_total", &[], metrics.report_failures.get() as f64);
+    text.family("couplet_malformed_total", Kind::Counter, "HTTP/1 connections ended for what came on them, by kind.");
+    for (side, kind, count) in metrics.malformed() {
+        text.sample("couplet_malformed_total", &[("side", side), ("kind", kind)], count as f64);
+    }
+    text.family("couplet_connect_failures_total", Kind::Counter, "Connections to upstreams that could not be made.");
+    metrics.connect_failures.each(|name, count| {
+        text.sample("couplet_connect_failures_total", &[("service_peer_name", name)], count as f64);
+    });
     text.family("couplet_answers_total", Kind::Counter, "Answers that the proxy made itself, by reason.");
     for (reason, count) in metrics.faults() {
         text.sample("couplet_answers_total", &[("reason", reason)], count as f64);
+    }
+    text.family("couplet_http2_floods_total", Kind::Counter, "HTTP/2 connections that were cut, by kind of flood.");
+    for (kind, count) in metrics.abuses() {
+        text.sample("couplet_http2_floods_total", &[("kind", kind)], count as f64);
     }
 }

@@ -1,4 +1,5 @@
-//! `couplet-summary`: everything below a call, on its way back up. `1;<depth>;<calls>;<blocked µs>;<services>`.
+//! `couplet-summary`: everything below a call, on its way back up. `1;<depth>;<calls>;<blocked µs>;<services>`, and
+//! `;<variable segments>` where there are any.
 
 use std::fmt;
 
@@ -15,6 +16,8 @@ pub(crate) struct Summary {
     pub(crate) blocked: u64,
     /// The services anywhere below the callee.
     pub(crate) services: Services,
+    /// Which segments of the endpoint stand for many values, as the callee names it; the first is bit 0.
+    pub(crate) variable: u16,
 }
 
 impl Summary {
@@ -31,6 +34,7 @@ impl Summary {
             calls: number(next()?)?.try_into().ok()?,
             blocked: number(next()?)?,
             services: Services::parse(next()?)?,
+            variable: next().map_or(Some(0), bits)?,
         })
     }
 }
@@ -40,9 +44,19 @@ fn number(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
+/// One to four lower-case hexadecimal digits; none are no bits.
+fn bits(text: &str) -> Option<u16> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    let digits = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
+    digits.then(|| u16::from_str_radix(text, 16).ok()).flatten()
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "1;{};{};{};{}", self.depth, self.calls, self.blocked, self.services)
+        write!(f, "1;{};{};{};{}", self.depth, self.calls, self.blocked, self.services)?;
+        if self.variable == 0 { Ok(()) } else { write!(f, ";{:x}", self.variable) }
     }
 }
 
@@ -53,10 +67,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_summary_reads_back_as_what_it_was_within_160_bytes(depth in 0u32..=255, calls: u32, blocked: u64, names in prop::collection::vec("[a-z]{1,9}", 0..30)) {
+        fn a_summary_reads_back_as_what_it_was_within_160_bytes(depth in 0u32..=255, calls: u32, blocked: u64, variable: u16, names in prop::collection::vec("[a-z]{1,9}", 0..30)) {
             let mut services = Services::default();
             names.iter().for_each(|name| services.insert(Services::hash(name)));
-            let summary = Summary { depth, calls, blocked, services };
+            let summary = Summary { depth, calls, blocked, services, variable };
             let text = summary.to_string();
             prop_assert!(text.len() <= MAX_BYTES);
             prop_assert_eq!(Summary::parse(text.as_bytes()), Some(summary));
@@ -70,8 +84,27 @@ mod tests {
 
     #[test]
     fn what_is_not_well_formed_is_no_summary() {
-        for wrong in ["", "1;", "1;256;0;0;", "1;+1;0;0;", "1;0;4294967296;0;", "1;0;0;0;abc", "2;0;0;0;"] {
+        for wrong in [
+            "",
+            "1;",
+            "1;256;0;0;",
+            "1;+1;0;0;",
+            "1;0;4294967296;0;",
+            "1;0;0;0;abc",
+            "2;0;0;0;",
+            "1;0;0;0;;+1",
+            "1;0;0;0;;10000",
+            "1;0;0;0;;A",
+        ] {
             assert_eq!(Summary::parse(wrong.as_bytes()), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_older_or_newer_proxy_is_understood() {
+        for (text, variable) in [("1;2;3;4;", 0), ("1;2;3;4;;", 0), ("1;2;3;4;;2a", 0x2a), ("1;2;3;4;;2a;new", 0x2a)] {
+            let summary = Summary::parse(text.as_bytes()).unwrap();
+            assert_eq!((summary.depth, summary.variable), (2, variable), "{text}");
         }
     }
 }

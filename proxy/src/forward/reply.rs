@@ -5,12 +5,14 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use couplet_telemetry::names::ERROR_HEADER;
-use http::{HeaderValue, Response, header};
+use http::response::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::deadline::Turn;
 use crate::error::Fault;
+use crate::http::{Frames, message};
 use crate::record::Observer;
 use crate::upstream::Lease;
 
@@ -19,12 +21,16 @@ pub(crate) struct Reply<O> {
     content: Content,
     /// Who watches the body; gone once it has heard how the body ended.
     observer: Option<O>,
+    /// Whether a gRPC client waits for trailers.
+    grpc: bool,
+    /// An empty body whose head says so. Were it told that there is no body, the codec would move that field.
+    empty: bool,
     /// Kept while the body lasts: what to do when it is done with stands in their `Drop`.
     held: Held,
 }
 
 enum Content {
-    Upstream(Incoming),
+    Upstream(Frames),
     Own(Option<Bytes>),
 }
 
@@ -51,20 +57,28 @@ impl<O: Observer> Body for Reply<O> {
                 return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
             }
         };
-        let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+        let frame = std::task::ready!(body.poll(cx));
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(observer), Some(bytes)) = (&mut this.observer, frame.data_ref()) {
                     observer.bytes(bytes.len() as u64);
                 }
-                // hyper does not poll again after the last frame of a body of known length.
-                if body.is_end_stream() {
+                if let (Some(observer), Some(trailers)) = (&mut this.observer, frame.trailers_ref()) {
+                    observer.trailers(trailers);
+                }
+                // hyper does not poll again after trailers, or after the last frame of a body of known length.
+                if frame.is_trailers() || body.is_end_stream() {
                     this.whole();
                 }
             }
-            Some(Err(_)) => {
+            Some(Err(error)) => {
                 if let Some(mut observer) = this.observer.take() {
                     observer.broken();
+                }
+                if this.grpc && !is_reset_by_peer(error) {
+                    // A reset would reach the application as INTERNAL; that the service is gone may be retried.
+                    this.content = Content::Own(None);
+                    return Poll::Ready(Some(Ok(Frame::trailers(status_trailers(Fault::Reset, "")))));
                 }
             }
             None => this.whole(),
@@ -74,7 +88,7 @@ impl<O: Observer> Body for Reply<O> {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Upstream(body) => body.is_end_stream(),
+            Content::Upstream(body) => !self.empty && body.is_end_stream(),
             Content::Own(text) => text.is_none(),
         }
     }
@@ -88,12 +102,16 @@ impl<O: Observer> Body for Reply<O> {
 }
 
 impl<O: Observer> Reply<O> {
-    /// The upstream's body. An empty one is whole at once: nobody polls it.
-    pub(crate) fn upstream(body: Incoming, observer: O, lease: Lease) -> Self {
-        let empty = body.is_end_stream();
+    /// The body behind `head`, of a gRPC answer or another one. An empty one is whole at once: nobody polls it.
+    pub(crate) fn upstream(head: &Parts, body: Incoming, observer: O, lease: Lease, grpc: bool) -> Self {
+        let body = Frames::new(body, head.version);
+        let whole = body.is_end_stream();
         let held = Held { lease: Some(lease), turn: None };
-        let mut reply = Self { content: Content::Upstream(body), observer: Some(observer), held };
-        if empty {
+        let length = head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+        let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let empty = whole && length && !bodiless && head.version != Version::HTTP_2;
+        let mut reply = Self { content: Content::Upstream(body), observer: Some(observer), grpc, empty, held };
+        if whole {
             reply.whole();
         }
         reply
@@ -101,7 +119,7 @@ impl<O: Observer> Reply<O> {
 
     /// No body: the connection is becoming something else, and its observer with it.
     pub(crate) fn none() -> Self {
-        Self { content: Content::Own(None), observer: None, held: Held::default() }
+        Self { content: Content::Own(None), observer: None, grpc: false, empty: false, held: Held::default() }
     }
 
     /// Ends the turn of the downstream connection when this body is done with.
@@ -119,19 +137,50 @@ impl<O: Observer> Reply<O> {
     }
 }
 
-/// The answer of the proxy itself, with the reason as a header and a sentence as the body.
-pub(crate) fn refusal<O: Observer>(fault: Fault, detail: &str, observer: Option<O>) -> Response<Reply<O>> {
+/// The answer of the proxy itself, with the reason as a header and a sentence as the body. A gRPC client gets it as a
+/// status in the head, and no body.
+pub(crate) fn refusal<O: Observer>(fault: Fault, detail: &str, observer: Option<O>, grpc: bool) -> Response<Reply<O>> {
     let answer = fault.answer();
-    let text = if detail.is_empty() {
-        format!("couplet: {}: {}\n", answer.reason, answer.text)
-    } else {
-        format!("couplet: {}: {} ({detail})\n", answer.reason, answer.text)
-    };
-    let content = Content::Own(Some(Bytes::from(text)));
-    let mut response = Response::new(Reply { content, observer, held: Held::default() });
+    let text = sentence(fault, detail);
+    let content = Content::Own((!grpc).then(|| Bytes::from(text + "\n")));
+    let mut reply = Reply { content, observer, grpc: false, empty: false, held: Held::default() };
+    if grpc {
+        reply.whole();
+        let mut response = Response::new(reply);
+        *response.status_mut() = StatusCode::OK;
+        *response.headers_mut() = status_trailers(fault, detail);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        return response;
+    }
+    let mut response = Response::new(reply);
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(ERROR_HEADER, HeaderValue::from_static(answer.reason));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+/// What a gRPC client is told of a fault.
+fn status_trailers(fault: Fault, detail: &str) -> HeaderMap {
+    let answer = fault.answer();
+    let mut trailers = HeaderMap::with_capacity(4);
+    trailers.insert("grpc-status", HeaderValue::from(u16::from(answer.grpc)));
+    trailers.insert("grpc-message", message(&sentence(fault, detail)));
+    trailers.insert(ERROR_HEADER, HeaderValue::from_static(answer.reason));
+    trailers
+}
+
+fn sentence(fault: Fault, detail: &str) -> String {
+    let answer = fault.answer();
+    if detail.is_empty() {
+        format!("couplet: {}: {}", answer.reason, answer.text)
+    } else {
+        format!("couplet: {}: {} ({detail})", answer.reason, answer.text)
+    }
+}
+
+/// Whether the upstream itself ended the stream early and said why: the application is told the same.
+fn is_reset_by_peer(error: &hyper::Error) -> bool {
+    let reason = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    reason.is_some_and(|reason| reason.is_reset() && reason.is_remote())
 }

@@ -1,13 +1,12 @@
 //! Connections that have become something else: upgraded ones (WebSocket and others) and CONNECT. Bytes, both ways.
 
-use couplet_config::Target;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::error::Fault;
 use crate::record::Observer;
-use crate::upstream::{Connector, dial};
+use crate::upstream::{Connector, Upstream};
 
 /// Passes bytes between two upgraded ends until both are done. What `observer` watches ends with them.
 pub(crate) fn bridge<O: Observer + Send + 'static>(downstream: OnUpgrade, upstream: OnUpgrade, mut observer: O) {
@@ -25,8 +24,8 @@ pub(crate) fn bridge<O: Observer + Send + 'static>(downstream: OnUpgrade, upstre
 ///
 /// # Errors
 /// Why there is none.
-pub(crate) async fn connect_through(connector: &Connector, target: &Target) -> Result<TcpStream, Fault> {
-    dial(connector, target).await
+pub(crate) async fn connect_through(connector: &Connector, upstream: &Upstream) -> Result<TcpStream, Fault> {
+    upstream.dial(connector).await
 }
 
 /// Passes bytes between a CONNECT's downstream end and `upstream`.

@@ -1,26 +1,115 @@
-//! The body of a request on its way up: passed on frame by frame, counted.
+//! Bodies on their way, passed on frame by frame: that of a request, counted, and what bodies in both directions need.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::clean_trailers;
+
+/// Data frames of HTTP/2 below this size are put together with what is there already behind them.
+const SMALL: usize = 256;
+/// What is put together at most: the size of a frame.
+const TOGETHER: usize = 16 * 1024;
+
+type Read = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+/// A body as it comes in, in frames that are fit to go on.
+///
+/// Small frames of HTTP/2 that came together go on as one: whoever sends many of them would otherwise exhaust what
+/// the next server bears on a connection, and others have their streams on it.
+pub(crate) struct Frames {
+    body: Incoming,
+    together: bool,
+    /// Read behind small frames, and next in turn.
+    next: Option<Result<Frame<Bytes>, hyper::Error>>,
+}
+
+impl Frames {
+    pub(crate) fn new(body: Incoming, version: Version) -> Self {
+        Self { body, together: version == Version::HTTP_2, next: None }
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
+        let first = match self.next.take() {
+            Some(next) => Some(next),
+            None => std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)),
+        };
+        let first = match first {
+            Some(Ok(first)) if self.together && is_small(&first) => first,
+            other => return Poll::Ready(other.map(|frame| frame.map(cleaned))),
+        };
+        let mut gathered: Option<BytesMut> = None;
+        while gathered.as_ref().map_or(0, BytesMut::len) < TOGETHER {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) if is_small(&frame) => {
+                    let gathered = gathered.get_or_insert_with(|| copy(&first));
+                    gathered.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+                }
+                Poll::Ready(Some(other)) => {
+                    self.next = Some(other);
+                    break;
+                }
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Some(Ok(gathered.map_or(first, |gathered| Frame::data(gathered.freeze())))))
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.next.is_none() && self.body.is_end_stream()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        if self.next.is_none() { self.body.size_hint() } else { SizeHint::default() }
+    }
+}
+
+fn is_small(frame: &Frame<Bytes>) -> bool {
+    frame.data_ref().is_some_and(|data| data.len() < SMALL)
+}
+
+fn copy(frame: &Frame<Bytes>) -> BytesMut {
+    frame.data_ref().map_or_else(BytesMut::new, |data| BytesMut::from(data.as_ref()))
+}
+
+/// A frame as it may pass.
+fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        clean_trailers(trailers);
+    }
+    frame
+}
+
 /// The body of a request on its way up, counted.
 pub(crate) struct RequestBody {
-    body: Incoming,
+    body: Frames,
     /// Absent where there is nothing to count: no allocation for a request without a body.
     count: Option<Arc<AtomicU64>>,
+    /// Whether its length may be told: HTTP/1 is framed by it. In HTTP/2 the library would add a `content-length`
+    /// that nobody sent.
+    sized: bool,
+    /// What was read before and is to be read once more.
+    again: Option<Bytes>,
 }
 
 impl RequestBody {
     /// The body, and where its bytes are counted.
-    pub(crate) fn new(body: Incoming) -> (Self, Option<Arc<AtomicU64>>) {
+    pub(crate) fn new(body: Incoming, version: Version) -> (Self, Option<Arc<AtomicU64>>) {
         let count = (!body.is_end_stream()).then(Arc::default);
-        (Self { body, count: count.clone() }, count)
+        let body = Frames::new(body, version);
+        (Self { body, count: count.clone(), sized: version != Version::HTTP_2, again: None }, count)
+    }
+
+    /// The same body from its beginning; `read` is what was read of it so far.
+    pub(crate) fn again(mut self, read: Vec<u8>) -> Self {
+        self.again = (!read.is_empty()).then(|| Bytes::from(read));
+        self
     }
 }
 
@@ -28,8 +117,11 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Read> {
+        if let Some(again) = self.again.take() {
+            return Poll::Ready(Some(Ok(Frame::data(again))));
+        }
+        let frame = std::task::ready!(self.body.poll(cx));
         if let (Some(count), Some(Ok(frame))) = (&self.count, &frame)
             && let Some(data) = frame.data_ref()
         {
@@ -39,10 +131,10 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.again.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.sized { self.body.size_hint() } else { SizeHint::default() }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use couplet_telemetry::endpoint::variable_segments;
 use couplet_telemetry::report::{Callee, PathDefinition};
 use couplet_telemetry::window::CalleeUse;
 use parking_lot::Mutex;
@@ -148,6 +149,7 @@ impl Handler {
             calls: state.calls_below,
             blocked: state.open.total_at(now) / 1_000,
             services: state.services.clone(),
+            variable: variable_segments(&self.path.endpoint),
         }
     }
 
@@ -270,7 +272,7 @@ mod tests {
         let (handler, a, b) = (handler(t), callee("a"), callee("b"));
         let mut services = Services::default();
         ["b", "c", "shop"].iter().for_each(|name| services.insert(Services::hash(name)));
-        let below = Summary { depth: 3, calls: 4, blocked: 0, services };
+        let below = Summary { depth: 3, calls: 4, services, ..Summary::default() };
         for callee in [&a, &b] {
             handler.call_started(callee, t);
         }

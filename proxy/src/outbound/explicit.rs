@@ -5,32 +5,32 @@ use std::sync::Arc;
 use couplet_config::Target;
 use couplet_telemetry::outcome::Outcome;
 use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{open, refuse};
 use crate::error::Fault;
 use crate::forward::{Reply, connect_through, refusal, relay};
-use crate::http::head;
+use crate::http::{Verdict, head};
 use crate::record::Call;
 use crate::sidecar::Worker;
 use crate::upstream::Upstream;
 
 /// Serves one request to the explicit proxy.
-pub(crate) async fn serve(worker: &Arc<Worker>, mut request: Request<Incoming>) -> Response<Reply<Call>> {
+pub(crate) async fn serve(worker: &Arc<Worker>, request: Request<Incoming>) -> Response<Reply<Call>> {
     let destination = match Destination::of(&request) {
         Ok(destination) => destination,
         Err(why) => {
             worker.sidecar.metrics.fault(Fault::BadRequest);
-            return refusal(Fault::BadRequest, why, None);
+            return refusal(Fault::BadRequest, why, None, false);
         }
     };
     let upstream = upstream(worker, &destination).await;
     if request.method() == Method::CONNECT {
         return tunnel(worker, &upstream, request).await;
     }
-    destination.rewrite(&mut request);
+    // Sending it brings the target into the form that the destination expects.
     super::serve(worker, &upstream, request).await
 }
 
@@ -38,7 +38,6 @@ pub(crate) async fn serve(worker: &Arc<Worker>, mut request: Request<Incoming>) 
 struct Destination {
     host: String,
     port: u16,
-    authority: Authority,
 }
 
 impl Destination {
@@ -64,26 +63,12 @@ impl Destination {
             (None, true) => return Err("CONNECT needs a port"),
             (None, false) => 80,
         };
-        Ok(Self { host, port, authority })
+        Ok(Self { host, port })
     }
 
     /// The name under which calls are recorded: the host, and the port where it is not the usual one.
     fn name(&self) -> String {
         if self.port == 80 { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
-    }
-
-    /// Origin form and `Host`, as the destination expects it.
-    fn rewrite(&self, request: &mut Request<Incoming>) {
-        let target = request.uri().path_and_query().cloned();
-        let mut parts = http::uri::Parts::default();
-        parts.path_and_query = Some(target.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")));
-        if let Ok(uri) = Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
-        // RFC 9112, section 3.2.2: the authority of the target wins over Host.
-        if let Ok(host) = HeaderValue::from_str(self.authority.as_str()) {
-            request.headers_mut().insert(header::HOST, host);
-        }
     }
 }
 
@@ -96,13 +81,12 @@ async fn upstream(worker: &Arc<Worker>, destination: &Destination) -> Arc<Upstre
     }
     let now = Instant::now();
     if let Some(names) = &worker.sidecar.names
-        && let Some((name, address)) = names.resolve(&destination.host).await
+        && let Some((name, sidecars)) = names.resolve(&destination.host).await
     {
-        let target = Target { host: address.ip().to_string(), port: address.port() };
-        return worker.explicit(&name, target, now);
+        return worker.explicit(&name, sidecars, now);
     }
     let target = Target { host: destination.host.clone(), port: destination.port };
-    worker.explicit(&destination.name(), target, now)
+    worker.explicit(&destination.name(), target.into(), now)
 }
 
 /// CONNECT: bytes both ways. Whatever is inside, the call and its destination are seen.
@@ -115,13 +99,13 @@ async fn tunnel(
     let (parts, _) = request.into_parts();
     let (mut call, in_flight) = open(worker, upstream, &head(&parts), Instant::now());
     if in_flight > worker.sidecar.config.limits.requests_in_flight as u64 {
-        return refuse(worker, Fault::InFlight, &upstream.name, call);
+        return refuse(worker, Fault::InFlight, &upstream.name, call, false);
     }
-    match connect_through(&worker.connector, &upstream.target).await {
-        Err(fault) => refuse(worker, fault, &upstream.name, call),
+    match connect_through(&worker.connector, upstream).await {
+        Err(fault) => refuse(worker, fault, &upstream.name, call, false),
         Ok(stream) => {
             call.attempted(1);
-            call.answered(Outcome::Ok, None, Instant::now());
+            call.answered(Verdict::Known(Outcome::Ok), None, Instant::now());
             relay(downstream, stream, call);
             let mut response = Response::new(Reply::none());
             *response.status_mut() = StatusCode::OK;

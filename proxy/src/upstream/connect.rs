@@ -1,17 +1,37 @@
 //! Making connections.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use couplet_config::Target;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
-use super::Connection;
+use super::lent::Lent;
 use crate::error::Fault;
+use crate::http::RequestBody;
+use crate::http1::{Bounds, Expected, Gate, Violation};
+use crate::http2::{
+    CONNECTION_WINDOW, ERROR_RESETS, FRAME_BYTES, Guard, HEADER_TABLE, PING_EVERY, PING_TIMEOUT, SEND_BUFFER,
+    STREAM_WINDOW,
+};
 use crate::metrics::Metrics;
+
+/// Streams on one HTTP/2 connection until the upstream has said how many it takes.
+pub(super) const INITIAL_STREAMS: usize = 100;
+/// Streams that we have reset are remembered for a while: their last frames are still under way.
+const RESET_STREAMS: usize = 256;
+const RESET_STREAM_DURATION: Duration = Duration::from_secs(10);
+/// Finds out that the host of an upstream is gone while an answer is waited for.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3);
 
 /// How connections are made and kept; the same for all upstreams of a worker.
 pub(crate) struct Connector {
@@ -26,51 +46,121 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(super) async fn connect(&self, target: &Target) -> Result<Connection, Fault> {
-        let stream = dial(self, target).await?;
-        let address = stream.peer_addr().map_err(|_| Fault::Connect)?;
+    /// Opens a TCP connection.
+    ///
+    /// # Errors
+    /// Where it leads back to this proxy, is refused, or is not there by `deadline`.
+    pub(super) async fn dial(&self, address: SocketAddr, deadline: Instant) -> Result<TcpStream, Fault> {
+        if self.own.iter().any(|own| is_same(*own, address)) {
+            return Err(Fault::Loop);
+        }
+        let attempt = timeout_at(deadline, TcpStream::connect(address)).await;
+        let stream = attempt.map_err(|_| Fault::ConnectTimeout)?.map_err(|_| Fault::Connect)?;
+        self.metrics.upstream_connections_opened.add(1);
+        // Requests are written whole; waiting for more would only delay them. A socket that refuses still works.
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+        Ok(stream)
+    }
+
+    /// A connection that speaks HTTP/1.
+    pub(super) async fn http1(&self, address: SocketAddr, deadline: Instant) -> Result<Http1, Fault> {
+        let stream = self.dial(address, deadline).await?;
+        let expected = Expected::default();
+        let bounds = Bounds { bytes: self.header_bytes, fields: self.header_fields };
+        let stream = Gate::responses(stream, bounds, expected.clone());
         let handshake = http1::Builder::new()
             .preserve_header_case(true)
             .max_headers(self.header_fields)
             .max_header_size(self.header_bytes)
             .handshake(TokioIo::new(stream));
-        let (sender, connection) = handshake.await.map_err(|_| Fault::Reset)?;
-        // Its errors reach whoever waits for an answer on it; nobody else needs them.
-        tokio::spawn(connection.with_upgrades());
-        Ok(Connection { sender, address, reused: false })
+        let (sender, connection) = handshake.await.map_err(|_| Fault::Connect)?;
+        let (metrics, told) = (Arc::clone(&self.metrics), expected.clone());
+        tokio::spawn(async move {
+            // Its errors reach whoever waits for an answer on it; nobody else needs them.
+            let _ = connection.with_upgrades().await;
+            if let Some(violation) = told.violation() {
+                metrics.malformed_response(violation);
+            }
+        });
+        Ok(Http1 { sender, expected })
+    }
+
+    /// A connection that speaks HTTP/2, and how many streams the upstream takes on it.
+    pub(super) async fn http2(
+        &self,
+        address: SocketAddr,
+        deadline: Instant,
+    ) -> Result<(http2::SendRequest<Lent>, Arc<AtomicUsize>), Fault> {
+        let stream = self.dial(address, deadline).await?;
+        let handshake = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_max_send_streams(INITIAL_STREAMS)
+            // Fixed windows: adaptive ones cost pings, which some servers punish, and have no bound of their own.
+            .adaptive_window(false)
+            .max_concurrent_streams(0) // Those that the server opens: pushes, which are off.
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_BYTES)
+            .max_header_list_size(u32::try_from(self.header_bytes).unwrap_or(u32::MAX))
+            .header_table_size(HEADER_TABLE)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_concurrent_reset_streams(RESET_STREAMS)
+            .reset_stream_duration(RESET_STREAM_DURATION)
+            .max_pending_accept_reset_streams(1) // Of pushes.
+            .max_local_error_reset_streams(ERROR_RESETS)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(false)
+            .handshake(TokioIo::new(Guard::upstream(stream, &self.metrics, Instant::now())));
+        let (sender, connection) = handshake.await.map_err(|_| Fault::Connect)?;
+        let limit = Arc::new(AtomicUsize::new(INITIAL_STREAMS));
+        let told = Arc::clone(&limit);
+        tokio::spawn(async move {
+            let mut connection = pin!(connection);
+            // Woken for every request: the limit is that of the last settings before it.
+            std::future::poll_fn(|cx| {
+                let polled = connection.as_mut().poll(cx);
+                told.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                polled
+            })
+            .await
+        });
+        Ok((sender, limit))
     }
 }
 
-/// Opens a TCP connection to the first address of `target` that answers, all within the connect timeout.
-pub(crate) async fn dial(connector: &Connector, target: &Target) -> Result<TcpStream, Fault> {
-    let attempt = tokio::time::timeout(connector.connect_timeout, dial_any(connector, target));
-    let stream = attempt.await.map_err(|_| Fault::ConnectTimeout)??;
-    connector.metrics.upstream_connections_opened.add(1);
-    // Requests are written whole; waiting for more would only delay them. A socket that refuses still works.
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
+/// A connection that speaks HTTP/1, and what is expected on it.
+pub(super) struct Http1 {
+    sender: http1::SendRequest<RequestBody>,
+    expected: Expected,
 }
 
-async fn dial_any(connector: &Connector, target: &Target) -> Result<TcpStream, Fault> {
-    let mut fault = Fault::Unresolved;
-    for address in addresses(target).await? {
-        if connector.own.iter().any(|own| is_same(*own, address)) {
-            return Err(Fault::Loop);
-        }
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(_) => fault = Fault::Connect,
-        }
+impl Http1 {
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
     }
-    Err(fault)
-}
 
-async fn addresses(target: &Target) -> Result<Vec<SocketAddr>, Fault> {
-    if let Ok(ip) = target.host.parse() {
-        return Ok(vec![SocketAddr::new(ip, target.port)]);
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
     }
-    let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
-    found.map(Iterator::collect).map_err(|_| Fault::Unresolved)
+
+    /// Sends a request, and expects its answer and no other.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        self.expected.expect(request.method(), request.headers().contains_key(header::UPGRADE));
+        self.sender.try_send_request(request).await
+    }
+
+    /// What was wrong with the answer, if anything was.
+    pub(super) fn violation(&self) -> Option<Violation> {
+        self.expected.violation()
+    }
 }
 
 /// Whether a connection to `address` would reach a listener on `own`.

@@ -1,6 +1,7 @@
 //! Services, an analyzer and proxies on real sockets, made so that tests read like sentences.
 
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -171,7 +172,7 @@ impl Shape for ProxyConfig {
 
     fn to(mut self, name: &str, target: SocketAddr) -> Self {
         let target = Target { host: target.ip().to_string(), port: target.port() };
-        self.outbound.push(Outbound { name: name.to_owned(), listen: free(), target });
+        self.outbound.push(Outbound { name: name.to_owned(), listen: free(), target: target.into() });
         self
     }
 
@@ -252,4 +253,20 @@ impl Later {
     pub(crate) fn get(&self) -> SocketAddr {
         self.0.lock().unwrap()
     }
+}
+
+/// Resident memory of this process, in bytes. None where several tests share a process: it would be that of all of them.
+pub(crate) fn resident() -> Option<usize> {
+    if std::env::var_os("NEXTEST").is_none() {
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED a figure of memory: it needs a process for each test (cargo nextest)");
+        return None;
+    }
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    Some(status.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096)
+}
+
+/// Bytes by which this process has grown since `before`.
+pub(crate) fn growth(before: Option<usize>) -> Option<usize> {
+    before.zip(resident()).map(|(before, now)| now.saturating_sub(before))
 }

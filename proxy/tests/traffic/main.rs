@@ -3,8 +3,17 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod chain;
+mod endpoints;
 mod explicit;
+mod faults;
+mod flood;
 mod forwarding;
+mod framed;
+mod h2;
 mod harness;
 mod life;
+mod grpc;
+mod protocols;
 mod reports;
+mod transparent;
+mod upstreams;

@@ -1,6 +1,6 @@
 //! OTLP → report. Whatever arrives is hostile until proven: sizes are bounded, numbers saturate, names are checked.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -105,7 +105,7 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
         DecodeError::Malformed { instance, problem }
     };
     let origin = origin(&attributes).map_err(malformed)?;
-    let mut parts = Parts { bounds: *bounds, paths: HashMap::new(), calls: HashMap::new(), losses: Vec::new() };
+    let mut parts = Parts { bounds: *bounds, paths: HashMap::new(), calls: HashMap::new(), losses: BTreeMap::new() };
     // Definitions come first, whatever order a Collector on the way left the metrics in.
     let all = || metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics);
     for metric in all().filter(|metric| matches!(metric.name.as_str(), words::SERVER_DURATION | words::CLIENT_DURATION))
@@ -121,10 +121,10 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
     calls.sort_unstable_by(|a, b| {
         (a.path, a.callee.service(), a.callee.endpoint()).cmp(&(b.path, b.callee.service(), b.callee.endpoint()))
     });
-    parts.losses.sort_unstable();
+    let losses = parts.losses.into_iter().collect();
     let start = attributes.int("couplet.window.start").unwrap_or(0);
     let end = attributes.int("couplet.window.end").unwrap_or(start).max(start);
-    Ok(Report { origin, sequence, start, end, paths, calls, losses: parts.losses })
+    Ok(Report { origin, sequence, start, end, paths, calls, losses })
 }
 
 fn origin(attributes: &Attributes<'_>) -> Result<Origin, String> {
@@ -155,7 +155,7 @@ struct Parts {
     bounds: Bounds,
     paths: HashMap<PathId, PathReport>,
     calls: HashMap<(PathId, u64), CallReport>,
-    losses: Vec<(Loss, u64)>,
+    losses: BTreeMap<Loss, u64>,
 }
 
 impl Parts {
@@ -206,7 +206,9 @@ impl Parts {
         };
         if name == words::LOSSES {
             // A loss that this release does not know is a newer proxy's.
-            self.losses.extend(attributes.text(words::LOSS).and_then(Loss::parse).map(|loss| (loss, n)));
+            if let Some(loss) = attributes.text(words::LOSS).and_then(Loss::parse).filter(|_| n > 0) {
+                add(self.losses.entry(loss).or_default(), n);
+            }
             return Ok(());
         }
         match name {

@@ -1,14 +1,13 @@
 //! Report → OTLP.
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Histogram as ExplicitHistogram,
-    HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
-    exponential_histogram_data_point::Buckets, metric::Data, number_data_point,
+    HistogramDataPoint, Metric, NumberDataPoint, Sum, exponential_histogram_data_point::Buckets, metric::Data,
+    number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, message};
 
 use super::words;
 use crate::counts::Counts;
@@ -17,27 +16,49 @@ use crate::outcome::{Evidence, Outcomes};
 use crate::report::{CallReport, CallStats, HandlingStats, PathReport, Report};
 
 /// Writes a report as the protobuf bytes of an `ExportMetricsServiceRequest`.
+///
+/// One metric after the other: as messages, all of a full window would take ten times the memory of its bytes.
 #[must_use]
 pub fn encode(report: &Report) -> Vec<u8> {
     let times = Times { start: report.start, end: report.end };
-    let mut metrics = Vec::new();
-    handlings(&mut metrics, times, &report.paths);
-    calls(&mut metrics, times, &report.calls);
-    let losses = report.losses.iter().map(|(loss, n)| (vec![text(words::LOSS, loss.as_str())], *n));
-    push_sum(&mut metrics, times, words::LOSSES, "1", losses);
-
+    let mut metrics = Metrics(Vec::new());
     let scope = InstrumentationScope {
         name: "couplet".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..InstrumentationScope::default()
     };
-    let scope_metrics = ScopeMetrics { scope: Some(scope), metrics, schema_url: String::new() };
-    let resource_metrics = ResourceMetrics {
-        resource: Some(resource(report)),
-        scope_metrics: vec![scope_metrics],
-        schema_url: String::new(),
-    };
-    ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] }.encode_to_vec()
+    // The numbers of the fields are those of opentelemetry-proto's metrics.proto: first of a `ScopeMetrics`, then of a
+    // `ResourceMetrics`, then of the request.
+    message::encode(1, &scope, &mut metrics.0);
+    handlings(&mut metrics, times, &report.paths);
+    calls(&mut metrics, times, &report.calls);
+    let losses = report.losses.iter().map(|(loss, n)| (vec![text(words::LOSS, loss.as_str())], *n));
+    push_sum(&mut metrics, times, words::LOSSES, "1", losses);
+
+    // What stands before the bytes that are there already, from the inside out.
+    let mut head = Vec::new();
+    message::encode(1, &resource(report), &mut head);
+    prefix(2, metrics.0.len(), &mut head);
+    let mut request = Vec::with_capacity(head.len() + 16);
+    prefix(1, head.len() + metrics.0.len(), &mut request);
+    request.append(&mut head);
+    metrics.0.splice(0..0, request);
+    metrics.0
+}
+
+/// Number and length of a field whose bytes follow.
+fn prefix(field: u32, length: usize, out: &mut Vec<u8>) {
+    encode_key(field, WireType::LengthDelimited, out);
+    encode_varint(length as u64, out);
+}
+
+/// The bytes of a `ScopeMetrics`.
+struct Metrics(Vec<u8>);
+
+impl Metrics {
+    fn push(&mut self, metric: &Metric) {
+        message::encode(2, metric, &mut self.0);
+    }
 }
 
 fn resource(report: &Report) -> Resource {
@@ -55,7 +76,7 @@ fn resource(report: &Report) -> Resource {
     Resource { attributes, ..Resource::default() }
 }
 
-fn handlings(metrics: &mut Vec<Metric>, times: Times, paths: &[PathReport]) {
+fn handlings(metrics: &mut Metrics, times: Times, paths: &[PathReport]) {
     let key = |report: &PathReport| vec![text(words::PATH, &report.path.id.to_string())];
     let durations = paths.iter().map(|report| (definition(report), &report.stats.duration));
     push_durations(metrics, times, words::SERVER_DURATION, durations.collect::<Vec<_>>());
@@ -99,7 +120,7 @@ fn definition(report: &PathReport) -> Vec<KeyValue> {
     attributes
 }
 
-fn calls(metrics: &mut Vec<Metric>, times: Times, calls: &[CallReport]) {
+fn calls(metrics: &mut Metrics, times: Times, calls: &[CallReport]) {
     let key = |report: &CallReport| {
         vec![
             text(words::PATH, &report.path.to_string()),
@@ -162,7 +183,7 @@ struct Times {
 }
 
 fn push_outcomes<'a>(
-    metrics: &mut Vec<Metric>,
+    metrics: &mut Metrics,
     times: Times,
     name: &str,
     outcomes: impl Iterator<Item = (Vec<KeyValue>, &'a Outcomes)>,
@@ -175,7 +196,7 @@ fn push_outcomes<'a>(
 
 /// Adds a sum; zeros are left out, since absent means zero.
 fn push_sum(
-    metrics: &mut Vec<Metric>,
+    metrics: &mut Metrics,
     times: Times,
     name: &str,
     unit: &str,
@@ -195,7 +216,7 @@ fn push_sum(
 }
 
 fn push_counts<'a>(
-    metrics: &mut Vec<Metric>,
+    metrics: &mut Metrics,
     times: Times,
     name: &str,
     points: impl Iterator<Item = (Vec<KeyValue>, &'a Counts)>,
@@ -219,7 +240,7 @@ fn push_counts<'a>(
     push(metrics, empty, name, "1", Data::Histogram(histogram));
 }
 
-fn push_durations(metrics: &mut Vec<Metric>, times: Times, name: &str, points: Vec<(Vec<KeyValue>, &Histogram)>) {
+fn push_durations(metrics: &mut Metrics, times: Times, name: &str, points: Vec<(Vec<KeyValue>, &Histogram)>) {
     let points = points.into_iter().map(|(attributes, histogram)| {
         let (offset, buckets) = histogram.dense();
         let some = histogram.count() > 0;
@@ -243,9 +264,9 @@ fn push_durations(metrics: &mut Vec<Metric>, times: Times, name: &str, points: V
     push(metrics, empty, name, "s", Data::ExponentialHistogram(histogram));
 }
 
-fn push(metrics: &mut Vec<Metric>, empty: bool, name: &str, unit: &str, data: Data) {
+fn push(metrics: &mut Metrics, empty: bool, name: &str, unit: &str, data: Data) {
     if !empty {
-        metrics.push(Metric { name: name.to_owned(), unit: unit.to_owned(), data: Some(data), ..Metric::default() });
+        metrics.push(&Metric { name: name.to_owned(), unit: unit.to_owned(), data: Some(data), ..Metric::default() });
     }
 }
 

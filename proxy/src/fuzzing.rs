@@ -1,0 +1,110 @@
+//! What fuzz targets need of the parts that read bytes from strangers: read, and write what was read. No part of the
+//! crate's interface.
+
+use tokio::time::Instant;
+
+use crate::context::{self, Calling, Summary, Traceparent};
+use crate::error::Abuse;
+use crate::http1::{Asked, Bounds, Method, Stream};
+use crate::http2::Frames;
+
+/// A `couplet-context`, read and written.
+#[must_use]
+pub fn calling(value: &[u8]) -> Option<String> {
+    Calling::parse(value).map(|calling| calling.to_string())
+}
+
+/// A `couplet-summary`, read and written.
+#[must_use]
+pub fn summary(value: &[u8]) -> Option<String> {
+    Summary::parse(value).map(|summary| summary.to_string())
+}
+
+/// How many services a `couplet-summary` counts, and how many together with those of another one.
+#[must_use]
+pub fn services(one: &[u8], other: &[u8]) -> Option<[u32; 2]> {
+    let (mut services, other) = (Summary::parse(one)?.services, Summary::parse(other)?.services);
+    let alone = services.count_without(u32::MAX);
+    services.merge(&other);
+    Some([alone, services.count_without(u32::MAX)])
+}
+
+/// A `traceparent`, read and written.
+#[must_use]
+pub fn traceparent(value: &[u8]) -> Option<String> {
+    Traceparent::parse(value).map(|traceparent| traceparent.to_string())
+}
+
+/// The handler that a `tracestate` names.
+#[must_use]
+pub fn tracestate_handler(tracestate: &str) -> Option<u64> {
+    context::tracestate_handler(tracestate)
+}
+
+/// A `tracestate` that names this handler.
+#[must_use]
+pub fn tracestate_with(tracestate: &str, handler: u64) -> String {
+    context::tracestate_with(tracestate, handler)
+}
+
+/// A `tracestate` that names no handler, and whether it did.
+#[must_use]
+pub fn tracestate_without(tracestate: &str) -> (String, bool) {
+    context::tracestate_without(tracestate)
+}
+
+/// What became of the bytes of one direction of an HTTP/1 connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// How many passed, from the first on.
+    pub bytes: usize,
+    /// Heads of requests among them.
+    pub heads: u64,
+    /// Why no more may pass.
+    pub violation: Option<&'static str>,
+}
+
+/// Lets requests pass that come in these pieces. Whoever asks for another protocol is answered at once: `agreed` says
+/// how.
+#[must_use]
+pub fn requests(pieces: &[&[u8]], head_bytes: usize, fields: usize, agreed: bool) -> Passed {
+    passed(Stream::requests(Bounds { bytes: head_bytes, fields }), pieces, agreed)
+}
+
+/// Lets the response to one request pass that comes in these pieces.
+#[must_use]
+pub fn response(pieces: &[&[u8]], head_bytes: usize, fields: usize, method: &str, upgrade: bool) -> Passed {
+    let mut stream = Stream::responses(Bounds { bytes: head_bytes, fields });
+    stream.ask(Asked { method: Method::of(method.as_bytes()), upgrade });
+    passed(stream, pieces, false)
+}
+
+fn passed(mut stream: Stream, pieces: &[&[u8]], agreed: bool) -> Passed {
+    let mut kept = Vec::new();
+    let mut bytes = 0;
+    for piece in pieces {
+        kept.extend_from_slice(piece);
+        loop {
+            let count = stream.pass(&kept);
+            kept.drain(..count);
+            bytes += count;
+            if !stream.is_held() {
+                break;
+            }
+            stream.answered(agreed);
+        }
+    }
+    Passed { bytes, heads: stream.begun(), violation: stream.refused().map(|(violation, _)| violation.word()) }
+}
+
+/// Reads the frames of an HTTP/2 client that come in these pieces, all at one instant: what there is too much of, if
+/// anything, else whether a frame that must end in time has not ended.
+///
+/// # Errors
+/// The word of the abuse.
+pub fn frames(pieces: &[&[u8]]) -> Result<bool, &'static str> {
+    let now = Instant::now();
+    let mut frames = Frames::after_preface(now);
+    pieces.iter().try_for_each(|piece| frames.read(piece, now)).map_err(Abuse::as_str)?;
+    Ok(frames.incomplete().is_some())
+}

@@ -1,0 +1,324 @@
+//! Between a socket and the codec that reads from it: only what passed is handed on.
+//!
+//! Of requests, a malformed one ends the connection: the codec sees the end of the stream once it has finished what
+//! came before, and the gate writes the answer when the codec closes. Of responses, a malformed one is an error of
+//! the connection, so that whoever waits for the answer learns of it, and a body that was cut stays visibly cut.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use couplet_telemetry::names::ERROR_HEADER;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::head::{Asked, Method};
+use super::stream::Stream;
+use super::{Bounds, Violation};
+use crate::deadline::Progress;
+
+/// How much of a head is read at once when it did not come whole.
+const PIECE: usize = 4096;
+/// Bytes after an upgrade that are held until the answer is known. More than that waits in the kernel.
+const MAX_HELD: usize = 16 * 1024;
+/// After an answer of its own the gate reads on for so long, lest the client's unread bytes reset the connection
+/// before the client has seen the answer.
+const MAX_DISCARDED: usize = 256 * 1024;
+
+/// A stream of which only well-formed messages are read.
+pub(crate) struct Gate<S> {
+    stream: S,
+    passing: Stream,
+    /// Bytes that were read and not handed on; the first `clear` of them may be.
+    kept: BytesMut,
+    clear: usize,
+    side: Side,
+    closing: Closing,
+}
+
+enum Side {
+    /// Of a downstream connection.
+    Requests { progress: Progress, verdict: Verdict },
+    /// Of an upstream connection.
+    Responses { expected: Expected },
+}
+
+/// How far an answer of the gate's own has come.
+enum Closing {
+    /// There is none.
+    Silent,
+    /// What is left to write of it.
+    Answer(Bytes),
+    /// The client may still be sending; so many bytes of that were thrown away.
+    Discard(usize),
+}
+
+/// What the gate of a downstream connection and the side that serves its requests tell one another.
+#[derive(Clone, Default)]
+pub(crate) struct Verdict(Arc<Mutex<Judged>>);
+
+#[derive(Default)]
+struct Judged {
+    answered: u64,
+    switched: bool,
+    waiting: Option<Waker>,
+    violation: Option<Violation>,
+}
+
+impl Verdict {
+    /// The head of the next answer is known: whether it makes the connection something else than HTTP/1.
+    pub(crate) fn answered(&self, switched: bool) {
+        let mut judged = self.0.lock();
+        judged.answered += 1;
+        judged.switched |= switched;
+        if let Some(waiting) = judged.waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    /// Why the connection was ended, if it was.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        self.0.lock().violation
+    }
+
+    /// Whether so many answers are known, and the last one's verdict; if not, whoever waits is woken then.
+    fn of(&self, begun: u64, cx: &Context<'_>) -> Option<bool> {
+        let mut judged = self.0.lock();
+        if judged.answered >= begun {
+            return Some(judged.switched);
+        }
+        judged.waiting = Some(cx.waker().clone());
+        None
+    }
+}
+
+/// What the gate of an upstream connection and the side that sends requests on it tell one another.
+#[derive(Clone, Default)]
+pub(crate) struct Expected(Arc<Mutex<Awaited>>);
+
+#[derive(Default)]
+struct Awaited {
+    asked: Option<Asked>,
+    violation: Option<Violation>,
+}
+
+impl Expected {
+    /// A request with this method is about to be sent. An answer that nobody announced is refused.
+    pub(crate) fn expect(&self, method: &http::Method, upgrade: bool) {
+        let method = Method::of(method.as_str().as_bytes());
+        self.0.lock().asked = Some(Asked { method, upgrade });
+    }
+
+    /// What was wrong with an answer, if anything was: the connection is of no use any more.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        self.0.lock().violation
+    }
+}
+
+impl<S> Gate<S> {
+    /// The gate of a downstream connection. It tells `progress` when bytes come in.
+    pub(crate) fn requests(stream: S, bounds: Bounds, progress: Progress, verdict: Verdict) -> Self {
+        Self::new(stream, Stream::requests(bounds), Side::Requests { progress, verdict })
+    }
+
+    /// The gate of an upstream connection.
+    pub(crate) fn responses(stream: S, bounds: Bounds, expected: Expected) -> Self {
+        Self::new(stream, Stream::responses(bounds), Side::Responses { expected })
+    }
+
+    fn new(stream: S, passing: Stream, side: Side) -> Self {
+        Self { stream, passing, kept: BytesMut::new(), clear: 0, side, closing: Closing::Silent }
+    }
+
+    /// Takes in what the other side has said meanwhile.
+    fn listen(&mut self, cx: &Context<'_>) {
+        match &self.side {
+            Side::Requests { verdict, .. } if self.passing.is_held() => {
+                if let Some(switched) = verdict.of(self.passing.begun(), cx) {
+                    self.passing.answered(switched);
+                }
+            }
+            Side::Responses { expected } => {
+                if let Some(asked) = expected.0.lock().asked.take() {
+                    self.passing.ask(asked);
+                }
+            }
+            Side::Requests { .. } => {}
+        }
+    }
+
+    /// Hands on what is kept and may pass; whether there was any.
+    fn hand_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        if self.clear == 0 && !self.kept.is_empty() {
+            self.clear = self.passing.pass(&self.kept);
+        }
+        let count = self.clear.min(buf.remaining());
+        if let Some(bytes) = self.kept.get(..count) {
+            buf.put_slice(bytes);
+        }
+        self.kept.advance(count);
+        self.clear -= count;
+        count > 0
+    }
+
+    fn arrived(&self) {
+        if let Side::Requests { progress, .. } = &self.side {
+            progress.bytes(Instant::now());
+        }
+    }
+
+    fn tell_of_partial_head(&self) {
+        if let Side::Requests { progress, .. } = &self.side
+            && !self.kept.is_empty()
+            && !self.passing.is_held()
+        {
+            progress.partial(Instant::now());
+        }
+    }
+
+    /// What the codec sees in place of what was refused.
+    fn refuse(&mut self, violation: Violation, within: bool, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.kept = BytesMut::new();
+        match &self.side {
+            Side::Requests { progress, verdict } => {
+                verdict.0.lock().violation = Some(violation);
+                if within {
+                    // The codec is in the middle of this message and answers it.
+                    return Poll::Ready(Ok(()));
+                }
+                // Seen earlier, the end of the stream would look like a client that went away, and cancel an answer.
+                ready!(progress.finished(self.passing.begun(), cx));
+                if matches!(self.closing, Closing::Silent) {
+                    self.closing = Closing::Answer(answer(violation));
+                }
+                Poll::Ready(Ok(()))
+            }
+            Side::Responses { expected } => {
+                expected.0.lock().violation = Some(violation);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation.word())))
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Gate<S> {
+    /// Reads into the codec's own buffer, where nothing is kept from before. Ready once something came of it, or the
+    /// stream ended.
+    fn read_through(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let new = buf.filled().get(before..).unwrap_or_default();
+        if new.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        self.arrived();
+        let passed = self.passing.pass(new);
+        self.kept.extend_from_slice(new.get(passed..).unwrap_or_default());
+        buf.set_filled(before + passed);
+        Poll::Ready(Ok(passed > 0))
+    }
+
+    /// Reads more of what is kept already. Ready with whether the stream ended.
+    fn read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut piece = [0; PIECE];
+        let mut piece = ReadBuf::new(&mut piece);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
+        self.arrived();
+        self.kept.extend_from_slice(piece.filled());
+        Poll::Ready(Ok(piece.filled().is_empty()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            this.listen(cx);
+            if buf.remaining() == 0 || this.hand_on(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some((violation, within)) = this.passing.refused() {
+                return this.refuse(violation, within, cx);
+            }
+            if this.passing.is_held() && this.kept.len() >= MAX_HELD {
+                return Poll::Pending;
+            }
+            this.tell_of_partial_head();
+            if this.kept.is_empty() {
+                if ready!(this.read_through(cx, buf))? {
+                    return Poll::Ready(Ok(()));
+                }
+            } else if ready!(this.read_more(cx))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.closing {
+                Closing::Silent => return Pin::new(&mut this.stream).poll_shutdown(cx),
+                Closing::Answer(left) if left.is_empty() => {
+                    ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+                    // From here on the deadline of a head holds.
+                    this.arrived();
+                    this.closing = Closing::Discard(0);
+                }
+                Closing::Answer(left) => {
+                    let written = ready!(Pin::new(&mut this.stream).poll_write(cx, left))?;
+                    if written == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    }
+                    left.advance(written);
+                }
+                Closing::Discard(count) => {
+                    let mut piece = [0; PIECE];
+                    let mut piece = ReadBuf::new(&mut piece);
+                    let ended = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut piece)).is_err();
+                    *count += piece.filled().len();
+                    if ended || piece.filled().is_empty() || *count >= MAX_DISCARDED {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The whole answer to a request that is none.
+fn answer(violation: Violation) -> Bytes {
+    let (status, word) = (violation.status(), violation.word());
+    let text = format!("couplet: malformed: the request was refused ({word})\n");
+    let head = format!(
+        "HTTP/1.1 {status}\r\n{ERROR_HEADER}: malformed\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        text.len()
+    );
+    Bytes::from(head + &text)
+}

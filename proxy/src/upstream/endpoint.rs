@@ -1,0 +1,261 @@
+//! One address of an upstream, as one worker sees it: its connections, and how they fare.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::client::conn::http2;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use super::balance::Health;
+use super::connect::{Connector, Http1};
+use super::lease::{Connection, Sender};
+use super::lent::Lent;
+use crate::error::Fault;
+use crate::metrics::Metrics;
+
+/// HTTP/2 connections to one endpoint: one, and more only while all of them carry as many streams as the endpoint takes.
+const MAX_SHARED: usize = 16;
+/// A connection that has been idle for longer is looked at before it is used again.
+const FRESH: Duration = Duration::from_millis(1);
+
+/// Idle HTTP/1 connections of the whole proxy, in times of what one endpoint may have. Each holds some 20 KiB: a client
+/// that names ever new destinations must not make it hold them all.
+const IDLE_ENDPOINTS: usize = 2;
+
+/// An address, and the connections to it.
+pub(super) struct Endpoint {
+    pub(super) address: SocketAddr,
+    health: Mutex<Health>,
+    outstanding: AtomicUsize,
+    /// HTTP/1 connections that nobody uses; the last one was used last.
+    idle: Mutex<Vec<Idle>>,
+    shared: Mutex<Vec<Arc<Shared>>>,
+    /// Held while an HTTP/2 connection is made: whoever waits for one can use the same.
+    connecting: tokio::sync::Mutex<()>,
+    metrics: Arc<Metrics>,
+}
+
+struct Idle {
+    sender: Http1,
+    since: Instant,
+    until: Instant,
+    _counted: Counted,
+}
+
+/// One idle connection.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    /// Counts one more, unless there are `most` already.
+    fn new(metrics: &Arc<Metrics>, most: usize) -> Option<Self> {
+        let counted = Self(Arc::clone(metrics));
+        let room = metrics.upstream_idle.up() <= most as u64;
+        metrics.upstream_idle_overflow.add(u64::from(!room));
+        room.then_some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.upstream_idle.down();
+    }
+}
+
+/// An HTTP/2 connection.
+pub(super) struct Shared {
+    sender: http2::SendRequest<Lent>,
+    /// How many streams the endpoint takes.
+    limit: Arc<AtomicUsize>,
+    streams: AtomicUsize,
+    /// It takes no further requests; those on it come to their end.
+    retired: AtomicBool,
+    used: Mutex<Instant>,
+}
+
+/// One stream on an HTTP/2 connection, begun or about to be.
+pub(super) struct Stream(Arc<Shared>);
+
+/// One request outstanding.
+pub(super) struct Outstanding(Arc<Endpoint>);
+
+impl Endpoint {
+    pub(super) fn new(address: SocketAddr, metrics: &Arc<Metrics>) -> Arc<Self> {
+        metrics.endpoints.up();
+        Arc::new(Self {
+            address,
+            health: Mutex::default(),
+            outstanding: AtomicUsize::new(0),
+            idle: Mutex::default(),
+            shared: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    pub(super) fn rests(&self) -> bool {
+        self.health.lock().rests()
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begin(self: &Arc<Self>) -> Outstanding {
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
+        Outstanding(Arc::clone(self))
+    }
+
+    /// Connecting went well or not.
+    pub(super) fn judge<T>(&self, connected: Result<T, Fault>) -> Result<T, Fault> {
+        match &connected {
+            Ok(_) => self.health.lock().connected(),
+            // That the proxy itself is there says nothing about how well.
+            Err(Fault::Loop) => {}
+            Err(_) => self.health.lock().failed(Instant::now()),
+        }
+        connected
+    }
+
+    /// A connection for one HTTP/1 exchange: an idle one that still stands, or a new one.
+    pub(super) async fn http1(&self, connector: &Connector, deadline: Instant) -> Result<Connection, Fault> {
+        let address = self.address;
+        if let Some(sender) = self.reuse().await {
+            connector.metrics.upstream_connections_reused.add(1);
+            return Ok(Connection { sender: Sender::Http1(sender), address, reused: true });
+        }
+        let sender = self.judge(connector.http1(address, deadline).await)?;
+        Ok(Connection { sender: Sender::Http1(sender), address, reused: false })
+    }
+
+    /// The connection that was used last is the likeliest to be still open.
+    async fn reuse(&self) -> Option<Http1> {
+        loop {
+            let Idle { sender, since, until, .. } = self.idle.lock().pop()?;
+            let now = Instant::now();
+            if now >= until || sender.is_closed() {
+                continue;
+            }
+            // Its own task sees what has happened on the socket meanwhile: that the other side closed it, or sent bytes
+            // that nobody asked for. Either closes it. Yielding lets that task run first.
+            if now.saturating_duration_since(since) >= FRESH || !sender.is_ready() {
+                tokio::task::yield_now().await;
+            }
+            // One that is open but not ready still sends a body to an upstream that answered early: not ours to wait for.
+            if sender.is_ready() && !sender.is_closed() {
+                return Some(sender);
+            }
+        }
+    }
+
+    /// Keeps a connection for the next exchange, for `keep` at most, unless there are `most` already.
+    pub(super) fn keep(&self, sender: Http1, keep: Duration, most: usize) {
+        let mut idle = self.idle.lock();
+        if idle.len() < most
+            && !sender.is_closed()
+            && !keep.is_zero()
+            && let Some(counted) = Counted::new(&self.metrics, most.saturating_mul(IDLE_ENDPOINTS))
+        {
+            let since = Instant::now();
+            idle.push(Idle { sender, since, until: since + keep, _counted: counted });
+        }
+    }
+
+    /// An idle connection was found closed: those that lie beside it are hardly better.
+    pub(super) fn forget_idle(&self) {
+        self.idle.lock().clear();
+    }
+
+    /// A stream on an HTTP/2 connection: one that has room, or a new one.
+    pub(super) async fn http2(&self, connector: &Connector, deadline: Instant) -> Result<Connection, Fault> {
+        let connection = |stream, reused| Connection { sender: Sender::Http2(stream), address: self.address, reused };
+        if let Some(stream) = self.join() {
+            connector.metrics.upstream_connections_reused.add(1);
+            return Ok(connection(stream, true));
+        }
+        let turn = timeout_at(deadline, self.connecting.lock()).await;
+        let _turn = turn.map_err(|_| Fault::ConnectTimeout)?;
+        // Whoever was first may have made one meanwhile.
+        if let Some(stream) = self.join() {
+            connector.metrics.upstream_connections_reused.add(1);
+            return Ok(connection(stream, true));
+        }
+        let (sender, limit) = self.judge(connector.http2(self.address, deadline).await)?;
+        let shared = Arc::new(Shared {
+            sender,
+            limit,
+            streams: AtomicUsize::new(0),
+            retired: AtomicBool::new(false),
+            used: Mutex::new(Instant::now()),
+        });
+        let stream = Stream::on(&shared);
+        self.shared.lock().push(shared);
+        Ok(connection(stream, false))
+    }
+
+    /// A stream on a connection with room; on the one with the most room where there may be no more connections.
+    fn join(&self) -> Option<Stream> {
+        let mut shared = self.shared.lock();
+        shared.retain(|shared| shared.serves());
+        let free = |shared: &&Arc<Shared>| {
+            shared.streams.load(Ordering::Relaxed) < shared.limit.load(Ordering::Relaxed).max(1)
+        };
+        let joined = shared.iter().find(free).or_else(|| {
+            let full = shared.len() >= MAX_SHARED;
+            full.then(|| shared.iter().min_by_key(|shared| shared.streams.load(Ordering::Relaxed))).flatten()
+        });
+        joined.map(Stream::on)
+    }
+
+    /// Closes connections that were idle for too long.
+    pub(super) fn sweep(&self, now: Instant, idle_timeout: Duration) {
+        self.idle.lock().retain(|idle| now < idle.until && !idle.sender.is_closed());
+        self.shared.lock().retain(|shared| {
+            let unused = now.saturating_duration_since(*shared.used.lock());
+            shared.serves() && (shared.streams.load(Ordering::Relaxed) > 0 || unused < idle_timeout)
+        });
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.metrics.endpoints.down();
+    }
+}
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        self.0.outstanding.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn serves(&self) -> bool {
+        !self.retired.load(Ordering::Relaxed) && !self.sender.is_closed()
+    }
+}
+
+impl Stream {
+    fn on(shared: &Arc<Shared>) -> Self {
+        shared.streams.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+
+    pub(super) fn sender(&self) -> http2::SendRequest<Lent> {
+        self.0.sender.clone()
+    }
+
+    /// The connection takes no further requests.
+    pub(super) fn retire(&self) {
+        self.0.retired.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        *self.0.used.lock() = Instant::now();
+    }
+}

@@ -1,0 +1,155 @@
+//! One exchange on a connection: sending, what may be sent again, and when the connection may be used again.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+
+use super::connect::{Connector, Http1};
+use super::endpoint::{Endpoint, Outstanding, Stream};
+use super::lent::lend;
+use crate::error::Fault;
+use crate::http::RequestBody;
+
+/// A connection to an upstream.
+pub(crate) struct Connection {
+    pub(super) sender: Sender,
+    /// Where it leads.
+    pub(crate) address: SocketAddr,
+    /// Whether it was used before.
+    #[expect(dead_code, reason = "says what the counters count")]
+    pub(crate) reused: bool,
+}
+
+pub(super) enum Sender {
+    Http1(Http1),
+    Http2(Stream),
+}
+
+/// A connection, or a stream on one, that is in use; goes back to its pool when the exchange on it is whole.
+pub(crate) struct Lease {
+    pub(crate) connection: Connection,
+    endpoint: Arc<Endpoint>,
+    /// For how long an HTTP/1 connection may be kept afterwards, and beside how many others.
+    keep: Duration,
+    most: usize,
+    _outstanding: Outstanding,
+}
+
+/// Why a request has no answer.
+pub(crate) struct Unanswered {
+    /// The request itself, where the upstream provably processed no byte of it: it may be sent again.
+    pub(crate) unsent: Option<Request<RequestBody>>,
+    pub(crate) fault: Fault,
+}
+
+impl Lease {
+    pub(super) fn new(
+        connection: Connection,
+        endpoint: Arc<Endpoint>,
+        outstanding: Outstanding,
+        connector: &Connector,
+    ) -> Self {
+        let (keep, most) = (connector.idle_timeout, connector.idle_connections);
+        Self { connection, endpoint, keep, most, _outstanding: outstanding }
+    }
+
+    /// Sends a request and waits for the answer's head.
+    ///
+    /// # Errors
+    /// Why there is none, with the request where it may be sent again.
+    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
+        match &mut self.connection.sender {
+            Sender::Http2(stream) => send_http2(stream, request).await,
+            Sender::Http1(sender) => match sender.send(request).await {
+                Ok(response) => {
+                    self.keep = self.keep.min(keep_alive(response.headers()).unwrap_or(Duration::MAX));
+                    Ok(response)
+                }
+                Err(mut error) => {
+                    let unsent = error.take_message();
+                    if unsent.is_some() {
+                        self.endpoint.forget_idle();
+                    }
+                    let fault = if error.error().is_parse() || sender.violation().is_some() {
+                        Fault::MalformedResponse
+                    } else if error.error().is_user() {
+                        // The request's own body broke: what its client sent of it cannot be read.
+                        Fault::Malformed
+                    } else {
+                        Fault::Reset
+                    };
+                    Err(Unanswered { unsent, fault })
+                }
+            },
+        }
+    }
+
+    /// The exchange is whole: the connection may be used again, unless the upstream closes it.
+    pub(crate) fn give_back(self) {
+        if let Sender::Http1(sender) = self.connection.sender {
+            self.endpoint.keep(sender, self.keep, self.most);
+        }
+    }
+}
+
+async fn send_http2(stream: &Stream, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
+    let (head, body) = request.into_parts();
+    let kept = head.clone();
+    let (lent, lender) = lend(body);
+    let mut error = match stream.sender().try_send_request(Request::from_parts(head, lent)).await {
+        Ok(response) => return Ok(response),
+        Err(error) => error,
+    };
+    let never_sent = error.take_message().is_some();
+    if !never_sent && !is_refused(error.error()) {
+        return Err(Unanswered { unsent: None, fault: Fault::Reset });
+    }
+    // Whatever the reason, another connection has the better chance.
+    stream.retire();
+    let unsent = lender.take_back().map(|body| Request::from_parts(kept, body));
+    Err(Unanswered { unsent, fault: Fault::Reset })
+}
+
+/// Whether the other side says that it did not process the request: it refused the stream (RFC 9113, section 8.7), or
+/// is going away and the stream is beyond the last one that it will process (section 6.8). h2 gives the latter error
+/// to such streams alone; those before it go on, or end with the connection as broken ones.
+fn is_refused(error: &hyper::Error) -> bool {
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || error.is_go_away())
+}
+
+/// For how long the upstream says that it keeps an idle connection, less a second for the way: a request should not
+/// meet the end of it.
+fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|part| {
+        let (name, seconds) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.trim().parse::<u32>().ok())?
+    });
+    Some(Duration::from_secs(u64::from(seconds?.saturating_sub(1))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_kept_a_second_less_than_its_upstream_keeps_it() {
+        let kept = |value: &str| {
+            let headers = HeaderMap::from_iter([(http::HeaderName::from_static("keep-alive"), value.parse().unwrap())]);
+            keep_alive(&headers).map(|keep| keep.as_secs())
+        };
+        assert_eq!(kept("timeout=5, max=100"), Some(4));
+        assert_eq!(kept("max=100, Timeout = 2"), Some(1));
+        assert_eq!(kept("timeout=1"), Some(0));
+        assert_eq!(kept("timeout=0"), Some(0));
+        assert_eq!(kept("max=100"), None);
+        assert_eq!(kept("timeout=soon"), None);
+        assert_eq!(keep_alive(&HeaderMap::new()), None);
+    }
+}
