@@ -28,6 +28,7 @@ mod resolve;
 mod client;
 mod record;
 mod link;
+pub mod attribution;
 mod aggregate;
 mod context;
 mod http;
