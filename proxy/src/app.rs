@@ -20,6 +20,7 @@ use crate::admin::{self, Admin};
 use crate::aggregate::{LEARNED_SEGMENTS, Limits, Local};
 use crate::client::Client;
 use crate::connection::Role;
+use crate::context::Services;
 use crate::drain::{Drain, Phase, Watch};
 use crate::link::Handlers;
 use crate::listener;
@@ -110,6 +111,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
     let names = config.resolve.then(Names::new);
     let directory = Directory::new(Dns::new(&config.dns.servers), Arc::clone(&metrics));
     let sidecar = Arc::new(Sidecar {
+        service: Services::hash(&config.service),
         metrics: Arc::clone(&metrics),
         names: names.clone(),
         directory: Arc::clone(&directory),

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::context::{Calling, Services, Traceparent, tracestate_with};
+use crate::context::{Calling, Traceparent, tracestate_with};
 use crate::error::Fault;
 use crate::forward::{Reply, bridge, refusal, send};
 use crate::http::{Fields, Head, RequestBody, Verdict, head, is_grpc, tracestate};
@@ -79,7 +79,7 @@ fn admit<F: Fields>(worker: &Worker, peer: IpAddr, head: &Head<'_, F>, now: Inst
     let brought = head.fields.first("traceparent").and_then(Traceparent::parse);
     let trace = brought.unwrap_or_else(|| Traceparent::fresh(&mut random));
     let id = random.u64(1..);
-    let service = Services::hash(&worker.sidecar.config.service);
+    let service = worker.sidecar.service;
     Admission {
         handler: Arc::new(Handler::new(id, trace.trace, trace.span, path, service, now)),
         traceparent: brought.is_none().then_some(trace),

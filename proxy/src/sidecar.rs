@@ -25,6 +25,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// What every request of this proxy shares. Nothing in here changes while it runs, but counters.
 pub(crate) struct Sidecar {
     pub(crate) config: ProxyConfig,
+    /// The own service, as sets of services know it: hashed once, not for every request.
+    pub(crate) service: u32,
     pub(crate) metrics: Arc<Metrics>,
     /// Names that the analyzer resolves, where that is asked for.
     pub(crate) names: Option<Arc<Names>>,
