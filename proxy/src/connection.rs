@@ -1,8 +1,7 @@
 //! One downstream connection: requests are read from it, answers written to it, and it does not outstay its limits.
 
-mod detect;
-
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use crate::deadline::{Due, Limits, Progress};
+use crate::detect::{ENOUGH, Judgement, judge};
 use crate::drain::{Phase, Watch};
 use crate::error::Abuse;
 use crate::forward::{Reply, refusal};
@@ -24,10 +24,9 @@ use crate::http1::{Bounds, Gate, Verdict};
 use crate::http2::{self as limit, Guard};
 use crate::record::Observer;
 use crate::sidecar::Worker;
+use crate::stream::Stream;
 use crate::upstream::{Protocol, Upstream};
 use crate::{inbound, outbound};
-
-use detect::{Started, detect};
 
 /// What a listener's connections are for.
 #[derive(Clone)]
@@ -56,12 +55,15 @@ pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, pe
     let _ = stream.set_nodelay(true); // A socket that refuses still works.
     let began = Instant::now();
     let deadline = began + worker.sidecar.config.timeouts.header;
+    let mut stream = Stream::from(stream);
     let detected = tokio::select! {
-        detected = tokio::time::timeout_at(deadline, detect(stream)) => detected,
+        detected = tokio::time::timeout_at(deadline, detect(&mut stream)) => detected,
         () = drain.reached(role.ends_at()) => return,
     };
-    let (protocol, stream) = match detected {
-        Ok(Ok(detected)) => detected,
+    let protocol = match detected {
+        Ok(Ok(Judgement::Http2)) => Protocol::Http2,
+        // The codec refuses what it does not understand, and says so.
+        Ok(Ok(_)) => Protocol::Http1,
         Ok(Err(_)) => return, // The client is gone.
         Err(_) => return worker.sidecar.metrics.connections_timed_out.add(1),
     };
@@ -97,6 +99,16 @@ pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, pe
     }
 }
 
+/// What the client speaks. Reads ahead for as long as that cannot be told; a segment may end anywhere.
+async fn detect(stream: &mut Stream) -> io::Result<Judgement> {
+    loop {
+        let judgement = judge(stream.ahead());
+        if judgement != Judgement::More || stream.read_ahead(ENOUGH).await? == 0 {
+            return Ok(judgement);
+        }
+    }
+}
+
 /// A connection, from its first request to its last.
 struct Conversation<'a> {
     worker: &'a Arc<Worker>,
@@ -110,7 +122,7 @@ impl Conversation<'_> {
     async fn hold<F, O>(
         self,
         protocol: Protocol,
-        stream: Started,
+        stream: Stream,
         respond: impl Fn(Request<Incoming>) -> F + Send + 'static,
     ) where
         F: Future<Output = Response<Reply<O>>> + Send + 'static,
@@ -122,7 +134,7 @@ impl Conversation<'_> {
         }
     }
 
-    async fn http1<F, O>(mut self, stream: Started, respond: impl Fn(Request<Incoming>) -> F)
+    async fn http1<F, O>(mut self, stream: Stream, respond: impl Fn(Request<Incoming>) -> F)
     where
         F: Future<Output = Response<Reply<O>>>,
         O: Observer + 'static,
@@ -168,7 +180,7 @@ impl Conversation<'_> {
         }
     }
 
-    async fn http2<F, O>(mut self, stream: Started, respond: impl Fn(Request<Incoming>) -> F + Send + 'static)
+    async fn http2<F, O>(mut self, stream: Stream, respond: impl Fn(Request<Incoming>) -> F + Send + 'static)
     where
         F: Future<Output = Response<Reply<O>>> + Send + 'static,
         O: Observer + Send + 'static,

@@ -1,0 +1,126 @@
+//! The bytes of a connection, whatever carries them. Those that were read ahead come first.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A connection, from the first byte that nobody has used yet.
+pub(crate) struct Stream {
+    /// Read from the carrier, and not yet from here.
+    ahead: BytesMut,
+    carrier: TcpStream,
+}
+
+impl From<TcpStream> for Stream {
+    fn from(carrier: TcpStream) -> Self {
+        Self { ahead: BytesMut::new(), carrier }
+    }
+}
+
+impl Stream {
+    /// What was read ahead so far.
+    pub(crate) fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Waits for more bytes and reads them ahead, up to `most` in all: how many came. None where the other side has
+    /// ended, or there are as many already. Nothing is lost when this is cancelled.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub(crate) async fn read_ahead(&mut self, most: usize) -> io::Result<usize> {
+        let room = most.saturating_sub(self.ahead.len());
+        if room == 0 {
+            return Ok(0);
+        }
+        self.ahead.reserve(room);
+        (&mut self.carrier).take(room as u64).read_buf(&mut self.ahead).await
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.carrier).poll_read(cx, buf);
+        }
+        let count = self.ahead.len().min(buf.remaining());
+        buf.put_slice(self.ahead.get(..count).unwrap_or_default());
+        self.ahead.advance(count);
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new(); // A connection lives long; its memory should not.
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.carrier).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.carrier).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.carrier.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.carrier).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.carrier).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, Stream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0.into())
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_is_bounded_and_comes_first() {
+        let (mut client, mut stream) = pair().await;
+        client.write_all(b"one two three").await.unwrap();
+        client.shutdown().await.unwrap();
+        while stream.ahead().len() < 5 {
+            assert!(stream.read_ahead(5).await.unwrap() > 0);
+        }
+        assert_eq!(stream.read_ahead(5).await.unwrap(), 0);
+        assert_eq!(stream.ahead(), b"one t");
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"one two three");
+        assert_eq!(stream.read_ahead(5).await.unwrap(), 0, "the other side has ended");
+    }
+
+    #[tokio::test]
+    async fn reading_less_than_what_was_read_ahead_loses_nothing() {
+        let (mut client, mut stream) = pair().await;
+        client.write_all(b"abc").await.unwrap();
+        while stream.ahead().len() < 3 {
+            stream.read_ahead(24).await.unwrap();
+        }
+        let mut two = [0; 2];
+        stream.read_exact(&mut two).await.unwrap();
+        assert_eq!((&two, stream.ahead()), (b"ab", &b"c"[..]));
+    }
+}
