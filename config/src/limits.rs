@@ -32,9 +32,20 @@ pub struct ProxyLimits {
     /// Idle connections kept per upstream address.
     #[garde(range(min = 1, max = 65_536))]
     pub connections_per_upstream: usize,
+
+    /// Idle HTTP/1 connections kept over all upstream addresses. Each holds some 20 KiB.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub idle_upstream_connections: usize,
 }
 
-keys!(ProxyLimits { connections, requests_in_flight, header_bytes, header_fields, connections_per_upstream });
+keys!(ProxyLimits {
+    connections,
+    requests_in_flight,
+    header_bytes,
+    header_fields,
+    connections_per_upstream,
+    idle_upstream_connections,
+});
 
 impl Default for ProxyLimits {
     fn default() -> Self {
@@ -44,6 +55,7 @@ impl Default for ProxyLimits {
             header_bytes: ByteSize::kib(64),
             header_fields: 128,
             connections_per_upstream: 64,
+            idle_upstream_connections: 512,
         }
     }
 }
@@ -77,6 +89,14 @@ pub struct Timeouts {
     #[schemars(schema_with = "units::duration_schema")]
     pub pool_idle: Duration,
 
+    /// For anything to pass, in either direction, within a request that is being carried or a tunnel (CONNECT, WebSocket);
+    /// `off` for no limit. A response that is waited for counts as well. An HTTP/2 connection lasts as long as anything
+    /// passes within any of its requests.
+    #[garde(inner(custom(units::between(SHORTEST, LONGEST))))]
+    #[serde(serialize_with = "units::serialize_duration_or_off")]
+    #[schemars(schema_with = "units::duration_or_off_schema")]
+    pub stream_idle: Option<Duration>,
+
     /// For the whole response; `off` leaves that to the application.
     #[garde(inner(custom(units::between(SHORTEST, LONGEST))))]
     #[serde(serialize_with = "units::serialize_duration_or_off")]
@@ -90,7 +110,7 @@ pub struct Timeouts {
     pub drain: Duration,
 }
 
-keys!(Timeouts { connect, header, idle, pool_idle, request, drain });
+keys!(Timeouts { connect, header, idle, pool_idle, stream_idle, request, drain });
 
 impl Default for Timeouts {
     fn default() -> Self {
@@ -99,6 +119,7 @@ impl Default for Timeouts {
             header: Duration::from_secs(15),
             idle: Duration::from_secs(15 * 60),
             pool_idle: Duration::from_secs(4),
+            stream_idle: Some(Duration::from_secs(60 * 60)),
             request: None,
             drain: Duration::from_secs(25),
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     dns::Dns,
+    headers::Headers,
     limits::{ProxyLimits, Timeouts},
     link::AnalyzerLink,
     log::Log,
@@ -83,6 +84,10 @@ pub struct ProxyConfig {
     #[garde(dive)]
     pub endpoints: Endpoints,
 
+    /// What the proxy adds to the messages that it passes on.
+    #[garde(dive)]
+    pub headers: Headers,
+
     /// Whose context and summary headers are believed.
     #[garde(dive)]
     pub trust: Trust,
@@ -119,6 +124,7 @@ keys!(ProxyConfig {
     resolve,
     telemetry,
     endpoints,
+    headers,
     trust,
     limits,
     timeouts,
@@ -149,6 +155,7 @@ impl ProxyConfig {
             resolve: false,
             telemetry: Telemetry::default(),
             endpoints: Endpoints::default(),
+            headers: Headers::default(),
             trust: Trust::default(),
             limits: ProxyLimits::default(),
             timeouts: Timeouts::default(),

@@ -30,7 +30,7 @@ use crate::registry::Names;
 use crate::resolve::{Directory, Dns};
 use crate::ship::{Collector, Shipper};
 use crate::sidecar::{Sidecar, Warnings, Worker};
-use crate::upstream::Connector;
+use crate::upstream::{Connector, Room};
 
 /// How long connections may take to notice that the proxy closes.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -210,7 +210,7 @@ fn connector(sidecar: &Sidecar, own: Vec<SocketAddr>) -> Connector {
     Connector {
         connect_timeout: config.timeouts.connect,
         idle_timeout: config.timeouts.pool_idle,
-        idle_connections: config.limits.connections_per_upstream,
+        room: Room { here: config.limits.connections_per_upstream, overall: config.limits.idle_upstream_connections },
         header_bytes: config.limits.header_bytes.as_usize(),
         header_fields: config.limits.header_fields,
         own,

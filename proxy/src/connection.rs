@@ -19,7 +19,7 @@ use crate::detect::{ENOUGH, Judgement, judge};
 use crate::drain::{Phase, Watch};
 use crate::error::Abuse;
 use crate::forward::{Reply, refusal};
-use crate::http::{check_request, is_grpc};
+use crate::http::{RequestBody, check_request, is_grpc};
 use crate::http1::{Bounds, Gate, Verdict};
 use crate::http2::{self as limit, Guard};
 use crate::record::Observer;
@@ -93,8 +93,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, pe
                 let worker = Arc::clone(&worker);
                 async move { outbound::serve_explicit(&worker, request).await }
             };
-            // Nobody asks a forward proxy for a destination over HTTP/2 in the clear; the codec refuses the preface.
-            conversation.hold(Protocol::Http1, stream, respond).await;
+            conversation.hold(protocol, stream, respond).await;
         }
     }
 }
@@ -123,7 +122,7 @@ impl Conversation<'_> {
         self,
         protocol: Protocol,
         stream: Stream,
-        respond: impl Fn(Request<Incoming>) -> F + Send + 'static,
+        respond: impl Fn(Request<RequestBody>) -> F + Send + 'static,
     ) where
         F: Future<Output = Response<Reply<O>>> + Send + 'static,
         O: Observer + Send + 'static,
@@ -134,7 +133,7 @@ impl Conversation<'_> {
         }
     }
 
-    async fn http1<F, O>(mut self, stream: Stream, respond: impl Fn(Request<Incoming>) -> F)
+    async fn http1<F, O>(mut self, stream: Stream, respond: impl Fn(Request<RequestBody>) -> F)
     where
         F: Future<Output = Response<Reply<O>>>,
         O: Observer + 'static,
@@ -146,7 +145,7 @@ impl Conversation<'_> {
         let service = service_fn(|request: Request<Incoming>| {
             let turn = progress.turn();
             let connect = request.method() == Method::CONNECT;
-            let response = respond(request);
+            let response = respond(counted(request, &progress));
             let verdict = verdict.clone();
             async move {
                 let mut response = response.await;
@@ -180,7 +179,7 @@ impl Conversation<'_> {
         }
     }
 
-    async fn http2<F, O>(mut self, stream: Stream, respond: impl Fn(Request<Incoming>) -> F + Send + 'static)
+    async fn http2<F, O>(mut self, stream: Stream, respond: impl Fn(Request<RequestBody>) -> F + Send + 'static)
     where
         F: Future<Output = Response<Reply<O>>> + Send + 'static,
         O: Observer + Send + 'static,
@@ -192,7 +191,7 @@ impl Conversation<'_> {
         let max_fields = limits.header_fields;
         let service = service_fn(move |request: Request<Incoming>| {
             let turn = progress.stream();
-            let (parts, body) = request.into_parts();
+            let (parts, body) = counted(request, &progress).into_parts();
             let response = match check_request(&parts, max_fields) {
                 Ok(()) => Ok(respond(Request::from_parts(parts, body))),
                 Err((fault, why)) => {
@@ -245,8 +244,9 @@ impl Conversation<'_> {
         shut_down: impl Fn(Pin<&mut C>),
     ) -> Option<C::Output> {
         let timeouts = &self.worker.sidecar.config.timeouts;
-        let limits = Limits { head: timeouts.header, idle: timeouts.idle };
-        let mut timer = pin!(sleep_until(Instant::now() + limits.head));
+        let limits = Limits { head: timeouts.header, idle: timeouts.idle, stream: timeouts.stream_idle };
+        let first = limits.stream.map_or(limits.head, |stream| stream.min(limits.head));
+        let mut timer = pin!(sleep_until(Instant::now() + first));
         let (mut draining, mut closing) = (false, false);
         loop {
             tokio::select! {
@@ -268,8 +268,18 @@ impl Conversation<'_> {
                         self.worker.sidecar.metrics.connections_timed_out.add(1);
                         return None;
                     }
+                    Due::Stream => {
+                        self.worker.sidecar.metrics.streams_timed_out.add(1);
+                        return None;
+                    }
                 },
             }
         }
     }
+}
+
+/// A request whose body is counted, and moves the deadline of its connection as it passes.
+fn counted(request: Request<Incoming>, progress: &Progress) -> Request<RequestBody> {
+    let version = request.version();
+    request.map(|body| RequestBody::new(body, version, progress.moving()))
 }

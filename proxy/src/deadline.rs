@@ -22,6 +22,10 @@ struct State {
     /// Requests that are done with, and who waits for one more.
     finished: u64,
     waiting: Option<Waker>,
+    /// Grows with every frame of a body that passed, and with every request.
+    moved: u64,
+    /// The last that was seen of it, and since when it has not grown.
+    still: (u64, Instant),
 }
 
 /// The limits of a downstream connection.
@@ -31,6 +35,8 @@ pub(crate) struct Limits {
     pub(crate) head: Duration,
     /// Between requests.
     pub(crate) idle: Duration,
+    /// Within requests: while none of them moves in either direction.
+    pub(crate) stream: Option<Duration>,
 }
 
 /// What is due for a connection.
@@ -42,6 +48,8 @@ pub(crate) enum Due {
     Idle,
     /// Its head took too long: cut it.
     Head,
+    /// Nothing moved for too long in what it serves: cut it.
+    Stream,
 }
 
 /// The state of one connection, shared by its reader, its requests and its timer.
@@ -58,6 +66,8 @@ impl Progress {
             partial: false,
             finished: 0,
             waiting: None,
+            moved: 0,
+            still: (0, now),
         })))
     }
 
@@ -104,8 +114,16 @@ impl Progress {
 
     /// A request of HTTP/2 is served until the turn is dropped, like others at the same time.
     pub(crate) fn stream(&self) -> Turn {
-        self.0.lock().turns += 1;
+        let mut state = self.0.lock();
+        state.turns += 1;
+        state.moved += 1;
+        drop(state);
         Turn(self.clone())
+    }
+
+    /// For whoever passes the bodies of requests on.
+    pub(crate) fn moving(&self) -> Moving {
+        Moving(self.clone())
     }
 
     /// A request is done with.
@@ -124,11 +142,11 @@ impl Progress {
 
     /// What is due at `now`.
     pub(crate) fn due(&self, now: Instant, limits: Limits) -> Due {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
         match state.head {
             Some(since) if now >= since + limits.head => Due::Head,
             Some(since) => Due::Later(since + limits.head),
-            None if state.turns > 0 => Due::Later(now + limits.head),
+            None if state.turns > 0 => state.due_within(now, limits),
             None if now >= state.idle + limits.idle => Due::Idle,
             // A head may begin any moment: looking this often keeps its deadline within twice the limit, without a
             // timer for each request.
@@ -137,8 +155,39 @@ impl Progress {
     }
 }
 
+impl State {
+    /// What is due while requests are served. No clock is read when something moves: that it has not is seen here.
+    fn due_within(&mut self, now: Instant, limits: Limits) -> Due {
+        if self.moved != self.still.0 {
+            self.still = (self.moved, now);
+        }
+        match limits.stream {
+            None => Due::Later(now + limits.head),
+            Some(limit) if now >= self.still.1 + limit => Due::Stream,
+            Some(limit) => Due::Later((now + limits.head).min(self.still.1 + limit)),
+        }
+    }
+}
+
+/// Told when a part of a request's body has passed.
+#[derive(Clone)]
+pub(crate) struct Moving(Progress);
+
+impl Moving {
+    pub(crate) fn on(&self) {
+        self.0.0.lock().moved += 1;
+    }
+}
+
 /// One request's turn on its connection.
 pub(crate) struct Turn(Progress);
+
+impl Turn {
+    /// A part of its answer has passed.
+    pub(crate) fn moved(&self) {
+        self.0.0.lock().moved += 1;
+    }
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {
@@ -150,7 +199,11 @@ impl Drop for Turn {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { head: Duration::from_secs(15), idle: Duration::from_secs(900) };
+    const LIMITS: Limits = Limits {
+        head: Duration::from_secs(15),
+        idle: Duration::from_secs(900),
+        stream: Some(Duration::from_secs(3_600)),
+    };
 
     fn after(start: Instant, seconds: u64) -> Instant {
         start + Duration::from_secs(seconds)
@@ -189,7 +242,7 @@ mod tests {
         let progress = Progress::new(start);
         std::mem::forget(progress.turn());
         progress.bytes(after(start, 1));
-        assert_eq!(progress.due(after(start, 100_000), LIMITS), Due::Later(after(start, 100_015)));
+        assert_eq!(progress.due(after(start, 3_000), LIMITS), Due::Later(after(start, 3_015)));
         progress.done(start);
         progress.bytes(after(start, 2));
         assert_eq!(progress.due(after(start, 17), LIMITS), Due::Head);
@@ -217,6 +270,23 @@ mod tests {
         assert!(matches!(progress.due(after(start, 100), LIMITS), Due::Later(_)));
         progress.done(after(start, 100));
         assert_eq!(progress.due(after(start, 115), LIMITS), Due::Head);
+    }
+
+    #[test]
+    fn a_request_in_which_nothing_moves_is_due_in_the_end() {
+        let start = Instant::now();
+        let progress = Progress::new(start);
+        let turn = progress.turn();
+        assert_eq!(progress.due(after(start, 15), LIMITS), Due::Later(after(start, 30)));
+        turn.moved();
+        assert_eq!(progress.due(after(start, 30), LIMITS), Due::Later(after(start, 45)), "seen to have moved by then");
+        progress.moving().on();
+        assert_eq!(progress.due(after(start, 45), LIMITS), Due::Later(after(start, 60)));
+        assert_eq!(progress.due(after(start, 3_640), LIMITS), Due::Later(after(start, 3_645)));
+        assert_eq!(progress.due(after(start, 3_645), LIMITS), Due::Stream);
+        let never = Limits { stream: None, ..LIMITS };
+        assert!(matches!(progress.due(after(start, 100_000), never), Due::Later(_)));
+        std::mem::forget(turn);
     }
 
     #[test]

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use couplet_telemetry::names::SUMMARY_HEADER;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 pub(crate) use reply::{Reply, refusal};
 pub(crate) use tunnel::{bridge, connect_through, relay};
 
 use crate::error::Fault;
-use crate::http::{RequestBody, check_response, origin_form, strip_hop_by_hop, wants_upgrade};
+use crate::http::{Expectation, RequestBody, check_response, origin_form, strip_hop_by_hop, wants_upgrade};
 use crate::sidecar::Worker;
 use crate::upstream::{Lease, Protocol, Unanswered, Upstream};
 
@@ -46,7 +46,13 @@ pub(crate) async fn send(
 ) -> Result<Exchange, (Fault, u32)> {
     let protocol = if request.version() == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
     let connect = request.method() == Method::CONNECT;
+    let expectation = expectation(&mut request);
+    let via = worker.sidecar.config.headers.via;
+    let received = request.version();
     let mut downstream = prepare(&mut request);
+    if via {
+        name_proxy(request.headers_mut(), received);
+    }
     let hostless = protocol == Protocol::Http1 && !request.headers().contains_key(header::HOST) && !connect;
     let mut attempts = 0;
     loop {
@@ -55,6 +61,10 @@ pub(crate) async fn send(
             name_host(request.headers_mut(), &lease);
         }
         dress(request.headers_mut(), &lease);
+        if let Some(expectation) = &expectation {
+            lease.asks(expectation.clone());
+            tell(expectation, &mut request);
+        }
         attempts += 1;
         let answer = answer(worker, lease.send(request)).await;
         let response = match answer.ok_or((Fault::RequestTimeout, attempts))? {
@@ -66,6 +76,9 @@ pub(crate) async fn send(
             }
             Err(Unanswered { fault, .. }) => return Err((fault, attempts)),
         };
+        if let Some(expectation) = &expectation {
+            expectation.answered(!response.status().is_success());
+        }
         let (mut parts, body) = response.into_parts();
         if protocol == Protocol::Http2
             && let Err(why) = check_response(&parts, worker.sidecar.config.limits.header_fields)
@@ -81,6 +94,9 @@ pub(crate) async fn send(
         }
         let summary = parts.headers.get(SUMMARY_HEADER).cloned();
         strip_hop_by_hop(&mut parts.headers, switching);
+        if via {
+            name_proxy(&mut parts.headers, parts.version);
+        }
         if protocol == Protocol::Http1 {
             parts.version = Version::HTTP_11;
         }
@@ -88,6 +104,24 @@ pub(crate) async fn send(
         let upgrade = downstream.map(|downstream| (downstream, hyper::upgrade::on(&mut response)));
         return Ok(Exchange { response, lease, attempts, summary, upgrade });
     }
+}
+
+/// What the upstream is to say before the body is read, where the client waits for that. In HTTP/1.0 it does not, and
+/// over HTTP/2 the library can neither ask it for the body nor hear the upstream ask.
+fn expectation(request: &mut Request<RequestBody>) -> Option<Expectation> {
+    let expects = request.headers().get(header::EXPECT)?.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let waits = expects && request.version() == Version::HTTP_11 && !request.body().is_end_stream();
+    waits.then(|| request.body_mut().wait())
+}
+
+/// Listens to what the upstream says before it answers.
+fn tell(expectation: &Expectation, request: &mut Request<RequestBody>) {
+    let expectation = expectation.clone();
+    hyper::ext::on_informational(request, move |interim| {
+        if interim.status() == StatusCode::CONTINUE {
+            expectation.wanted();
+        }
+    });
 }
 
 /// Makes the head fit for the next hop. Where the request may change the protocol, the downstream end is kept.
@@ -107,6 +141,16 @@ fn prepare(request: &mut Request<RequestBody>) -> Option<OnUpgrade> {
     origin_form(&method, &mut uri, request.headers_mut());
     *request.uri_mut() = uri;
     (upgrade || method == Method::CONNECT).then(|| hyper::upgrade::on(request))
+}
+
+/// `Via`: behind whatever stands there, with the version in which the message came.
+fn name_proxy(headers: &mut HeaderMap, received: Version) {
+    let name = match received {
+        Version::HTTP_10 => "1.0 couplet",
+        Version::HTTP_2 => "2.0 couplet",
+        _ => "1.1 couplet",
+    };
+    headers.append(header::VIA, HeaderValue::from_static(name));
 }
 
 /// HTTP/1.0 does without `Host`, HTTP/1.1 does not: the address stands in for a name that nobody gave.

@@ -1,11 +1,14 @@
 //! What the forwarding core knows of HTTP: a borrowed view of a message head, never a codec's own types.
 
 mod body;
+mod expectation;
 mod grpc;
 mod hop;
 mod hygiene;
 
-pub(crate) use body::{Frames, RequestBody};
+pub(crate) use body::{Broken, Frames, RequestBody};
+use expectation::Waiting;
+pub(crate) use expectation::{Asking, Expectation};
 pub(crate) use grpc::{Verdict, is_grpc, message, status_of};
 use hop::clean_trailers;
 pub(crate) use hop::{origin_form, strip_hop_by_hop, wants_upgrade, without};

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use couplet_telemetry::names::{CONTEXT_HEADER, SUMMARY_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::context::{Calling, Traceparent, tracestate_with};
@@ -21,13 +20,16 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const SUMMARY: HeaderName = HeaderName::from_static(SUMMARY_HEADER);
 
 /// Serves one inbound request.
-pub(crate) async fn serve(worker: &Arc<Worker>, peer: IpAddr, request: Request<Incoming>) -> Response<Reply<Handling>> {
+pub(crate) async fn serve(
+    worker: &Arc<Worker>,
+    peer: IpAddr,
+    request: Request<RequestBody>,
+) -> Response<Reply<Handling>> {
     let (mut parts, body) = request.into_parts();
     let admission = admit(worker, peer, &head(&parts), Instant::now());
     admission.apply(&mut parts.headers);
     let (mut handling, in_flight) = Handling::open(&worker.recorder, admission.handler);
     let grpc = is_grpc(&parts.headers);
-    let (body, _) = RequestBody::new(body, parts.version);
     let request = Request::from_parts(parts, body);
 
     let limit = worker.sidecar.config.limits.requests_in_flight as u64;
@@ -52,7 +54,7 @@ pub(crate) async fn serve(worker: &Arc<Worker>, peer: IpAddr, request: Request<I
             put_summary(&mut head.headers, summary(&handling));
             let reply = match exchange.upgrade {
                 Some((downstream, upstream)) => {
-                    bridge(downstream, upstream, handling);
+                    bridge(worker, downstream, upstream, handling);
                     Reply::none()
                 }
                 None => Reply::upstream(&head, body, handling, exchange.lease, grpc),
@@ -77,7 +79,7 @@ fn admit<F: Fields>(worker: &Worker, peer: IpAddr, head: &Head<'_, F>, now: Inst
     let path = worker.recorder.local.path(&head.asked(), calling.as_ref());
     let mut random = fastrand::Rng::new();
     let brought = head.fields.first("traceparent").and_then(Traceparent::parse);
-    let trace = brought.unwrap_or_else(|| Traceparent::fresh(&mut random));
+    let trace = brought.unwrap_or_else(|| Traceparent::fresh(&mut random, worker.sidecar.config.headers.sampled));
     let id = random.u64(1..);
     let service = worker.sidecar.service;
     Admission {

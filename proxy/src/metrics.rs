@@ -86,6 +86,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_refused: Counter,
     pub(crate) connections_malformed: Counter,
     pub(crate) connections_timed_out: Counter,
+    /// Connections and tunnels in which nothing moved.
+    pub(crate) streams_timed_out: Counter,
     pub(crate) accept_errors: Counter,
     pub(crate) requests_in_flight: Gauge,
     pub(crate) upstream_connections_opened: Counter,

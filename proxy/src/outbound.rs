@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use couplet_telemetry::names::CONTEXT_HEADER;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 pub(crate) use explicit::serve as serve_explicit;
@@ -27,15 +26,14 @@ const CONTEXT: HeaderName = HeaderName::from_static(CONTEXT_HEADER);
 pub(crate) async fn serve(
     worker: &Arc<Worker>,
     upstream: &Arc<Upstream>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Response<Reply<Call>> {
     let (mut parts, body) = request.into_parts();
     let now = Instant::now();
     let (mut call, in_flight) = open(worker, upstream, &head(&parts), now);
     undress(&mut parts.headers);
     let grpc = is_grpc(&parts.headers);
-    let (body, request_bytes) = RequestBody::new(body, parts.version);
-    call.counts(request_bytes);
+    call.counts(body.count());
     let request = Request::from_parts(parts, body);
 
     let context = context(worker, &call);
@@ -80,7 +78,7 @@ fn answer(
     call.answered(Verdict::of(grpc, head.status, &head.headers), below, Instant::now());
     let reply = match exchange.upgrade {
         Some((downstream, upstream)) => {
-            bridge(downstream, upstream, call);
+            bridge(worker, downstream, upstream, call);
             Reply::none()
         }
         None => Reply::upstream(&head, body, call, exchange.lease, grpc),

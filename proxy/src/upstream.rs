@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use connect::Connector;
+pub(crate) use endpoint::Room;
 pub(crate) use lease::{Lease, Unanswered};
 pub(crate) use peer::Peer;
 
@@ -142,6 +143,11 @@ impl Upstream {
                 _ => return Err(Fault::Unresolved),
             }
         }
+    }
+
+    /// Whether it has an endpoint; waits where its name was never answered.
+    pub(crate) async fn is_known(&self, connector: &Connector) -> bool {
+        self.members(Instant::now() + connector.connect_timeout).await.is_ok()
     }
 
     /// Closes connections that were idle for too long, and those to endpoints that are none any more.

@@ -162,11 +162,13 @@ impl Program {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Waits for the program to end, and gives its exit code.
+    /// Waits for the program to end, and gives its exit code. Nothing that it has started may be left behind.
     #[track_caller]
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
-        self.drain();
-        self.child.wait().unwrap().code()
+        let closed = self.drain();
+        let status = self.child.wait().unwrap();
+        assert!(closed, "{status}, but its outputs were still open after {PATIENCE:?}; it said:\n{}", self.said());
+        status.code()
     }
 
     /// Everything it has said up to its end.
@@ -174,16 +176,16 @@ impl Program {
         self.seen.join("\n")
     }
 
-    /// Reads on until all outputs are closed: the program and what it has started are gone then.
-    fn drain(&mut self) {
+    /// Reads on until all outputs are closed: the program and what it has started are gone then. Whether they are.
+    fn drain(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.seen.push(line),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return true,
                 Err(RecvTimeoutError::Timeout) => {
                     let _ = self.child.kill();
-                    return;
+                    return false;
                 }
             }
         }

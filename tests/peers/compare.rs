@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::harness::Program;
-use crate::place::{command, installed, say};
+use crate::place::{command, has, installed, say};
 use crate::topology::{Origin, Sidecars};
 
 /// Fields that belong to one hop (RFC 9110, section 7.6.1) or to the moment. They may differ.
@@ -16,11 +16,19 @@ const MAY_DIFFER: [&str; 7] =
 const ADDED: [&str; 2] = ["traceparent", "tracestate"];
 
 /// Cases that are known to differ: client, case, and why. The table counts them, and no test fails for them.
-const KNOWN: [(&str, &str, &str); 3] = [
-    ("curl HTTP/1.1", "100-continue refused", "the sidecar says 100 when it forwards, before the origin has decided"),
+const KNOWN: [(&str, &str, &str); 2] = [
     ("curl HTTP/2", "100-continue", "over HTTP/2 a sidecar passes no interim answer on"),
     ("Node http2", "100-continue", "over HTTP/2 a sidecar passes no interim answer on"),
 ];
+
+/// Claims that the client sees the same through sidecars before each of the `origins` that are installed, where the client
+/// itself is.
+#[track_caller]
+pub(crate) fn same_before(origins: fn(&str) -> Vec<Origin>, client: &str, is_there: &[&str], words: &[&str]) {
+    if has(client, is_there) {
+        same_through_sidecars(client, words, &origins(client));
+    }
+}
 
 /// Runs the client against each origin and through sidecars before it, and claims that both times it tells the same, in
 /// the same order. `words` start the client; in them `URL` stands for where to

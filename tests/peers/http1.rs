@@ -1,6 +1,6 @@
 //! HTTP/1.1 (and 1.0) clients against every HTTP/1 origin.
 
-use crate::compare::same_through_sidecars;
+use crate::compare::same_before;
 use crate::place::{has, program, python};
 use crate::topology::Origin;
 
@@ -25,9 +25,7 @@ fn origins(test: &str) -> Vec<Origin> {
 
 #[track_caller]
 fn everywhere(client: &str, is_there: &[&str], words: &[&str]) {
-    if has(client, is_there) {
-        same_through_sidecars(client, words, &origins(client));
-    }
+    same_before(origins, client, is_there, words);
 }
 
 #[test]

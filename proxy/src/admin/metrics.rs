@@ -82,11 +82,12 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         text.sample(&peak, &[], gauge.peak() as f64);
     }
     type Row<'a> = (&'a str, &'a str, &'a Counter);
-    let rows: [Row<'_>; 19] = [
+    let rows: [Row<'_>; 20] = [
         ("couplet_connections_accepted_total", "Downstream connections.", &metrics.connections_accepted),
         ("couplet_connections_refused_total", "Closed at once: limits.connections.", &metrics.connections_refused),
         ("couplet_connections_malformed_total", "Closed: malformed requests.", &metrics.connections_malformed),
         ("couplet_connections_timed_out_total", "Closed: timeouts.header.", &metrics.connections_timed_out),
+        ("couplet_streams_timed_out_total", "Closed: timeouts.stream_idle.", &metrics.streams_timed_out),
         ("couplet_accept_errors_total", "Connections that could not be accepted.", &metrics.accept_errors),
         (
             "couplet_upstream_connections_opened_total",

@@ -36,10 +36,9 @@ impl Traceparent {
         Some(Self { trace, span, flags: u8::from_str_radix(flags, 16).ok()? })
     }
 
-    /// A new trace. Sampled, because that is what a tracing library does with a request that brings no context; one
-    /// that follows its parent's decision would otherwise fall silent behind the proxy.
-    pub(crate) fn fresh(random: &mut fastrand::Rng) -> Self {
-        Self { trace: random.u128(1..), span: random.u64(1..), flags: 1 }
+    /// A new trace. A tracing library that follows its parent's decision falls silent behind one that is not sampled.
+    pub(crate) fn fresh(random: &mut fastrand::Rng, sampled: bool) -> Self {
+        Self { trace: random.u128(1..), span: random.u64(1..), flags: u8::from(sampled) }
     }
 }
 

@@ -57,7 +57,13 @@ impl<O: Observer> Body for Reply<O> {
                 return Poll::Ready(text.map(|text| Ok(Frame::data(text))));
             }
         };
+        if let Some(lease) = &this.held.lease {
+            lease.handed_on();
+        }
         let frame = std::task::ready!(body.poll(cx));
+        if let Some(turn) = &this.held.turn {
+            turn.moved();
+        }
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(observer), Some(bytes)) = (&mut this.observer, frame.data_ref()) {

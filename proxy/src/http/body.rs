@@ -10,7 +10,8 @@ use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::clean_trailers;
+use super::{Expectation, Waiting, clean_trailers};
+use crate::deadline::Moving;
 
 /// Data frames of HTTP/2 below this size are put together with what is there already behind them.
 const SMALL: usize = 256;
@@ -86,6 +87,17 @@ fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
     frame
 }
 
+/// Why the body of a request breaks off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// What comes in breaks off, or cannot be read.
+    #[error(transparent)]
+    Downstream(#[from] hyper::Error),
+    /// The client waits to be asked for it, and nobody asks any more.
+    #[error("the body is of no use any more")]
+    Unwanted,
+}
+
 /// The body of a request on its way up, counted.
 pub(crate) struct RequestBody {
     body: Frames,
@@ -96,14 +108,30 @@ pub(crate) struct RequestBody {
     sized: bool,
     /// What was read before and is to be read once more.
     again: Option<Bytes>,
+    /// Set while the client waits to be asked for it.
+    waiting: Option<Waiting>,
+    /// Told of every frame.
+    moving: Moving,
 }
 
 impl RequestBody {
-    /// The body, and where its bytes are counted.
-    pub(crate) fn new(body: Incoming, version: Version) -> (Self, Option<Arc<AtomicU64>>) {
+    /// The body of a request that came on the connection of `moving`.
+    pub(crate) fn new(body: Incoming, version: Version, moving: Moving) -> Self {
         let count = (!body.is_end_stream()).then(Arc::default);
         let body = Frames::new(body, version);
-        (Self { body, count: count.clone(), sized: version != Version::HTTP_2, again: None }, count)
+        Self { body, count, sized: version != Version::HTTP_2, again: None, waiting: None, moving }
+    }
+
+    /// Where its bytes are counted, if there can be any.
+    pub(crate) fn count(&self) -> Option<Arc<AtomicU64>> {
+        self.count.clone()
+    }
+
+    /// From here on the body waits until it is known whether it is wanted.
+    pub(crate) fn wait(&mut self) -> Expectation {
+        let (waiting, expectation) = Waiting::new();
+        self.waiting = Some(waiting);
+        expectation
     }
 
     /// The same body from its beginning; `read` is what was read of it so far.
@@ -115,19 +143,26 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Read> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(waiting) = &mut self.waiting {
+            if !std::task::ready!(waiting.poll(cx)) {
+                return Poll::Ready(Some(Err(Broken::Unwanted)));
+            }
+            self.waiting = None;
+        }
         if let Some(again) = self.again.take() {
             return Poll::Ready(Some(Ok(Frame::data(again))));
         }
         let frame = std::task::ready!(self.body.poll(cx));
+        self.moving.on();
         if let (Some(count), Some(Ok(frame))) = (&self.count, &frame)
             && let Some(data) = frame.data_ref()
         {
             count.fetch_add(data.len() as u64, Ordering::Relaxed);
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Broken::from)))
     }
 
     fn is_end_stream(&self) -> bool {

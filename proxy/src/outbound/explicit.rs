@@ -6,24 +6,23 @@ use couplet_config::Target;
 use couplet_telemetry::outcome::Outcome;
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{open, refuse};
 use crate::error::Fault;
 use crate::forward::{Reply, connect_through, refusal, relay};
-use crate::http::{Verdict, head};
+use crate::http::{RequestBody, Verdict, head, is_grpc};
 use crate::record::Call;
 use crate::sidecar::Worker;
 use crate::upstream::Upstream;
 
 /// Serves one request to the explicit proxy.
-pub(crate) async fn serve(worker: &Arc<Worker>, request: Request<Incoming>) -> Response<Reply<Call>> {
+pub(crate) async fn serve(worker: &Arc<Worker>, request: Request<RequestBody>) -> Response<Reply<Call>> {
     let destination = match Destination::of(&request) {
         Ok(destination) => destination,
         Err(why) => {
             worker.sidecar.metrics.fault(Fault::BadRequest);
-            return refusal(Fault::BadRequest, why, None, false);
+            return refusal(Fault::BadRequest, why, None, is_grpc(request.headers()));
         }
     };
     let upstream = upstream(worker, &destination).await;
@@ -41,7 +40,7 @@ struct Destination {
 }
 
 impl Destination {
-    fn of(request: &Request<Incoming>) -> Result<Self, &'static str> {
+    fn of(request: &Request<RequestBody>) -> Result<Self, &'static str> {
         let uri = request.uri();
         if request.method() != Method::CONNECT && uri.scheme_str().is_some_and(|scheme| scheme != "http") {
             return Err("only http:// can be requested in the clear; use CONNECT for others");
@@ -86,14 +85,22 @@ async fn upstream(worker: &Arc<Worker>, destination: &Destination) -> Arc<Upstre
         return worker.explicit(&name, sidecars, now);
     }
     let target = Target { host: destination.host.clone(), port: destination.port };
-    worker.explicit(&destination.name(), target.into(), now)
+    let upstream = worker.explicit(&destination.name(), target.into(), now);
+    if let Some(names) = &worker.sidecar.names
+        && !upstream.is_known(&worker.connector).await
+        && let Some((name, sidecars)) = names.appears(&destination.host).await
+    {
+        // It was only just started.
+        return worker.explicit(&name, sidecars, Instant::now());
+    }
+    upstream
 }
 
 /// CONNECT: bytes both ways. Whatever is inside, the call and its destination are seen.
 async fn tunnel(
     worker: &Arc<Worker>,
     upstream: &Arc<Upstream>,
-    mut request: Request<Incoming>,
+    mut request: Request<RequestBody>,
 ) -> Response<Reply<Call>> {
     let downstream = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
@@ -106,7 +113,7 @@ async fn tunnel(
         Ok(stream) => {
             call.attempted(1);
             call.answered(Verdict::Known(Outcome::Ok), None, Instant::now());
-            relay(downstream, stream, call);
+            relay(worker, downstream, stream, call);
             let mut response = Response::new(Reply::none());
             *response.status_mut() = StatusCode::OK;
             response

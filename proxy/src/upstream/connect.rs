@@ -14,6 +14,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::endpoint::Room;
 use super::lent::Lent;
 use crate::error::Fault;
 use crate::http::RequestBody;
@@ -37,7 +38,7 @@ const KEEPALIVE: TcpKeepalive =
 pub(crate) struct Connector {
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
-    pub(crate) idle_connections: usize,
+    pub(crate) room: Room,
     pub(crate) header_bytes: usize,
     pub(crate) header_fields: usize,
     /// Addresses of the proxy itself that a request must not be sent to: it would come back.

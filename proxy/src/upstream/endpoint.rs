@@ -21,9 +21,14 @@ const MAX_SHARED: usize = 16;
 /// A connection that has been idle for longer is looked at before it is used again.
 const FRESH: Duration = Duration::from_millis(1);
 
-/// Idle HTTP/1 connections of the whole proxy, in times of what one endpoint may have. Each holds some 20 KiB: a client
-/// that names ever new destinations must not make it hold them all.
-const IDLE_ENDPOINTS: usize = 2;
+/// How many idle HTTP/1 connections are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Of one endpoint.
+    pub(crate) here: usize,
+    /// Of the whole proxy: a client that names ever new destinations must not make it hold them all.
+    pub(crate) overall: usize,
+}
 
 /// An address, and the connections to it.
 pub(super) struct Endpoint {
@@ -150,13 +155,13 @@ impl Endpoint {
         }
     }
 
-    /// Keeps a connection for the next exchange, for `keep` at most, unless there are `most` already.
-    pub(super) fn keep(&self, sender: Http1, keep: Duration, most: usize) {
+    /// Keeps a connection for the next exchange, for `keep` at most, where there is room.
+    pub(super) fn keep(&self, sender: Http1, keep: Duration, room: Room) {
         let mut idle = self.idle.lock();
-        if idle.len() < most
+        if idle.len() < room.here
             && !sender.is_closed()
             && !keep.is_zero()
-            && let Some(counted) = Counted::new(&self.metrics, most.saturating_mul(IDLE_ENDPOINTS))
+            && let Some(counted) = Counted::new(&self.metrics, room.overall)
         {
             let since = Instant::now();
             idle.push(Idle { sender, since, until: since + keep, _counted: counted });

@@ -9,10 +9,10 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
 use super::connect::{Connector, Http1};
-use super::endpoint::{Endpoint, Outstanding, Stream};
+use super::endpoint::{Endpoint, Outstanding, Room, Stream};
 use super::lent::lend;
 use crate::error::Fault;
-use crate::http::RequestBody;
+use crate::http::{Asking, Expectation, RequestBody};
 
 /// A connection to an upstream.
 pub(crate) struct Connection {
@@ -35,7 +35,9 @@ pub(crate) struct Lease {
     endpoint: Arc<Endpoint>,
     /// For how long an HTTP/1 connection may be kept afterwards, and beside how many others.
     keep: Duration,
-    most: usize,
+    room: Room,
+    /// Set where the client waits to be asked for the body.
+    asking: Option<Asking>,
     _outstanding: Outstanding,
 }
 
@@ -53,8 +55,20 @@ impl Lease {
         outstanding: Outstanding,
         connector: &Connector,
     ) -> Self {
-        let (keep, most) = (connector.idle_timeout, connector.idle_connections);
-        Self { connection, endpoint, keep, most, _outstanding: outstanding }
+        let (keep, room) = (connector.idle_timeout, connector.room);
+        Self { connection, endpoint, keep, room, asking: None, _outstanding: outstanding }
+    }
+
+    /// The body of the request to send is read once it is known to be wanted, and of no use beyond this lease.
+    pub(crate) fn asks(&mut self, expectation: Expectation) {
+        self.asking = Some(Asking(expectation));
+    }
+
+    /// The client has the head of the answer.
+    pub(crate) fn handed_on(&self) {
+        if let Some(asking) = &self.asking {
+            asking.0.handed_on();
+        }
     }
 
     /// Sends a request and waits for the answer's head.
@@ -90,8 +104,12 @@ impl Lease {
 
     /// The exchange is whole: the connection may be used again, unless the upstream closes it.
     pub(crate) fn give_back(self) {
+        if self.asking.is_some_and(|asking| !asking.is_met()) {
+            // A body was announced on it and will never come.
+            return;
+        }
         if let Sender::Http1(sender) = self.connection.sender {
-            self.endpoint.keep(sender, self.keep, self.most);
+            self.endpoint.keep(sender, self.keep, self.room);
         }
     }
 }

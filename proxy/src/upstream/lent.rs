@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
-use crate::http::RequestBody;
+use crate::http::{Broken, RequestBody};
 
 /// How much of a body is kept until the answer's head comes: a small request can be sent again although it was sent.
 const KEPT: usize = 4 * 1024;
@@ -49,7 +49,7 @@ impl Drop for Lender {
 }
 
 impl Loan {
-    fn keep(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+    fn keep(&mut self, frame: Option<&Result<Frame<Bytes>, Broken>>) {
         let Some(read) = &mut self.read else { return };
         match frame {
             None => {}
@@ -64,9 +64,9 @@ impl Loan {
 
 impl Body for Lent {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut loan = self.0.lock();
         let Some(body) = &mut loan.body else { return Poll::Ready(None) };
         let frame = std::task::ready!(Pin::new(body).poll_frame(cx));

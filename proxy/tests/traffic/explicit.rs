@@ -73,3 +73,53 @@ async fn a_name_without_an_address_is_a_502_that_names_it() {
     assert_eq!((answer.status.as_u16(), &answer.headers["couplet-error"]), (502, &"unresolved".parse().unwrap()));
     assert!(answer.text.contains("no-such-host.invalid"), "{}", answer.text);
 }
+
+/// A client that speaks HTTP/2 by prior knowledge.
+async fn http2(address: std::net::SocketAddr) -> hyper::client::conn::http2::SendRequest<Body> {
+    let stream = hyper_util::rt::TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn a_grpc_client_is_refused_in_words_that_it_understands() {
+    let proxy = explicit(config("shop")).start();
+    let mut client = http2(proxy.explicit().unwrap()).await;
+    for (target, status) in [("http://127.0.0.1:1/stock.Stock/Pay", "14"), ("https://stock/stock.Stock/Pay", "13")] {
+        let request = http::Request::post(target).header("content-type", "application/grpc");
+        let answer = client.send_request(request.body(Body::default()).unwrap()).await.unwrap();
+        let headers = answer.headers();
+        assert_eq!((answer.status().as_u16(), &headers["grpc-status"]), (200, &status.parse().unwrap()), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_connect_over_http2_is_refused_and_other_requests_are_served() {
+    let stock = crate::wire::Played::new().await;
+    let proxy = explicit(config("shop").to("stock", stock.address())).start();
+    let mut client = http2(proxy.explicit().unwrap()).await;
+    let connect = http::Request::connect("stock:80").body(Body::default()).unwrap();
+    let answer = client.send_request(connect).await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["couplet-error"]), (400, &"bad_request".parse().unwrap()));
+    let asked = tokio::spawn(async move {
+        client.send_request(http::Request::get("http://stock/").body(Body::default()).unwrap()).await
+    });
+    // What came as HTTP/2 goes on as HTTP/2.
+    assert!(stock.meet().await.hear("SM\r\n\r\n").await.starts_with("PRI * HTTP/2.0"));
+    asked.abort();
+}
+
+#[tokio::test]
+async fn an_absolute_target_counts_whatever_host_says() {
+    let stock = answers(200, "stock").await;
+    let proxy = explicit(config("shop").to("stock", stock.address)).start();
+    let mut stream = TcpStream::connect(proxy.explicit().unwrap()).await.unwrap();
+    let request = "GET http://stock:80/x HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("stock"), "{answer}");
+    assert_eq!(stock.seen()[0].headers()["host"], "stock:80");
+}

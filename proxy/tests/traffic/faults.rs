@@ -28,7 +28,7 @@ enum Fault {
     /// Nothing is ever read or written.
     HalfOpen,
     Silence,
-    /// The head of the answer comes byte by byte and never ends.
+    /// The head of the answer comes byte by byte and never ends; over HTTP/2, its frame.
     Drip,
     DiesMidHead,
     DiesMidBody,
@@ -72,13 +72,16 @@ const HTTP1: [(Fault, Seen, Outcome); 11] = [
     (ZeroWindow, Refusal(504, "request_timeout"), Outcome::Timeout),
 ];
 
-const HTTP2: [(Fault, Seen, Outcome); 14] = [
+const HTTP2: [(Fault, Seen, Outcome); 17] = [
     (Refuse, Refusal(502, "connect"), Outcome::Connect),
     (ResetAtAccept, Refusal(502, "reset"), Outcome::Reset),
     (ResetAfterHead, Refusal(502, "reset"), Outcome::Reset),
     (HalfOpen, Refusal(504, "request_timeout"), Outcome::Timeout),
     (Silence, Refusal(504, "request_timeout"), Outcome::Timeout),
+    (Drip, Refusal(504, "request_timeout"), Outcome::Timeout),
+    (DiesMidHead, Refusal(502, "reset"), Outcome::Reset),
     (DiesMidBody, Truncated, Outcome::Reset),
+    (CutChunk, Truncated, Outcome::Reset),
     (Garbage, Refusal(502, "reset"), Outcome::Reset),
     (ZeroWindow, Refusal(504, "request_timeout"), Outcome::Timeout),
     (GoAwayAlways, Refusal(502, "reset"), Outcome::Reset),
@@ -116,6 +119,7 @@ async fn judge(protocol: Protocol, table: &[(Fault, Seen, Outcome)]) {
     for (fault, seen, outcome) in table {
         let exchange = tokio::time::timeout(Duration::from_secs(20), exchange(*fault, protocol));
         let (got, outcomes, executed) = exchange.await.unwrap_or_else(|_| panic!("{fault:?}: nothing within 20 s"));
+        println!("R19\t{protocol:?}\t{fault:?}\t{got:?}\t{outcomes:?}\texecuted {executed}");
         if got != *seen || outcomes != [*outcome] || executed > 1 {
             wrong.push(format!("{fault:?}: {got:?}, {outcomes:?}, executed {executed} times"));
         }
@@ -301,6 +305,21 @@ async fn fail_http2(fault: Fault, nth: usize, mut stream: TcpStream, executed: &
         GoAwayOnce | RefusedOnce if nth > 0 => stream.write_all(&frame(1, 5, id, &ok)).await?,
         GoAwayAndDie => {
             stream.write_all(&go_away(id)).await?;
+            return stream.shutdown().await;
+        }
+        Drip => {
+            for byte in frame(1, 4, id, &[0x88; 4_000]) {
+                stream.write_all(&[byte]).await?;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        DiesMidHead => {
+            stream.write_all(&frame(1, 4, id, &ok)[..12]).await?;
+            return stream.shutdown().await;
+        }
+        CutChunk => {
+            stream.write_all(&frame(1, 4, id, &ok)).await?;
+            stream.write_all(&frame(0, 0, id, b"a whole frame")[..15]).await?;
             return stream.shutdown().await;
         }
         // INTERNAL_ERROR

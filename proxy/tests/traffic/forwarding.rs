@@ -171,3 +171,38 @@ async fn more_requests_in_flight_than_the_limit_are_refused_at_once() {
     gate.add_permits(1);
     assert_eq!(waiting.await.unwrap().text, "late");
 }
+
+#[tokio::test]
+async fn via_names_the_proxy_in_both_directions_where_that_is_wanted() {
+    let stock = service(|_| async {
+        let mut response = answer(200, "");
+        response.headers_mut().insert("via", "1.1 cache".parse().unwrap());
+        response
+    })
+    .await;
+    for (wanted, sent, received) in [
+        (true, vec!["1.0 edge", "1.1 couplet"], vec!["1.1 cache", "1.1 couplet"]),
+        (false, vec!["1.0 edge"], vec!["1.1 cache"]),
+    ] {
+        let mut config = config("shop").to("stock", stock.address);
+        config.headers.via = wanted;
+        let proxy = config.start();
+        let answer = client(proxy.outbound()[0].1).await.ask(get("/", &[("via", "1.0 edge")])).await;
+        let seen = stock.seen();
+        assert_eq!(seen.last().unwrap().headers().get_all("via").iter().collect::<Vec<_>>(), sent);
+        assert_eq!(answer.headers.get_all("via").iter().collect::<Vec<_>>(), received);
+    }
+}
+
+#[tokio::test]
+async fn a_trace_that_begins_here_is_sampled_unless_it_should_not_be() {
+    let shop = answers(200, "").await;
+    for (sampled, flags) in [(true, "-01"), (false, "-00")] {
+        let mut config = config("shop").app(&shop);
+        config.headers.sampled = sampled;
+        let proxy = config.start();
+        client(proxy.inbound().unwrap()).await.get("/").await;
+        let seen = shop.seen();
+        assert!(seen.last().unwrap().headers()["traceparent"].to_str().unwrap().ends_with(flags));
+    }
+}

@@ -15,5 +15,7 @@ mod life;
 mod grpc;
 mod protocols;
 mod reports;
+mod still;
 mod transparent;
 mod upstreams;
+mod wire;

@@ -1,75 +1,11 @@
 //! What HTTP/1 applications say to one another, byte by byte: old clients, answers without bodies, trailers, events,
 //! uploads that wait, tunnels.
 
-use std::net::SocketAddr;
-
-use couplet_proxy::Running;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::harness::*;
-
-/// A connection on which a test writes and reads bytes.
-struct Wire(TcpStream);
-
-impl Wire {
-    async fn to(address: SocketAddr) -> Self {
-        Self(TcpStream::connect(address).await.unwrap())
-    }
-
-    async fn say(&mut self, text: &str) {
-        self.0.write_all(text.as_bytes()).await.unwrap();
-    }
-
-    /// Reads until what came ends with `end`.
-    async fn hear(&mut self, end: &str) -> String {
-        let mut heard = Vec::new();
-        while !heard.ends_with(end.as_bytes()) {
-            match self.0.read_u8().await {
-                Ok(byte) => heard.push(byte),
-                Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&heard)),
-            }
-        }
-        String::from_utf8(heard).unwrap()
-    }
-
-    async fn head(&mut self) -> String {
-        self.hear("\r\n\r\n").await
-    }
-
-    async fn rest(&mut self) -> String {
-        let mut rest = String::new();
-        self.0.read_to_string(&mut rest).await.unwrap();
-        rest
-    }
-}
-
-/// A service that is played by the test.
-struct Played(TcpListener);
-
-impl Played {
-    async fn new() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.0.local_addr().unwrap()
-    }
-
-    async fn meet(&self) -> Wire {
-        Wire(self.0.accept().await.unwrap().0)
-    }
-
-    /// A sidecar in front of it, and one in front of that.
-    fn behind_two(&self) -> (Running, Running) {
-        let mut inner = config("stock");
-        inner.app = Some(self.address());
-        let inner = inner.start();
-        let mut outer = config("shop").to("stock", inner.inbound().unwrap());
-        outer.explicit = Some(free());
-        (outer.start(), inner)
-    }
-}
+use crate::wire::{Played, Wire};
 
 /// The field lines of a head without those that the proxies add.
 fn fields(head: &str) -> Vec<&str> {
@@ -183,27 +119,92 @@ async fn every_event_of_a_stream_arrives_when_it_is_sent() {
     }
 }
 
+const UPLOAD: &str = "PUT /big HTTP/1.1\r\nHost: stock\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+
 #[tokio::test]
-async fn an_upload_is_asked_for_when_there_is_somebody_to_take_it() {
+async fn an_upload_is_asked_for_when_the_service_asks_for_it() {
     let stock = Played::new().await;
     let (outer, _inner) = stock.behind_two();
     let mut client = Wire::to(outer.outbound()[0].1).await;
-    client.say("PUT /big HTTP/1.1\r\nHost: stock\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n").await;
+    for _ in 0..2 {
+        client.say(UPLOAD).await;
+        let mut service = stock.meet().await;
+        assert!(service.head().await.contains("Expect: 100-continue"));
+        service.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+        assert_eq!(client.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+        client.say("data").await;
+        assert_eq!(service.hear("data").await, "data");
+        service.say("HTTP/1.1 201 Created\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+        assert!(client.head().await.starts_with("HTTP/1.1 201 Created\r\n"));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_the_service_refuses_is_never_asked_for() {
+    let stock = Played::new().await;
+    let (outer, _inner) = stock.behind_two();
+    for refusal in ["Content-Length: 2\r\n\r\nno", "Transfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n"] {
+        let mut client = Wire::to(outer.outbound()[0].1).await;
+        client.say(UPLOAD).await;
+        let mut service = stock.meet().await;
+        service.head().await;
+        service.say(&format!("HTTP/1.1 413 Content Too Large\r\n{refusal}")).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 413 "));
+        assert!(client.rest().await.contains("no"), "and the connection closes: a body was announced on it");
+        assert_eq!(service.rest().await, "", "nothing of a body, and no end that would make one");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_without_a_body_is_never_asked_for() {
+    let stock = Played::new().await;
+    let (outer, _inner) = stock.behind_two();
+    let mut client = Wire::to(outer.outbound()[0].1).await;
+    client.say(&UPLOAD.replace("Content-Length: 4", "Transfer-Encoding: chunked")).await;
     let mut service = stock.meet().await;
+    service.head().await;
+    service.say("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 417 "));
+    assert_eq!((client.rest().await.as_str(), service.rest().await.as_str()), ("", ""));
+}
+
+#[tokio::test]
+async fn a_service_that_asks_for_no_upload_gets_it_all_the_same() {
+    let stock = Played::new().await;
+    let (outer, _inner) = stock.behind_two();
+    let mut client = Wire::to(outer.outbound()[0].1).await;
+    client.say(UPLOAD).await;
+    let mut service = stock.meet().await;
+    service.head().await;
     assert_eq!(client.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
     client.say("data").await;
-    assert!(service.head().await.contains("Expect: 100-continue"));
     assert_eq!(service.hear("data").await, "data");
-    service.say("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").await;
+    service.say("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").await;
     assert!(client.head().await.starts_with("HTTP/1.1 201 Created\r\n"));
 }
 
 #[tokio::test]
-async fn an_upload_that_is_refused_is_never_asked_for() {
+async fn a_service_may_answer_before_it_takes_an_upload() {
+    let stock = Played::new().await;
+    let (outer, _inner) = stock.behind_two();
+    let mut client = Wire::to(outer.outbound()[0].1).await;
+    client.say(UPLOAD).await;
+    let mut service = stock.meet().await;
+    service.head().await;
+    service.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+    client.say("data").await;
+    assert_eq!(service.hear("data").await, "data");
+    service.say("data").await;
+    assert_eq!(client.hear("data").await, "data");
+}
+
+#[tokio::test]
+async fn an_upload_for_which_there_is_no_service_is_never_asked_for() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let proxy = config("shop").to("stock", closed).start();
     let mut client = Wire::to(proxy.outbound()[0].1).await;
-    client.say("PUT /big HTTP/1.1\r\nHost: stock\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n").await;
+    client.say(UPLOAD).await;
     assert!(client.head().await.starts_with("HTTP/1.1 502 "));
 }
 

@@ -1,0 +1,114 @@
+//! Exchanges in which nothing moves any more: each ends in time, and is counted.
+
+use std::time::Duration;
+
+use couplet_proxy::Running;
+
+use crate::harness::*;
+use crate::wire::{Played, Wire};
+
+/// A proxy before `stock` that bears with stillness for a moment.
+fn proxy(stock: &Played) -> Running {
+    let mut config = config("shop").to("stock", stock.address());
+    config.explicit = Some(free());
+    config.admin = Some(free());
+    config.timeouts.stream_idle = Some(Duration::from_millis(200));
+    config.start()
+}
+
+/// How many exchanges ended for their stillness.
+async fn ended(proxy: &Running) -> u64 {
+    let page = client(proxy.admin().unwrap()).await.get("/metrics").await.text;
+    let count = page.lines().find_map(|line| line.strip_prefix("couplet_streams_timed_out_total "));
+    count.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_body_of_which_the_rest_never_comes_is_not_waited_for() {
+    let stock = Played::new().await;
+    let proxy = proxy(&stock);
+    let mut client = Wire::to(proxy.outbound()[0].1).await;
+    client.say("PUT / HTTP/1.1\r\nHost: stock\r\nContent-Length: 10\r\n\r\nhalf").await;
+    let mut service = stock.meet().await;
+    service.head().await;
+    assert_eq!(service.hear("half").await, "half");
+    assert_eq!(client.rest().await, "");
+    assert_eq!(service.rest().await, "", "the service sees that it is cut");
+    assert_eq!(ended(&proxy).await, 1);
+}
+
+#[tokio::test]
+async fn an_answer_of_which_the_rest_never_comes_is_cut() {
+    let stock = Played::new().await;
+    let proxy = proxy(&stock);
+    let mut client = Wire::to(proxy.outbound()[0].1).await;
+    client.say("GET / HTTP/1.1\r\nHost: stock\r\n\r\n").await;
+    let mut service = stock.meet().await;
+    service.head().await;
+    service.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+    assert!(client.rest().await.ends_with("\r\n\r\nhalf"));
+    assert_eq!(ended(&proxy).await, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_does_not_hold_its_service_for_ever() {
+    let stock = Played::new().await;
+    let proxy = proxy(&stock);
+    let mut client = Wire::to(proxy.outbound()[0].1).await;
+    client.say("GET / HTTP/1.1\r\nHost: stock\r\n\r\n").await;
+    let mut service = stock.meet().await;
+    service.head().await;
+    service.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let mut sent = 0;
+    while tokio::io::AsyncWriteExt::write_all(&mut service.0, chunk.as_bytes()).await.is_ok() {
+        sent += 1;
+        assert!(sent < 10_000, "somebody reads all of this");
+    }
+    assert_eq!(ended(&proxy).await, 1);
+}
+
+#[tokio::test]
+async fn a_tunnel_in_which_nothing_passes_is_closed() {
+    let stock = Played::new().await;
+    let proxy = proxy(&stock);
+    let mut client = Wire::to(proxy.explicit().unwrap()).await;
+    let to = stock.address();
+    client.say(&format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n")).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200 "));
+    let mut service = stock.meet().await;
+    client.say("ping").await;
+    assert_eq!(service.hear("ping").await, "ping");
+    assert_eq!((client.rest().await.as_str(), service.rest().await.as_str()), ("", ""));
+    assert_eq!(ended(&proxy).await, 1);
+}
+
+#[tokio::test]
+async fn a_websocket_in_which_nothing_passes_is_closed() {
+    let stock = Played::new().await;
+    let proxy = proxy(&stock);
+    let mut client = Wire::to(proxy.outbound()[0].1).await;
+    client.say("GET /ws HTTP/1.1\r\nHost: stock\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n").await;
+    let mut service = stock.meet().await;
+    service.head().await;
+    service.say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+    assert_eq!(client.hear("hello").await, "hello");
+    assert_eq!((client.rest().await.as_str(), service.rest().await.as_str()), ("", ""));
+    assert_eq!(ended(&proxy).await, 1);
+}
+
+#[tokio::test]
+async fn an_http2_connection_on_which_nothing_moves_is_cut() {
+    let stock = Played::new().await;
+    let proxy = proxy(&stock);
+    let stream = tokio::net::TcpStream::connect(proxy.outbound()[0].1).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get("http://stock.test/").body(Body::default()).unwrap();
+    assert!(sender.send_request(request).await.is_err(), "the service takes the connection and never says a word");
+    let _ = connection.await.unwrap();
+    assert_eq!(ended(&proxy).await, 1);
+}
