@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -145,6 +145,8 @@ impl Conversation<'_> {
         let service = service_fn(|request: Request<Incoming>| {
             let turn = progress.turn();
             let connect = request.method() == Method::CONNECT;
+            let chunks = request.version() == Version::HTTP_11;
+            verdict.trailers().forget();
             let response = respond(counted(request, &progress));
             let verdict = verdict.clone();
             async move {
@@ -152,6 +154,9 @@ impl Conversation<'_> {
                 let status = response.status();
                 verdict.answered(status == StatusCode::SWITCHING_PROTOCOLS || connect && status.is_success());
                 response.body_mut().hold(turn);
+                if chunks {
+                    response.body_mut().trails(verdict.trailers());
+                }
                 Ok::<_, Infallible>(response)
             }
         });

@@ -3,9 +3,11 @@
 //! Two parties that read one message differently can be played against one another. So only messages that every
 //! party must read in the same way come past a [`Gate`]: it looks at each byte once, hands on what passed unchanged,
 //! and stops for good at the first byte that does not. `head` reads one head, `framing` finds where a body ends,
-//! `stream` strings them together for a connection, `gate` puts that between a socket and the codec.
+//! `stream` strings them together for a connection, `gate` puts that between a socket and the codec; `trailers` writes
+//! what the codec does not.
 
 mod gate;
+mod trailers;
 mod stream;
 mod framing;
 mod authority;
@@ -13,6 +15,7 @@ mod head;
 mod fields;
 
 pub(crate) use gate::{Expected, Gate, Verdict};
+pub(crate) use trailers::Trailers;
 #[cfg(feature = "fuzzing")]
 pub(crate) use {head::Asked, head::Method, stream::Stream};
 

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use crate::deadline::Turn;
 use crate::error::Fault;
 use crate::http::{Frames, message};
+use crate::http1::Trailers;
 use crate::record::Observer;
 use crate::upstream::Lease;
 
@@ -41,6 +42,8 @@ pub(crate) struct Held {
     pub(crate) lease: Option<Lease>,
     /// The downstream connection's turn: it is idle again afterwards.
     pub(crate) turn: Option<Turn>,
+    /// Where trailers go, where that is not into the body.
+    trailers: Option<Trailers>,
 }
 
 impl<O: Observer> Body for Reply<O> {
@@ -73,8 +76,13 @@ impl<O: Observer> Body for Reply<O> {
                     observer.trailers(trailers);
                 }
                 // hyper does not poll again after trailers, or after the last frame of a body of known length.
+                let trailing = this.held.trailers.as_ref().zip(frame.trailers_ref());
+                let left = trailing.map(|(trailers, fields)| trailers.leave(fields)).is_some();
                 if frame.is_trailers() || body.is_end_stream() {
                     this.whole();
+                }
+                if left {
+                    return Poll::Ready(None);
                 }
             }
             Some(Err(error)) => {
@@ -112,7 +120,7 @@ impl<O: Observer> Reply<O> {
     pub(crate) fn upstream(head: &Parts, body: Incoming, observer: O, lease: Lease, grpc: bool) -> Self {
         let body = Frames::new(body, head.version);
         let whole = body.is_end_stream();
-        let held = Held { lease: Some(lease), turn: None };
+        let held = Held { lease: Some(lease), ..Held::default() };
         let length = head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
         let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let empty = whole && length && !bodiless && head.version != Version::HTTP_2;
@@ -131,6 +139,11 @@ impl<O: Observer> Reply<O> {
     /// Ends the turn of the downstream connection when this body is done with.
     pub(crate) fn hold(&mut self, turn: Turn) {
         self.held.turn = Some(turn);
+    }
+
+    /// From here on trailers are left there: the body is one of HTTP/1.1.
+    pub(crate) fn trails(&mut self, trailers: &Trailers) {
+        self.held.trailers = Some(trailers.clone());
     }
 
     fn whole(&mut self) {

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::{Expectation, Waiting, clean_trailers};
 use crate::deadline::Moving;
+use crate::http1::Trailers;
 
 /// Data frames of HTTP/2 below this size are put together with what is there already behind them.
 const SMALL: usize = 256;
@@ -112,6 +113,8 @@ pub(crate) struct RequestBody {
     waiting: Option<Waiting>,
     /// Told of every frame.
     moving: Moving,
+    /// Where its trailers go, where that is not into the body.
+    trailers: Option<Trailers>,
 }
 
 impl RequestBody {
@@ -119,12 +122,18 @@ impl RequestBody {
     pub(crate) fn new(body: Incoming, version: Version, moving: Moving) -> Self {
         let count = (!body.is_end_stream()).then(Arc::default);
         let body = Frames::new(body, version);
-        Self { body, count, sized: version != Version::HTTP_2, again: None, waiting: None, moving }
+        Self { body, count, sized: version != Version::HTTP_2, again: None, waiting: None, moving, trailers: None }
     }
 
     /// Where its bytes are counted, if there can be any.
     pub(crate) fn count(&self) -> Option<Arc<AtomicU64>> {
         self.count.clone()
+    }
+
+    /// From here on trailers are left there.
+    pub(crate) fn trails(&mut self, trailers: &Trailers) {
+        // A request without a body needs no look at either.
+        self.trailers = self.count.is_some().then(|| trailers.clone());
     }
 
     /// From here on the body waits until it is known whether it is wanted.
@@ -161,6 +170,12 @@ impl Body for RequestBody {
             && let Some(data) = frame.data_ref()
         {
             count.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        if let (Some(Ok(frame)), Some(trailers)) = (&frame, &self.trailers)
+            && let Some(fields) = frame.trailers_ref()
+        {
+            trailers.leave(fields);
+            return Poll::Ready(None);
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Broken::from)))
     }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::head::{Asked, Method};
 use super::stream::Stream;
+use super::trailers::{Ending, Trailers};
 use super::{Bounds, Violation};
 use crate::deadline::Progress;
 
@@ -36,6 +37,7 @@ pub(crate) struct Gate<S> {
     kept: BytesMut,
     clear: usize,
     side: Side,
+    ending: Ending,
     closing: Closing,
 }
 
@@ -58,7 +60,7 @@ enum Closing {
 
 /// What the gate of a downstream connection and the side that serves its requests tell one another.
 #[derive(Clone, Default)]
-pub(crate) struct Verdict(Arc<Mutex<Judged>>);
+pub(crate) struct Verdict(Arc<Mutex<Judged>>, Trailers);
 
 #[derive(Default)]
 struct Judged {
@@ -69,6 +71,11 @@ struct Judged {
 }
 
 impl Verdict {
+    /// Where to leave the trailers of an answer.
+    pub(crate) fn trailers(&self) -> &Trailers {
+        &self.1
+    }
+
     /// The head of the next answer is known: whether it makes the connection something else than HTTP/1.
     pub(crate) fn answered(&self, switched: bool) {
         let mut judged = self.0.lock();
@@ -97,7 +104,7 @@ impl Verdict {
 
 /// What the gate of an upstream connection and the side that sends requests on it tell one another.
 #[derive(Clone, Default)]
-pub(crate) struct Expected(Arc<Mutex<Awaited>>);
+pub(crate) struct Expected(Arc<Mutex<Awaited>>, Trailers);
 
 #[derive(Default)]
 struct Awaited {
@@ -110,6 +117,12 @@ impl Expected {
     pub(crate) fn expect(&self, method: &http::Method, upgrade: bool) {
         let method = Method::of(method.as_str().as_bytes());
         self.0.lock().asked = Some(Asked { method, upgrade });
+        self.1.forget();
+    }
+
+    /// Where to leave the trailers of a request.
+    pub(crate) fn trailers(&self) -> &Trailers {
+        &self.1
     }
 
     /// What was wrong with an answer, if anything was: the connection is of no use any more.
@@ -121,16 +134,18 @@ impl Expected {
 impl<S> Gate<S> {
     /// The gate of a downstream connection. It tells `progress` when bytes come in.
     pub(crate) fn requests(stream: S, bounds: Bounds, progress: Progress, verdict: Verdict) -> Self {
-        Self::new(stream, Stream::requests(bounds), Side::Requests { progress, verdict })
+        let ending = Ending::new(verdict.trailers().clone());
+        Self::new(stream, Stream::requests(bounds), Side::Requests { progress, verdict }, ending)
     }
 
     /// The gate of an upstream connection.
     pub(crate) fn responses(stream: S, bounds: Bounds, expected: Expected) -> Self {
-        Self::new(stream, Stream::responses(bounds), Side::Responses { expected })
+        let ending = Ending::new(expected.trailers().clone());
+        Self::new(stream, Stream::responses(bounds), Side::Responses { expected }, ending)
     }
 
-    fn new(stream: S, passing: Stream, side: Side) -> Self {
-        Self { stream, passing, kept: BytesMut::new(), clear: 0, side, closing: Closing::Silent }
+    fn new(stream: S, passing: Stream, side: Side, ending: Ending) -> Self {
+        Self { stream, passing, kept: BytesMut::new(), clear: 0, side, ending, closing: Closing::Silent }
     }
 
     /// Takes in what the other side has said meanwhile.
@@ -258,9 +273,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Gate<S> {
+    /// Writes what must stand before anything else from the codec.
+    fn write_ending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.ending.ready.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.ending.ready))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.ending.ready.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -268,7 +297,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        if !this.ending.is_idle() {
+            this.ending.settle();
+            ready!(this.write_ending(cx))?;
+            if let Some(taken) = this.ending.take(bufs) {
+                return Poll::Ready(Ok(taken));
+            }
+        }
+        Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -276,7 +313,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        if !this.ending.is_idle() {
+            this.ending.finish();
+            ready!(this.write_ending(cx))?;
+        }
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -152,8 +152,9 @@ impl Http1 {
     /// Why there is none.
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        request.body_mut().trails(self.expected.trailers());
         self.expected.expect(request.method(), request.headers().contains_key(header::UPGRADE));
         self.sender.try_send_request(request).await
     }

@@ -104,6 +104,42 @@ async fn trailers_that_are_announced_pass_in_both_directions() {
 }
 
 #[tokio::test]
+async fn trailers_that_nobody_announced_or_asked_for_pass_in_both_directions() {
+    let stock = Played::new().await;
+    let (outer, _inner) = stock.behind_two();
+    let mut client = Wire::to(outer.outbound()[0].1).await;
+    let trailers = "0\r\nx-sum: 1\r\nx-sum: 2\r\ngrpc-status: 0\r\n\r\n";
+    let mut service = None;
+    for _ in 0..2 {
+        client.say("POST / HTTP/1.1\r\nHost: stock\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").await;
+        client.say(trailers).await;
+        let service = match &mut service {
+            Some(service) => service,
+            none => none.insert(stock.meet().await),
+        };
+        assert!(!service.head().await.contains("Trailer"));
+        assert_eq!(service.hear(trailers).await, format!("3\r\none\r\n{trailers}"));
+        service.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n").await;
+        service.say(trailers).await;
+        client.head().await;
+        assert_eq!(client.hear(trailers).await, format!("3\r\ntwo\r\n{trailers}"));
+    }
+}
+
+#[tokio::test]
+async fn an_old_client_gets_no_trailers() {
+    let stock = Played::new().await;
+    let (outer, _inner) = stock.behind_two();
+    let mut client = Wire::to(outer.outbound()[0].1).await;
+    client.say("GET / HTTP/1.0\r\nHost: stock\r\n\r\n").await;
+    let mut service = stock.meet().await;
+    service.head().await;
+    service.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n0\r\n\r\n\r\n0\r\nx-sum: 1\r\n\r\n").await;
+    client.head().await;
+    assert_eq!(client.rest().await, "0\r\n\r\n");
+}
+
+#[tokio::test]
 async fn every_event_of_a_stream_arrives_when_it_is_sent() {
     let stock = Played::new().await;
     let (outer, _inner) = stock.behind_two();

@@ -1,7 +1,7 @@
 //! What an application sends is what the other receives, through both sidecars: every byte of the first line, of the
-//! fields in their spelling and order, and of the body. Only what is documented differs: `traceparent` and `tracestate`
-//! are there for the application that is called, fields of one hop are not, chunks may be cut anew, the values of one
-//! field stand together, and the field that frames the body may stand elsewhere.
+//! fields in their spelling and order, of the body and of its trailers. Only what `docs/protocols.md` says differs:
+//! `traceparent` and `tracestate` are there for the application that is called, fields of one hop are not, chunks may be
+//! cut anew, the values of one field stand together, and the field that frames the body may stand elsewhere.
 
 #![expect(clippy::indexing_slicing, reason = "what is cut here was found here")]
 
@@ -40,7 +40,8 @@ enum Body {
     /// Nothing follows the head, whatever it says.
     None,
     Sized(Vec<u8>),
-    Chunked(Vec<Vec<u8>>),
+    /// Chunks and trailers.
+    Chunked(Vec<Vec<u8>>, Fields),
 }
 
 impl Body {
@@ -48,8 +49,12 @@ impl Body {
         match self {
             Body::None => Vec::new(),
             Body::Sized(bytes) => bytes.clone(),
-            Body::Chunked(chunks) => chunks.concat(),
+            Body::Chunked(chunks, _) => chunks.concat(),
         }
+    }
+
+    fn trailers(&self) -> &[(Vec<u8>, Vec<u8>)] {
+        if let Body::Chunked(_, trailers) = self { trailers } else { &[] }
     }
 }
 
@@ -64,11 +69,15 @@ impl Message {
         match &self.body {
             Body::None => {}
             Body::Sized(bytes) => out.extend(bytes),
-            Body::Chunked(chunks) => {
+            Body::Chunked(chunks, trailers) => {
                 for chunk in chunks {
                     out.extend([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
                 }
-                out.extend(b"0\r\n\r\n");
+                out.extend(b"0\r\n");
+                for (name, value) in trailers {
+                    out.extend([name, b": ".as_slice(), value, b"\r\n"].concat());
+                }
+                out.extend(b"\r\n");
             }
         }
         out
@@ -91,13 +100,7 @@ impl Message {
         let frames = |name: &[u8]| {
             name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
         };
-        let mut grouped = Fields::new();
-        for (name, _) in &self.fields {
-            if !grouped.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
-                let of_it = self.fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
-                grouped.extend(of_it.cloned());
-            }
-        }
+        let mut grouped = grouped(&self.fields);
         grouped.sort_by_key(|(name, _)| frames(name));
         grouped
     }
@@ -110,8 +113,21 @@ impl Message {
         };
         assert_eq!(show(self.grouped()), show(sent.grouped()));
         assert!(self.body.bytes() == sent.body.bytes(), "another body: {} bytes", self.body.bytes().len());
-        assert_eq!(matches!(self.body, Body::Chunked(_)), matches!(sent.body, Body::Chunked(_)), "another framing");
+        let chunked = |body: &Body| matches!(body, Body::Chunked(..));
+        assert_eq!(chunked(&self.body), chunked(&sent.body), "another framing");
+        assert_eq!(show(self.body.trailers().to_vec()), show(grouped(sent.body.trailers())));
     }
+}
+
+/// Fields, those of one name together.
+fn grouped(fields: &[(Vec<u8>, Vec<u8>)]) -> Fields {
+    let mut grouped = Fields::new();
+    for (name, _) in fields {
+        if !grouped.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            grouped.extend(fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).cloned());
+        }
+    }
+    grouped
 }
 
 /// A connection on which messages come.
@@ -130,13 +146,10 @@ impl Wire {
         }
         let mut lines = head[..head.len() - 4].split(|byte| *byte == b'\n').map(Line::trim_suffix_cr);
         let line = String::from_utf8(lines.next().unwrap().to_vec()).unwrap();
-        let field = |line: &[u8]| {
-            let colon = line.iter().position(|byte| *byte == b':').unwrap();
-            (line[..colon].to_vec(), line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..]).to_vec())
-        };
-        let mut message = Message { line, fields: lines.map(field).collect(), body: Body::None };
+        let mut message = Message { line, fields: lines.map(field_of).collect(), body: Body::None };
         if message.value("transfer-encoding").is_some_and(|value| value == b"chunked") && !without_body {
-            message.body = Body::Chunked(self.chunks().await);
+            let (chunks, trailers) = self.chunks().await;
+            message.body = Body::Chunked(chunks, trailers);
         } else if let Some(length) = message.value("content-length").filter(|_| !without_body) {
             let length = std::str::from_utf8(length).unwrap().parse().unwrap();
             message.body = Body::Sized(self.exactly(length).await);
@@ -144,21 +157,34 @@ impl Wire {
         Some(message)
     }
 
-    async fn chunks(&mut self) -> Vec<Vec<u8>> {
+    async fn chunks(&mut self) -> (Vec<Vec<u8>>, Fields) {
         let mut chunks = Vec::new();
         loop {
-            let mut size = Vec::new();
-            while !size.ends_with(b"\r\n") {
-                size.push(self.0.read_u8().await.unwrap());
-            }
-            let size = usize::from_str_radix(std::str::from_utf8(&size).unwrap().trim_end(), 16).unwrap();
-            let chunk = self.exactly(size).await;
-            assert_eq!(self.exactly(2).await, b"\r\n");
+            let size = self.line().await;
+            let size = usize::from_str_radix(std::str::from_utf8(&size).unwrap(), 16).unwrap();
             if size == 0 {
-                return chunks;
+                break;
             }
-            chunks.push(chunk);
+            chunks.push(self.exactly(size).await);
+            assert_eq!(self.exactly(2).await, b"\r\n");
         }
+        let mut trailers = Fields::new();
+        loop {
+            match self.line().await {
+                end if end.is_empty() => return (chunks, trailers),
+                trailer => trailers.push(field_of(&trailer)),
+            }
+        }
+    }
+
+    /// The next line, without its end.
+    async fn line(&mut self) -> Vec<u8> {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(self.0.read_u8().await.unwrap());
+        }
+        line.truncate(line.len() - 2);
+        line
     }
 
     async fn exactly(&mut self, length: usize) -> Vec<u8> {
@@ -177,6 +203,11 @@ impl Wire {
             tokio::task::yield_now().await;
         }
     }
+}
+
+fn field_of(line: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let colon = line.iter().position(|byte| *byte == b':').unwrap();
+    (line[..colon].to_vec(), line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..]).to_vec())
 }
 
 trait Line {
@@ -226,12 +257,20 @@ fn field() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     (name.prop_map(String::into_bytes), value)
 }
 
+/// Announced by nobody. Their names come in lower case.
+fn trailers() -> impl Strategy<Value = Fields> {
+    let field = ("x-[a-z0-9]{1,3}", "[!-~]([ -~]{0,40}[!-~])?");
+    let field = field.prop_map(|(name, value)| (name.into_bytes(), value.into_bytes()));
+    prop_oneof![Just(Fields::new()), vec(field, 1..6)]
+}
+
 fn body() -> impl Strategy<Value = Body> {
     let bytes = |most| vec(any::<u8>(), 0..most);
     prop_oneof![
         Just(Body::None),
         bytes(20_000).prop_map(Body::Sized),
-        vec(vec(any::<u8>(), 1..5_000), 0..8).prop_map(Body::Chunked),
+        (vec(vec(any::<u8>(), 1..5_000), 0..8), trailers())
+            .prop_map(|(chunks, trailers)| Body::Chunked(chunks, trailers)),
     ]
 }
 
@@ -279,7 +318,7 @@ fn frame(fields: &mut Fields, body: &Body) {
     let field = match body {
         Body::None => return,
         Body::Sized(bytes) => (b"Content-Length".to_vec(), bytes.len().to_string().into_bytes()),
-        Body::Chunked(_) => (b"Transfer-Encoding".to_vec(), b"chunked".to_vec()),
+        Body::Chunked(..) => (b"Transfer-Encoding".to_vec(), b"chunked".to_vec()),
     };
     fields.insert(fields.len() / 3, field);
 }
