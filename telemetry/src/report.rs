@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::counts::Counts;
 use crate::histogram::Histogram;
@@ -246,6 +246,7 @@ pub struct Callee {
     service: String,
     endpoint: String,
     key: u64,
+    service_hash: u64,
 }
 
 impl Callee {
@@ -254,7 +255,8 @@ impl Callee {
     pub fn new(service: impl Into<String>, endpoint: impl Into<String>) -> Self {
         let (service, endpoint) = (service.into(), endpoint.into());
         let key = Self::key_of(&service, &endpoint);
-        Self { service, endpoint, key }
+        let service_hash = xxh3_64(service.as_bytes());
+        Self { service, endpoint, key, service_hash }
     }
 
     /// The key of a callee endpoint, to look one up without building it.
@@ -283,6 +285,12 @@ impl Callee {
     #[must_use]
     pub fn key(&self) -> u64 {
         self.key
+    }
+
+    /// A hash of the name of the service: XXH3, 64 bits.
+    #[must_use]
+    pub fn service_hash(&self) -> u64 {
+        self.service_hash
     }
 }
 

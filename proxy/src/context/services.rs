@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use couplet_telemetry::report::Callee;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::hex64;
@@ -31,7 +32,16 @@ impl Default for Services {
 impl Services {
     /// The hash by which a service is known in a set.
     pub(crate) fn hash(name: &str) -> u32 {
-        (xxh3_64(name.as_bytes()) & 0xff_ffff) as u32
+        Self::cut(xxh3_64(name.as_bytes()))
+    }
+
+    /// The same for a callee, which knows the hash of its service.
+    pub(crate) fn hash_of(callee: &Callee) -> u32 {
+        Self::cut(callee.service_hash())
+    }
+
+    fn cut(hash: u64) -> u32 {
+        (hash & 0xff_ffff) as u32
     }
 
     /// Adds one service by its hash.

@@ -129,7 +129,7 @@ impl Handler {
             used.blocking += 1;
             used.failed |= end.failed;
         }
-        let callee = Services::hash(end.callee.service());
+        let callee = Services::hash_of(end.callee);
         // A service that calls itself is no change of service.
         let hop = u32::from(callee != self.service);
         let nothing = Summary::default();

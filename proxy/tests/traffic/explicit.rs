@@ -1,5 +1,7 @@
 //! The explicit proxy: destinations that the application names in its requests.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -72,6 +74,29 @@ async fn a_name_without_an_address_is_a_502_that_names_it() {
     let answer = client(proxy.explicit().unwrap()).await.get("http://no-such-host.invalid/").await;
     assert_eq!((answer.status.as_u16(), &answer.headers["couplet-error"]), (502, &"unresolved".parse().unwrap()));
     assert!(answer.text.contains("no-such-host.invalid"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_service_that_is_announced_while_it_is_called_is_found() {
+    let stock = answers(200, "stock").await;
+    let (asked, to) = (AtomicUsize::new(0), stock.address);
+    // Known from the fourth question on: later than the proxy begins, and than the request asks by itself.
+    let analyzer = service(move |request| {
+        let registry = request.uri().path() == "/api/v1/registry";
+        let known = registry && asked.fetch_add(1, Ordering::SeqCst) >= 3;
+        let services = if known { format!(r#"{{"service":"stock","inbound":["{to}"]}}"#) } else { String::new() };
+        async move { http::Response::new(Body::from(format!(r#"{{"services":[{services}]}}"#))) }
+    })
+    .await;
+    let mut config = explicit(config("shop"));
+    let url = format!("http://{}", analyzer.address).parse().unwrap();
+    config.analyzer = Some(couplet_config::AnalyzerLink { url, token: None });
+    config.resolve = true;
+    // Nobody answers there.
+    let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    config.dns.servers = vec![closed];
+    let proxy = config.start();
+    assert_eq!(client(proxy.explicit().unwrap()).await.get("http://stock/").await.text, "stock");
 }
 
 /// A client that speaks HTTP/2 by prior knowledge.
