@@ -31,6 +31,14 @@ test *ARGS:
 peers *ARGS:
     tests/peers/run {{ARGS}}
 
+# The container images, from this tree alone (deploy/image/README.md).
+image *ARGS:
+    deploy/image/build {{ARGS}}
+
+# Tests of what stands in deploy/; installs their tools and builds the image.
+deploy *ARGS:
+    tests/deploy/run {{ARGS}}
+
 # Licences, duplicates, sources and (with network) advisories of all dependencies.
 deny:
     cargo deny check

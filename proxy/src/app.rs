@@ -151,15 +151,16 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         drain: watch,
         shutdown: Arc::clone(&running.shutdown),
     };
+    let analyzer = || Some(Client::new(sidecar.config.analyzer.clone()?, Arc::clone(&directory)));
     let shipper = Shipper {
         collector,
-        client: sidecar.config.analyzer.clone().map(Client::new),
+        client: analyzer(),
         origin: origin(&sidecar.config, &running.addresses),
         every: sidecar.config.telemetry.window,
         max_report_bytes: sidecar.config.telemetry.max_report_bytes.as_usize(),
         metrics: Arc::clone(&sidecar.metrics),
     };
-    let names = names.zip(sidecar.config.analyzer.clone().map(Client::new));
+    let names = names.zip(analyzer());
     let (last_report, stop) = oneshot::channel();
     let control = move |runtime: &Runtime| {
         runtime.block_on(async move {
