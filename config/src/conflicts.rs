@@ -2,7 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{destinations::Destination, proxy::ProxyConfig};
+use crate::{
+    destinations::Destination,
+    proxy::ProxyConfig,
+    tls::{InboundTls, TlsMode},
+};
 
 /// A key and why it contradicts another one.
 pub(crate) type Conflict = (String, String);
@@ -32,6 +36,22 @@ pub(crate) fn conflicts(config: &ProxyConfig) -> Vec<Conflict> {
         if wanted && config.analyzer.is_none() {
             found.push((key.to_owned(), "needs an analyzer: set `analyzer`".to_owned()));
         }
+    }
+    for (index, outbound) in config.outbound.iter().enumerate() {
+        let Some(tls) = &outbound.tls else { continue };
+        let key = format!("outbound[{index}].tls");
+        if tls.mode == TlsMode::Mesh && config.tls.identity.is_none() {
+            found.push((key.clone(), "`mesh` needs an identity: set `tls.identity`".to_owned()));
+        }
+        if tls.mode == TlsMode::On && outbound.server_name().is_none() {
+            let message = "which name must the certificate have? Set `server_name`: the targets have no host in common";
+            found.push((key.clone(), message.to_owned()));
+        }
+        let contradictions = tls.contradictions();
+        found.extend(contradictions.map(|(field, why)| (format!("{key}.{field}"), why.to_owned())));
+    }
+    if config.tls.inbound == InboundTls::Strict && config.tls.identity.is_none() && config.tls.server.is_none() {
+        found.push(("tls.inbound".to_owned(), "`strict` needs `tls.identity` or `tls.server`".to_owned()));
     }
     found
 }

@@ -36,6 +36,9 @@ pub struct ProxyLimits {
     /// Idle HTTP/1 connections kept over all upstream addresses. Each holds some 20 KiB.
     #[garde(range(min = 1, max = 1_000_000))]
     pub idle_upstream_connections: usize,
+    /// TLS handshakes of clients under way. They cost more than requests do.
+    #[garde(range(min = 1, max = 65_536))]
+    pub tls_handshakes: usize,
 }
 
 keys!(ProxyLimits {
@@ -45,6 +48,7 @@ keys!(ProxyLimits {
     header_fields,
     connections_per_upstream,
     idle_upstream_connections,
+    tls_handshakes,
 });
 
 impl Default for ProxyLimits {
@@ -56,6 +60,7 @@ impl Default for ProxyLimits {
             header_fields: 128,
             connections_per_upstream: 64,
             idle_upstream_connections: 512,
+            tls_handshakes: 1_024,
         }
     }
 }
@@ -65,13 +70,13 @@ impl Default for ProxyLimits {
 #[schemars(deny_unknown_fields, default)]
 #[garde(allow_unvalidated)]
 pub struct Timeouts {
-    /// For a connection to an upstream to be established.
+    /// For a connection to an upstream to be established, with its TLS handshake.
     #[garde(custom(units::between(SHORTEST, LONGEST)))]
     #[serde(serialize_with = "units::serialize_duration")]
     #[schemars(schema_with = "units::duration_schema")]
     pub connect: Duration,
 
-    /// For the head of a request to arrive once its first byte has.
+    /// For the head of a request to arrive once its first byte has; before it, for a client's TLS handshake.
     #[garde(custom(units::between(SHORTEST, LONGEST)))]
     #[serde(serialize_with = "units::serialize_duration")]
     #[schemars(schema_with = "units::duration_schema")]

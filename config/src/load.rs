@@ -118,6 +118,11 @@ impl ProxyConfig {
             if config.analyzer.as_ref().is_some_and(AnalyzerLink::lacks_url) && !reader.is_wrong("analyzer.url") {
                 reader.push(required("analyzer.url"));
             }
+            for key in config.tls.missing() {
+                if !reader.is_wrong(key) {
+                    reader.push(required(key));
+                }
+            }
             conflicts(config)
         })
     }

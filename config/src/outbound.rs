@@ -7,10 +7,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    destinations::Destinations,
+    destinations::{Destination, Destinations},
     names,
     overlay::{Element, Overlay, Reader, Scalar, keys},
     problem::quoted,
+    tls::UpstreamTls,
     tree::{Content, Node},
     units,
 };
@@ -33,9 +34,30 @@ pub struct Outbound {
     /// Where they are delivered: `host:port`, where the host is an IP address or a name, or `srv:_http._tcp.name`.
     /// Several of them, with commas between or as a list, share the requests.
     pub target: Destinations,
+
+    /// How the destinations are spoken to: `off` (in the clear), `mesh` or `on`, or a mapping that says more.
+    pub tls: Option<UpstreamTls>,
 }
 
 impl Outbound {
+    /// A listener at `listen` that delivers to `target`, in the clear.
+    pub fn new(name: impl Into<String>, listen: SocketAddr, target: Destinations) -> Self {
+        Self { name: name.into(), listen, target, tls: None }
+    }
+
+    /// The name that the destination's certificate must have: what is configured, else the one host of all targets.
+    pub fn server_name(&self) -> Option<&str> {
+        if let Some(name) = self.tls.as_ref().and_then(|tls| tls.server_name.as_deref()) {
+            return Some(name);
+        }
+        let mut hosts = self.target.iter().map(|destination| match destination {
+            Destination::Target(target) => Some(target.host.trim_end_matches('.')),
+            Destination::Service(_) => None,
+        });
+        let first = hosts.next()??;
+        hosts.all(|host| host == Some(first)).then_some(first)
+    }
+
     /// Reads the short form `NAME@LISTEN=TARGET`, for example `inventory@127.0.0.1:9001=127.0.0.1:16406`.
     ///
     /// # Errors
@@ -56,7 +78,7 @@ impl Outbound {
             Err(message) => return refuse(format!("where to listen: {message}")),
         };
         match Destinations::parse(target) {
-            Ok(target) => Ok(Self { name: name.to_owned(), listen, target }),
+            Ok(target) => Ok(Self::new(name, listen, target)),
             Err(message) => refuse(format!("the target: {message}")),
         }
     }
@@ -64,7 +86,7 @@ impl Outbound {
     /// What stands for an entry until its keys are read. Port 0 collides with nothing.
     fn blank() -> Self {
         let listen = SocketAddr::from(([0, 0, 0, 0], 0));
-        Self { name: String::new(), listen, target: Destinations::default() }
+        Self::new(String::new(), listen, Destinations::default())
     }
 }
 
@@ -98,7 +120,7 @@ impl Element for Outbound {
     }
 }
 
-keys!(Outbound { name, listen, target });
+keys!(Outbound { name, listen, target, tls });
 
 #[cfg(test)]
 mod tests {

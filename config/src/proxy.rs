@@ -16,6 +16,7 @@ use crate::{
     outbound::Outbound,
     overlay::keys,
     telemetry::{Endpoints, Telemetry},
+    tls::Tls,
     trust::Trust,
     units,
 };
@@ -87,6 +88,9 @@ pub struct ProxyConfig {
     /// What the proxy adds to the messages that it passes on.
     #[garde(dive)]
     pub headers: Headers,
+    /// Who this proxy is to others, and what its inbound listener takes.
+    #[garde(dive)]
+    pub tls: Tls,
 
     /// Whose context and summary headers are believed.
     #[garde(dive)]
@@ -125,6 +129,7 @@ keys!(ProxyConfig {
     telemetry,
     endpoints,
     headers,
+    tls,
     trust,
     limits,
     timeouts,
@@ -156,6 +161,7 @@ impl ProxyConfig {
             telemetry: Telemetry::default(),
             endpoints: Endpoints::default(),
             headers: Headers::default(),
+            tls: Tls::default(),
             trust: Trust::default(),
             limits: ProxyLimits::default(),
             timeouts: Timeouts::default(),

@@ -7,7 +7,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{overlay::keys, units};
+use crate::{
+    overlay::{Scalar, keys},
+    problem::quoted,
+    spiffe::{SpiffeId, SpiffePattern},
+    units,
+};
 
 /// Whose context and summary headers are believed; those of anyone else are removed and counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, Validate)]
@@ -19,15 +24,52 @@ pub struct Trust {
     #[garde(length(max = 1000))]
     #[schemars(schema_with = "units::networks_schema")]
     pub networks: Vec<IpNet>,
+
+    /// SPIFFE IDs of trusted peers, such as `spiffe://shop.example/ns/prod/*`, wherever their addresses lie. The default
+    /// is every one that mutual TLS has verified.
+    #[garde(length(max = 1000))]
+    pub identities: Vec<SpiffePattern>,
+
+    /// What a caller is called that has an identity: as its `identity` says, or as its `context` does.
+    pub names: CallerNames,
 }
 
-keys!(Trust { networks });
+keys!(Trust { networks, identities, names });
+
+/// What a caller is called that has an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema, Default)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum CallerNames {
+    /// The last segment of its SPIFFE ID.
+    #[default]
+    Identity,
+    /// The name that it sends.
+    Context,
+}
+
+impl Scalar for CallerNames {
+    const EXPECTED: &'static str = "identity or context";
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "identity" => Ok(Self::Identity),
+            "context" => Ok(Self::Context),
+            _ => Err(format!("{} is neither identity nor context", quoted(text))),
+        }
+    }
+}
 
 impl Trust {
     /// Whether `peer` lies in one of the networks. An IPv4 address written as IPv6 counts as IPv4.
     pub fn covers(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.networks.iter().any(|network| network.contains(&peer))
+    }
+
+    /// Whether `id`, which was verified, is a trusted one.
+    pub fn knows(&self, id: &SpiffeId) -> bool {
+        self.identities.iter().any(|pattern| pattern.covers(id))
     }
 }
 
@@ -47,6 +89,8 @@ impl Default for Trust {
                 v6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // link-local, RFC 4291
                 v6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),  // unique local, RFC 4193
             ],
+            identities: vec![SpiffePattern::every()],
+            names: CallerNames::default(),
         }
     }
 }

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use couplet_config::{AnalyzerConfig, ByteSize, ConfigError, ConfigFile, Flag, ProxyConfig, Sources};
+use couplet_config::{
+    AnalyzerConfig, ByteSize, ConfigError, ConfigFile, Flag, InboundTls, ProxyConfig, Sources, TlsMode,
+};
 
 /// Sources that consist of a file with this text, in an environment where `SET` is "orders" and nothing else is set.
 fn file(text: &str) -> Sources<'static> {
@@ -331,4 +333,47 @@ fn very_many_problems_are_counted_and_not_all_shown() {
     let error = proxy(&text).unwrap_err();
     assert_eq!(error.keys().count(), 100);
     assert!(error.to_string().starts_with("couplet.yaml: 501 problems"), "{error}");
+}
+
+#[test]
+fn tls_is_written_shortly_or_in_full() {
+    let config = proxy(
+        "service: orders\ntls:\n  identity: {certificate: a.pem, key: a.key, roots: r.pem}\n  inbound: strict\n\
+         outbound:\n  - {name: a, listen: 127.0.0.1:1, target: a:1, tls: mesh}\n  \
+         - {name: b, listen: 127.0.0.1:2, target: b.example.:443, tls: {mode: on}}\n  \
+         - {name: c, listen: 127.0.0.1:3, target: c:1, tls: {identity: spiffe://td/c}}\n  \
+         - {name: d, listen: 127.0.0.1:4, target: d:1, tls: off}\n",
+    )
+    .unwrap();
+    assert_eq!(config.tls.inbound, InboundTls::Strict);
+    let modes: Vec<_> = config.outbound.iter().map(|to| to.tls.as_ref().map(|tls| tls.mode)).collect();
+    assert_eq!(modes, [Some(TlsMode::Mesh), Some(TlsMode::On), Some(TlsMode::Mesh), None]);
+    assert_eq!(config.outbound[1].server_name(), Some("b.example"));
+    assert_eq!(config.outbound[2].tls.as_ref().unwrap().identity.as_ref().unwrap().service(), Some("c"));
+}
+
+#[test]
+fn tls_that_lacks_or_contradicts_something_is_refused_with_all_of_it() {
+    let text = "service: orders\ntls:\n  identity: {certificate: a.pem}\n  trust_domains: [spiffe://td]\n\
+                outbound:\n  - {name: a, listen: 127.0.0.1:1, target: 'a:1,b:1', tls: on}\n  \
+                - {name: b, listen: 127.0.0.1:2, target: b:1, tls: {mode: mesh, server_name: b}}\n  \
+                - {name: c, listen: 127.0.0.1:3, target: c:1, tls: maybe}\n";
+    let mut keys = wrong(text);
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "outbound[0].tls",
+            "outbound[1].tls.server_name",
+            "outbound[2].tls",
+            "tls.identity.key",
+            "tls.identity.roots",
+            "tls.trust_domains[0]"
+        ]
+    );
+    let alone =
+        "service: a\ntls: {inbound: strict}\noutbound: [{name: b, listen: 127.0.0.1:2, target: b:1, tls: mesh}]\n";
+    let mut keys = wrong(alone);
+    keys.sort_unstable();
+    assert_eq!(keys, ["outbound[0].tls", "tls.inbound"]);
 }

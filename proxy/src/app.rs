@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant as StdInstant};
+use std::time::{Duration, Instant as StdInstant, SystemTime};
 
 use couplet_config::ProxyConfig;
 use couplet_telemetry::endpoint::{Learner, LearnerLimits, Templates};
@@ -29,8 +29,10 @@ use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::{Directory, Dns};
 use crate::ship::{Collector, Shipper};
-use crate::sidecar::{Sidecar, Warnings, Worker};
+use crate::sidecar::{Sidecar, Worker};
+use crate::tls::Tls;
 use crate::upstream::{Connector, Room};
+use crate::warnings::Warnings;
 
 /// How long connections may take to notice that the proxy closes.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -53,6 +55,9 @@ pub enum StartError {
     /// A configured route template cannot be used.
     #[error("endpoints.templates: {0}")]
     Template(String),
+    /// Files of certificates and keys cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// A thread or its runtime could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -95,10 +100,11 @@ struct Addresses {
 /// Where a listener cannot be bound or a thread not be made; nothing is left running then.
 pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
     let templates = Templates::new(&config.endpoints.templates).map_err(StartError::Template)?;
+    let metrics = Arc::new(Metrics::default());
+    let tls = Arc::new(Tls::load(&config, &metrics, SystemTime::now()).map_err(StartError::Tls)?);
     let bound = Bound::new(&config)?;
     let addresses = bound.addresses.clone();
     let (drain, watch) = Drain::new();
-    let metrics = Arc::new(Metrics::default());
     let grace = config.timeouts.drain;
 
     let limits = WindowLimits { paths: config.telemetry.max_paths, callees: config.telemetry.max_callees };
@@ -115,6 +121,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         metrics: Arc::clone(&metrics),
         names: names.clone(),
         directory: Arc::clone(&directory),
+        tls: Arc::clone(&tls),
         warnings: Warnings::new(),
         config,
     });
@@ -168,6 +175,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
                 tokio::spawn(admin::serve(admin, listener));
             }
             tokio::spawn(directory.run());
+            tokio::spawn(look_at_files(tls));
             if let Some((names, client)) = names {
                 tokio::spawn(names.follow(client));
             }
@@ -177,6 +185,14 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
     running.control = Some(spawn("couplet-control", control)?);
     running.last_report = Some(last_report);
     Ok(running)
+}
+
+/// Keeps certificates and keys as fresh as their files.
+async fn look_at_files(tls: Arc<Tls>) {
+    loop {
+        tokio::time::sleep(tls.look_every()).await;
+        tls.look(SystemTime::now());
+    }
 }
 
 /// One worker: its listeners, and a look around once a second.

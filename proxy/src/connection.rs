@@ -17,15 +17,17 @@ use tokio::time::{Instant, sleep_until};
 use crate::deadline::{Due, Limits, Progress};
 use crate::detect::{ENOUGH, Judgement, judge};
 use crate::drain::{Phase, Watch};
-use crate::error::Abuse;
+use crate::error::{Abuse, Refusal};
 use crate::forward::{Reply, refusal};
-use crate::http::{RequestBody, check_request, is_grpc};
+use crate::http::{Protocol, RequestBody, check_request, is_grpc};
 use crate::http1::{Bounds, Gate, Verdict};
 use crate::http2::{self as limit, Guard};
+use crate::inbound::Caller;
 use crate::record::Observer;
 use crate::sidecar::Worker;
 use crate::stream::Stream;
-use crate::upstream::{Protocol, Upstream};
+use crate::tls::{self, Accepted};
+use crate::upstream::Upstream;
 use crate::{inbound, outbound};
 
 /// What a listener's connections are for.
@@ -60,22 +62,34 @@ pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, pe
         detected = tokio::time::timeout_at(deadline, detect(&mut stream)) => detected,
         () = drain.reached(role.ends_at()) => return,
     };
-    let protocol = match detected {
-        Ok(Ok(Judgement::Http2)) => Protocol::Http2,
-        // The codec refuses what it does not understand, and says so.
-        Ok(Ok(_)) => Protocol::Http1,
+    let judgement = match detected {
+        Ok(Ok(judgement)) => judgement,
         Ok(Err(_)) => return, // The client is gone.
         Err(_) => return worker.sidecar.metrics.connections_timed_out.add(1),
     };
+    let mut caller = Caller { ip: peer.ip().to_canonical(), identity: None };
+    let mut protocol = match judgement {
+        Judgement::Http2 => Protocol::Http2,
+        // The codec refuses what it does not understand, and says so.
+        _ => Protocol::Http1,
+    };
+    if matches!(role, Role::Inbound) && worker.sidecar.tls.accepts() {
+        let secured = tokio::select! {
+            secured = secure(&worker, stream, judgement, &mut caller, deadline) => secured,
+            () = drain.reached(role.ends_at()) => return,
+        };
+        let Some(secured) = secured else { return };
+        (stream, protocol) = (secured.0, secured.1.unwrap_or(protocol));
+    }
     let ends_at = role.ends_at();
     let conversation =
         Conversation { worker: &worker, progress: Progress::new(began), ends_at, drain, peer: peer.ip() };
     match role {
         Role::Inbound => {
-            let worker = Arc::clone(&worker);
+            let (worker, caller) = (Arc::clone(&worker), Arc::new(caller));
             let respond = move |request| {
-                let worker = Arc::clone(&worker);
-                async move { inbound::serve(&worker, peer.ip().to_canonical(), request).await }
+                let (worker, caller) = (Arc::clone(&worker), Arc::clone(&caller));
+                async move { inbound::serve(&worker, &caller, request).await }
             };
             conversation.hold(protocol, stream, respond).await;
         }
@@ -104,6 +118,50 @@ async fn detect(stream: &mut Stream) -> io::Result<Judgement> {
         let judgement = judge(stream.ahead());
         if judgement != Judgement::More || stream.read_ahead(ENOUGH).await? == 0 {
             return Ok(judgement);
+        }
+    }
+}
+
+/// Takes the handshake of a client that begins one, and lets others pass where they may be in the clear. What the
+/// client speaks then, where that is known anew; none where the connection is at its end.
+async fn secure(
+    worker: &Worker,
+    stream: Stream,
+    judgement: Judgement,
+    caller: &mut Caller,
+    deadline: Instant,
+) -> Option<(Stream, Option<Protocol>)> {
+    let sidecar = &worker.sidecar;
+    if judgement != Judgement::Tls {
+        if sidecar.tls.takes_clear_text(caller.ip, stream.local_ip()) {
+            return Some((stream, None));
+        }
+        sidecar.metrics.tls_refused_inbound(Refusal::ClearText);
+        if sidecar.warnings.allow(caller.ip) {
+            tracing::warn!(peer = %caller.ip, "a caller in the clear was refused: `tls.inbound` is `strict`");
+        }
+        return None;
+    }
+    let most = sidecar.config.limits.tls_handshakes;
+    match tls::accept(&sidecar.tls.settings(), stream, deadline, most, &sidecar.metrics).await {
+        Ok(Accepted { mut stream, identity, protocol }) => {
+            caller.identity = identity;
+            let protocol = match protocol {
+                Some(protocol) => protocol,
+                // A client that does not say what it speaks shows it.
+                None => match tokio::time::timeout_at(deadline, detect(&mut stream)).await.ok()?.ok()? {
+                    Judgement::Http2 => Protocol::Http2,
+                    _ => Protocol::Http1,
+                },
+            };
+            Some((stream, Some(protocol)))
+        }
+        Err(failure) => {
+            if sidecar.warnings.allow(caller.ip) {
+                let (reason, text) = (failure.why.as_str(), failure.text);
+                tracing::warn!(peer = %caller.ip, reason, text, "the TLS handshake of a caller failed");
+            }
+            None
         }
     }
 }

@@ -22,6 +22,14 @@ pub(crate) enum Fault {
     Connect,
     /// Connecting took longer than the limit.
     ConnectTimeout,
+    /// What answers at the upstream does not speak TLS, or no version of it that is safe.
+    Tls,
+    /// The upstream's certificate is not the one that is expected.
+    Identity,
+    /// The upstream does not speak the request's protocol over TLS.
+    Alpn,
+    /// The upstream refused the certificate that it was shown.
+    TlsRefused,
     /// The upstream closed or broke the connection before it answered.
     Reset,
     /// The answer's head took longer than the limit.
@@ -44,7 +52,7 @@ pub(crate) struct Answer {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 11] = [
+    pub(crate) const ALL: [Fault; 15] = [
         Fault::BadRequest,
         Fault::Malformed,
         Fault::HeaderFields,
@@ -53,6 +61,10 @@ impl Fault {
         Fault::Unresolved,
         Fault::Connect,
         Fault::ConnectTimeout,
+        Fault::Tls,
+        Fault::Identity,
+        Fault::Alpn,
+        Fault::TlsRefused,
         Fault::Reset,
         Fault::RequestTimeout,
         Fault::MalformedResponse,
@@ -108,6 +120,34 @@ impl Fault {
                 "connect_timeout",
                 Outcome::Connect,
                 "connecting to the destination took longer than timeouts.connect",
+            ),
+            Fault::Tls => answer(
+                StatusCode::BAD_GATEWAY,
+                14,
+                "tls",
+                Outcome::Connect,
+                "the TLS handshake with the destination failed",
+            ),
+            Fault::Identity => answer(
+                StatusCode::BAD_GATEWAY,
+                14,
+                "tls_identity",
+                Outcome::Connect,
+                "the destination's certificate is not valid, or not the one that is expected",
+            ),
+            Fault::Alpn => answer(
+                StatusCode::BAD_GATEWAY,
+                13,
+                "tls_protocol",
+                Outcome::Connect,
+                "the destination does not speak the request's protocol over TLS",
+            ),
+            Fault::TlsRefused => answer(
+                StatusCode::BAD_GATEWAY,
+                14,
+                "tls_refused",
+                Outcome::Connect,
+                "the destination refused the TLS handshake, or the certificate of this proxy",
             ),
             Fault::Reset => answer(
                 StatusCode::BAD_GATEWAY,
@@ -186,6 +226,90 @@ impl Abuse {
     }
 }
 
+/// Why there is no TLS with a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It speaks in the clear where that is not allowed.
+    ClearText,
+    /// Too many handshakes at the same time.
+    Limit,
+    Timeout,
+    /// It went away.
+    Closed,
+    /// What it sent is no TLS, or breaks its rules.
+    Malformed,
+    /// Its ClientHello is too long.
+    Hello,
+    /// No version, cipher or key exchange in common.
+    Incompatible,
+    /// No application protocol in common.
+    Alpn,
+    /// It said that it does not want to go on.
+    Alert,
+    NoCertificate,
+    Expired,
+    NotYetValid,
+    /// None of the roots has issued its certificate.
+    Issuer,
+    /// Its certificate has not the name that was asked for.
+    Name,
+    /// Its certificate has no SPIFFE ID.
+    NoIdentity,
+    /// Its SPIFFE ID is of a trust domain that is not accepted.
+    TrustDomain,
+    /// Its SPIFFE ID is not the one that is expected.
+    Identity,
+    /// Anything else that is wrong with its certificate.
+    Certificate,
+}
+
+impl Refusal {
+    pub(crate) const ALL: [Refusal; 18] = [
+        Refusal::ClearText,
+        Refusal::Limit,
+        Refusal::Timeout,
+        Refusal::Closed,
+        Refusal::Malformed,
+        Refusal::Hello,
+        Refusal::Incompatible,
+        Refusal::Alpn,
+        Refusal::Alert,
+        Refusal::NoCertificate,
+        Refusal::Expired,
+        Refusal::NotYetValid,
+        Refusal::Issuer,
+        Refusal::Name,
+        Refusal::NoIdentity,
+        Refusal::TrustDomain,
+        Refusal::Identity,
+        Refusal::Certificate,
+    ];
+
+    /// The word in metrics and logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Refusal::ClearText => "clear_text",
+            Refusal::Limit => "limit",
+            Refusal::Timeout => "timeout",
+            Refusal::Closed => "closed",
+            Refusal::Malformed => "malformed",
+            Refusal::Hello => "hello_too_long",
+            Refusal::Incompatible => "incompatible",
+            Refusal::Alpn => "alpn",
+            Refusal::Alert => "refused_by_peer",
+            Refusal::NoCertificate => "no_certificate",
+            Refusal::Expired => "expired",
+            Refusal::NotYetValid => "not_yet_valid",
+            Refusal::Issuer => "unknown_issuer",
+            Refusal::Name => "wrong_name",
+            Refusal::NoIdentity => "no_identity",
+            Refusal::TrustDomain => "wrong_trust_domain",
+            Refusal::Identity => "wrong_identity",
+            Refusal::Certificate => "bad_certificate",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,5 +326,6 @@ mod tests {
     fn every_list_is_in_the_order_of_its_index() {
         assert!(Fault::ALL.iter().enumerate().all(|(index, fault)| *fault as usize == index));
         assert!(Abuse::ALL.iter().enumerate().all(|(index, abuse)| *abuse as usize == index));
+        assert!(Refusal::ALL.iter().enumerate().all(|(index, refusal)| *refusal as usize == index));
     }
 }

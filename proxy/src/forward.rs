@@ -15,9 +15,9 @@ pub(crate) use reply::{Reply, refusal};
 pub(crate) use tunnel::{bridge, connect_through, relay};
 
 use crate::error::Fault;
-use crate::http::{Expectation, RequestBody, check_response, origin_form, strip_hop_by_hop, wants_upgrade};
+use crate::http::{Expectation, Protocol, RequestBody, check_response, origin_form, strip_hop_by_hop, wants_upgrade};
 use crate::sidecar::Worker;
-use crate::upstream::{Lease, Protocol, Unanswered, Upstream};
+use crate::upstream::{Lease, Unanswered, Upstream};
 
 /// An answer's head, and what is needed for the rest of it.
 pub(crate) struct Exchange {

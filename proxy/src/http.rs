@@ -16,6 +16,13 @@ pub(crate) use hygiene::{check_request, check_response};
 
 use couplet_telemetry::endpoint::Asked;
 
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
 /// Looks up header fields by name. The codecs implement it for their own forms.
 pub(crate) trait Fields {
     /// The first value of a field; `name` is lower case.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use couplet_config::{CallerNames, SpiffeId};
 use couplet_telemetry::names::{CONTEXT_HEADER, SUMMARY_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tokio::time::Instant;
@@ -19,14 +20,21 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const SUMMARY: HeaderName = HeaderName::from_static(SUMMARY_HEADER);
 
+/// Who calls.
+pub(crate) struct Caller {
+    pub(crate) ip: IpAddr,
+    /// Who it has proved to be, in mutual TLS.
+    pub(crate) identity: Option<Arc<SpiffeId>>,
+}
+
 /// Serves one inbound request.
 pub(crate) async fn serve(
     worker: &Arc<Worker>,
-    peer: IpAddr,
+    caller: &Caller,
     request: Request<RequestBody>,
 ) -> Response<Reply<Handling>> {
     let (mut parts, body) = request.into_parts();
-    let admission = admit(worker, peer, &head(&parts), Instant::now());
+    let admission = admit(worker, caller, &head(&parts), Instant::now());
     admission.apply(&mut parts.headers);
     let (mut handling, in_flight) = Handling::open(&worker.recorder, admission.handler);
     let grpc = is_grpc(&parts.headers);
@@ -74,8 +82,8 @@ struct Admission {
     summarise: bool,
 }
 
-fn admit<F: Fields>(worker: &Worker, peer: IpAddr, head: &Head<'_, F>, now: Instant) -> Admission {
-    let calling = calling(worker, peer, head.fields);
+fn admit<F: Fields>(worker: &Worker, caller: &Caller, head: &Head<'_, F>, now: Instant) -> Admission {
+    let calling = calling(worker, caller, head.fields);
     let path = worker.recorder.local.path(&head.asked(), calling.as_ref());
     let mut random = fastrand::Rng::new();
     let brought = head.fields.first("traceparent").and_then(Traceparent::parse);
@@ -92,19 +100,26 @@ fn admit<F: Fields>(worker: &Worker, peer: IpAddr, head: &Head<'_, F>, now: Inst
 }
 
 /// The context of a peer that may be believed; others are counted.
-fn calling<'a, F: Fields>(worker: &Worker, peer: IpAddr, fields: &'a F) -> Option<Calling<'a>> {
+fn calling<'a, F: Fields>(worker: &Worker, caller: &'a Caller, fields: &'a F) -> Option<Calling<'a>> {
     let value = fields.first(CONTEXT_HEADER)?;
     let metrics = &worker.sidecar.metrics;
-    if !worker.sidecar.config.trust.covers(peer) {
+    let trust = &worker.sidecar.config.trust;
+    let identity = caller.identity.as_deref().filter(|id| trust.knows(id));
+    if identity.is_none() && !trust.covers(caller.ip) {
         metrics.contexts_untrusted.add(1);
         return None;
     }
-    let calling = Calling::parse(value);
+    let mut calling = Calling::parse(value);
     if calling.is_none() {
         metrics.contexts_malformed.add(1);
-        if worker.sidecar.warnings.allow(peer) {
-            tracing::warn!(%peer, "a calling context that cannot be read was ignored; the request is taken as a root");
+        if worker.sidecar.warnings.allow(caller.ip) {
+            tracing::warn!(peer = %caller.ip, "a calling context that cannot be read was ignored; the request is taken as a root");
         }
+    }
+    if trust.names == CallerNames::Identity
+        && let (Some(calling), Some(proved)) = (&mut calling, identity.and_then(SpiffeId::service))
+    {
+        calling.service = proved;
     }
     calling
 }

@@ -1,10 +1,11 @@
 //! Couplet's data plane: the sidecar proxy.
 //!
-//! The life of a request: a connection enters at `listener`; `connection` asks `detect` what it speaks and reads
-//! requests from it. `inbound` takes the calling context off a request and opens a handler, `outbound` finds who is
-//! called and links the call to the handler that makes it. `forward` asks `upstream` for a connection, sends, and hands
-//! the answer back, its body frame by frame. When the body ends, `record` folds the handling or the call into its
-//! worker's window (`aggregate`); each window `ship` sends a report. The data plane never waits for that side.
+//! The life of a request: a connection enters at `listener`; `connection` asks `detect` what it speaks and `tls` who
+//! speaks, and reads requests from it. `inbound` takes the calling context off a request and opens a handler,
+//! `outbound` finds who is called and links the call to the handler that makes it. `forward` asks `upstream` for a
+//! connection, sends, and hands the answer back, its body frame by frame. When the body ends, `record` folds the
+//! handling or the call into its worker's window (`aggregate`); each window `ship` sends a report. The data plane never
+//! waits for that side.
 //!
 //! Modules stand from the outermost to the innermost, in the order in which a request meets them; a module uses only
 //! modules that stand below it.
@@ -32,6 +33,7 @@ mod link;
 pub mod attribution;
 mod aggregate;
 mod context;
+mod tls;
 mod http;
 mod http2;
 mod metrics;
@@ -39,6 +41,7 @@ mod drain;
 mod http1;
 mod deadline;
 mod stream;
+mod warnings;
 mod error;
 
 pub use app::{Running, StartError, start};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use couplet_telemetry::names::OTHER;
 use parking_lot::Mutex;
 
-use crate::error::{Abuse, Fault};
+use crate::error::{Abuse, Fault, Refusal};
 use crate::http1::Violation;
 
 /// A number that only grows.
@@ -113,6 +113,14 @@ pub(crate) struct Metrics {
     pub(crate) reports_sent: Counter,
     pub(crate) reports_refused: Counter,
     pub(crate) report_failures: Counter,
+    /// TLS handshakes of clients that are under way.
+    pub(crate) tls_handshakes: Gauge,
+    pub(crate) tls_accepted: Counter,
+    pub(crate) tls_connected: Counter,
+    pub(crate) tls_reloads: Counter,
+    pub(crate) tls_reloads_failed: Counter,
+    tls_refused_inbound: [Counter; Refusal::ALL.len()],
+    tls_refused_outbound: [Counter; Refusal::ALL.len()],
     faults: [Counter; Fault::ALL.len()],
     abuses: [Counter; Abuse::ALL.len()],
     malformed_requests: [Counter; Violation::ALL.len()],
@@ -125,6 +133,29 @@ impl Metrics {
         if let Some(counter) = self.faults.get(fault as usize) {
             counter.add(1);
         }
+    }
+
+    /// Counts a client with which there is no TLS.
+    pub(crate) fn tls_refused_inbound(&self, why: Refusal) {
+        if let Some(counter) = self.tls_refused_inbound.get(why as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// Counts a connection to an upstream on which there is no TLS.
+    pub(crate) fn tls_refused_outbound(&self, why: Refusal) {
+        if let Some(counter) = self.tls_refused_outbound.get(why as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// The connections on which there was no TLS: `inbound` or `outbound`, and why.
+    pub(crate) fn tls_refused(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        let sides = [("inbound", &self.tls_refused_inbound), ("outbound", &self.tls_refused_outbound)];
+        sides.into_iter().flat_map(|(side, counters)| {
+            let counts = Refusal::ALL.into_iter().zip(counters);
+            counts.map(move |(why, counter)| (side, why.as_str(), counter.get()))
+        })
     }
 
     /// Counts an HTTP/2 connection that was cut for a flood of frames.

@@ -38,7 +38,11 @@ pub(crate) async fn serve(
 
     let context = context(worker, &call);
     let wanted = upstream.peer.wants_context();
-    let trusted = |lease: &Lease| worker.sidecar.config.trust.covers(lease.connection.address.ip());
+    let trust = &worker.sidecar.config.trust;
+    let trusted = |lease: &Lease| {
+        let known = lease.connection.identity.as_deref().is_some_and(|id| trust.knows(id));
+        known || trust.covers(lease.connection.address.ip())
+    };
     let exchange = if in_flight > worker.sidecar.config.limits.requests_in_flight as u64 {
         Err((Fault::InFlight, 0))
     } else {
@@ -132,7 +136,7 @@ fn context(worker: &Worker, call: &Call) -> Option<HeaderValue> {
     HeaderValue::from_str(&calling.to_string()).ok()
 }
 
-/// What the callee's proxy says, where it may be believed: it was asked, so its address is a trusted one.
+/// What the callee's proxy says, where it may be believed: it was asked, so its address or identity is a trusted one.
 fn summary(worker: &Worker, value: Option<&HeaderValue>, asked: bool) -> Option<Summary> {
     let value = value?;
     let metrics = &worker.sidecar.metrics;

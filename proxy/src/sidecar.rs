@@ -1,21 +1,21 @@
 //! What every request of this proxy shares, and what every request of one worker shares.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use couplet_config::{Destinations, ProxyConfig, Target};
 use couplet_telemetry::names::{OTHER, is_service_name};
 use parking_lot::Mutex;
-use pingora_limits::rate::Rate;
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::Directory;
+use crate::tls::{Secure, Tls};
 use crate::upstream::{Connector, Upstream};
+use crate::warnings::Warnings;
 
 /// Destinations of explicit requests that a worker keeps connections for.
 const MAX_EXPLICIT: usize = 1_024;
@@ -32,12 +32,13 @@ pub(crate) struct Sidecar {
     pub(crate) names: Option<Arc<Names>>,
     /// Addresses of the names that requests are sent to.
     pub(crate) directory: Arc<Directory>,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) warnings: Warnings,
 }
 
 impl Sidecar {
-    fn upstream(&self, name: &str, destinations: &Destinations, now: Instant) -> Upstream {
-        Upstream::new(name, destinations, &self.directory, &self.metrics, now)
+    fn upstream(&self, name: &str, destinations: &Destinations, secure: Option<Secure>, now: Instant) -> Upstream {
+        Upstream::new(name, destinations, secure, &self.directory, &self.metrics, now)
     }
 }
 
@@ -58,9 +59,12 @@ impl Worker {
         let config = &sidecar.config;
         let app = config.app.map(|app| {
             let target = Target { host: app.ip().to_string(), port: app.port() };
-            Arc::new(sidecar.upstream(&config.service, &target.into(), now))
+            Arc::new(sidecar.upstream(&config.service, &target.into(), None, now))
         });
-        let outbound = config.outbound.iter().map(|to| Arc::new(sidecar.upstream(&to.name, &to.target, now)));
+        let outbound = config.outbound.iter().enumerate().map(|(index, to)| {
+            let secure = Secure::new(&sidecar.tls, index, to);
+            Arc::new(sidecar.upstream(&to.name, &to.target, secure, now))
+        });
         let outbound = outbound.collect();
         Self { sidecar, recorder, connector, app, outbound, explicit: Mutex::default() }
     }
@@ -76,9 +80,9 @@ impl Worker {
         }
         if known.len() >= MAX_EXPLICIT {
             self.sidecar.metrics.explicit_upstreams_overflow.add(1);
-            return Arc::new(self.sidecar.upstream(OTHER, &key.1, now));
+            return Arc::new(self.sidecar.upstream(OTHER, &key.1, None, now));
         }
-        let upstream = Arc::new(self.sidecar.upstream(name, &key.1, now));
+        let upstream = Arc::new(self.sidecar.upstream(name, &key.1, None, now));
         known.insert(key, Arc::clone(&upstream));
         upstream
     }
@@ -90,19 +94,5 @@ impl Worker {
         let mut explicit = self.explicit.lock();
         explicit.retain(|_, upstream| upstream.unused_for(now) < FORGET_AFTER);
         explicit.values().for_each(|upstream| upstream.sweep(now, timeout));
-    }
-}
-
-/// Lets one warning a second pass per peer, in constant memory however many peers there are.
-pub(crate) struct Warnings(Rate);
-
-impl Warnings {
-    pub(crate) fn new() -> Self {
-        Self(Rate::new(Duration::from_secs(1)))
-    }
-
-    /// Whether a warning about `peer` may be logged now.
-    pub(crate) fn allow(&self, peer: IpAddr) -> bool {
-        self.0.observe(&peer, 1) <= 1
     }
 }

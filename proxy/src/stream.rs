@@ -1,27 +1,64 @@
 //! The bytes of a connection, whatever carries them. Those that were read ahead come first.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::{TlsStream, client, server};
 
 /// A connection, from the first byte that nobody has used yet.
 pub(crate) struct Stream {
     /// Read from the carrier, and not yet from here.
     ahead: BytesMut,
-    carrier: TcpStream,
+    carrier: Carrier,
+}
+
+/// What brings the bytes.
+enum Carrier {
+    Tcp(TcpStream),
+    /// Large, and seldom beside the other.
+    Tls(Box<TlsStream<Stream>>),
+}
+
+/// Hands on to whatever the carrier is.
+macro_rules! carried {
+    ($stream:expr, $io:ident => $call:expr) => {
+        match &mut $stream.carrier {
+            Carrier::Tcp($io) => $call,
+            Carrier::Tls($io) => $call,
+        }
+    };
 }
 
 impl From<TcpStream> for Stream {
     fn from(carrier: TcpStream) -> Self {
-        Self { ahead: BytesMut::new(), carrier }
+        Self { ahead: BytesMut::new(), carrier: Carrier::Tcp(carrier) }
     }
 }
 
 impl Stream {
+    /// What comes out of TLS with a client.
+    pub(crate) fn server(tls: server::TlsStream<Stream>) -> Self {
+        Self { ahead: BytesMut::new(), carrier: Carrier::Tls(Box::new(tls.into())) }
+    }
+
+    /// What comes out of TLS with a server.
+    pub(crate) fn client(tls: client::TlsStream<Stream>) -> Self {
+        Self { ahead: BytesMut::new(), carrier: Carrier::Tls(Box::new(tls.into())) }
+    }
+
+    /// The own end's address.
+    pub(crate) fn local_ip(&self) -> Option<IpAddr> {
+        match &self.carrier {
+            Carrier::Tcp(tcp) => tcp.local_addr().ok().map(|own| own.ip().to_canonical()),
+            Carrier::Tls(tls) => tls.get_ref().0.local_ip(),
+        }
+    }
+
     /// What was read ahead so far.
     pub(crate) fn ahead(&self) -> &[u8] {
         &self.ahead
@@ -38,28 +75,33 @@ impl Stream {
             return Ok(0);
         }
         self.ahead.reserve(room);
-        (&mut self.carrier).take(room as u64).read_buf(&mut self.ahead).await
+        carried!(self, io => io.take(room as u64).read_buf(&mut self.ahead).await)
+    }
+
+    /// Takes off what was read ahead and used: so many bytes.
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.ahead.advance(count.min(self.ahead.len()));
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new(); // A connection lives long; its memory should not.
+        }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
-            return Pin::new(&mut self.carrier).poll_read(cx, buf);
+            return carried!(self, io => Pin::new(io).poll_read(cx, buf));
         }
         let count = self.ahead.len().min(buf.remaining());
         buf.put_slice(self.ahead.get(..count).unwrap_or_default());
-        self.ahead.advance(count);
-        if self.ahead.is_empty() {
-            self.ahead = BytesMut::new(); // A connection lives long; its memory should not.
-        }
+        self.skip(count);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.carrier).poll_write(cx, buf)
+        carried!(self, io => Pin::new(io).poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -67,19 +109,22 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.carrier).poll_write_vectored(cx, bufs)
+        carried!(self, io => Pin::new(io).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.carrier.is_write_vectored()
+        match &self.carrier {
+            Carrier::Tcp(io) => io.is_write_vectored(),
+            Carrier::Tls(io) => io.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.carrier).poll_flush(cx)
+        carried!(self, io => Pin::new(io).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.carrier).poll_shutdown(cx)
+        carried!(self, io => Pin::new(io).poll_shutdown(cx))
     }
 }
 

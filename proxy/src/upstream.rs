@@ -23,17 +23,12 @@ pub(crate) use lease::{Lease, Unanswered};
 pub(crate) use peer::Peer;
 
 use crate::error::Fault;
+use crate::http::Protocol;
 use crate::metrics::Metrics;
 use crate::resolve::{Answer, Directory, Found, Question};
+use crate::tls::Secure;
 use balance::{Candidate, choose};
 use endpoint::Endpoint;
-
-/// What is spoken to an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http1,
-    Http2,
-}
 
 /// One worker's view of a destination.
 pub(crate) struct Upstream {
@@ -41,6 +36,7 @@ pub(crate) struct Upstream {
     pub(crate) name: String,
     /// Whether a sidecar answers there.
     pub(crate) peer: Peer,
+    secure: Option<Arc<Secure>>,
     metrics: Arc<Metrics>,
     members: Mutex<Members>,
     used: Mutex<Instant>,
@@ -69,6 +65,7 @@ impl Upstream {
     pub(crate) fn new(
         name: impl Into<String>,
         destinations: &Destinations,
+        secure: Option<Secure>,
         directory: &Directory,
         metrics: &Arc<Metrics>,
         now: Instant,
@@ -77,6 +74,7 @@ impl Upstream {
         Self {
             name: name.into(),
             peer: Peer::default(),
+            secure: secure.map(Arc::new),
             metrics: Arc::clone(metrics),
             members: Mutex::new(Members { sources, list: Arc::default(), built: false }),
             used: Mutex::new(now),
@@ -132,7 +130,7 @@ impl Upstream {
         loop {
             let mut pending = {
                 let mut members = self.members.lock();
-                members.refresh(&self.metrics);
+                members.refresh(self.secure.as_ref(), &self.metrics);
                 if !members.list.is_empty() {
                     return Ok(Arc::clone(&members.list));
                 }
@@ -153,7 +151,7 @@ impl Upstream {
     /// Closes connections that were idle for too long, and those to endpoints that are none any more.
     pub(crate) fn sweep(&self, now: Instant, idle_timeout: Duration) {
         let mut members = self.members.lock();
-        members.refresh(&self.metrics);
+        members.refresh(self.secure.as_ref(), &self.metrics);
         members.list.iter().for_each(|member| member.endpoint.sweep(now, idle_timeout));
     }
 
@@ -214,7 +212,7 @@ impl Search {
 
     /// No connection to that one. Nothing was sent, so another may serve.
     fn failed(&mut self, fault: Fault, upstream: &Upstream) -> Result<(), Fault> {
-        if !matches!(fault, Fault::Connect | Fault::ConnectTimeout) {
+        if !matches!(fault, Fault::Connect | Fault::ConnectTimeout | Fault::Tls | Fault::Identity | Fault::TlsRefused) {
             return Err(fault);
         }
         upstream.metrics.connect_failures.add(&upstream.name);
@@ -225,7 +223,7 @@ impl Search {
 
 impl Members {
     /// Takes over what the names say now. Endpoints that stay keep their connections.
-    fn refresh(&mut self, metrics: &Arc<Metrics>) {
+    fn refresh(&mut self, secure: Option<&Arc<Secure>>, metrics: &Arc<Metrics>) {
         let changed = |source: &Source| match source {
             Source::Address(_) => false,
             Source::Name(answer) => answer.has_changed().unwrap_or(false),
@@ -251,7 +249,8 @@ impl Members {
                 continue;
             }
             let known = self.list.iter().find(|member| member.endpoint.address == address);
-            let endpoint = known.map_or_else(|| Endpoint::new(address, metrics), |known| Arc::clone(&known.endpoint));
+            let new = || Endpoint::new(address, secure.cloned(), metrics);
+            let endpoint = known.map_or_else(new, |known| Arc::clone(&known.endpoint));
             list.push(Member { endpoint, priority, weight });
         }
         self.list = list.into();
@@ -291,7 +290,7 @@ mod tests {
         let directory = Directory::new(Scripted::new(script), Arc::clone(&metrics));
         tokio::spawn(Arc::clone(&directory).run());
         let destinations = Destinations::parse("stock:80,10.0.0.9:80").unwrap();
-        let upstream = Upstream::new("stock", &destinations, &directory, &metrics, Instant::now());
+        let upstream = Upstream::new("stock", &destinations, None, &directory, &metrics, Instant::now());
         let deadline = || Instant::now() + Duration::from_secs(1);
 
         // The address that needs no name serves at once.
@@ -314,7 +313,7 @@ mod tests {
         // Nobody runs the directory: the first answer never comes.
         let directory = Directory::new(Scripted::new(Vec::new()), Arc::clone(&metrics));
         let destinations = Destinations::parse("stock:80").unwrap();
-        let upstream = Upstream::new("stock", &destinations, &directory, &metrics, Instant::now());
+        let upstream = Upstream::new("stock", &destinations, None, &directory, &metrics, Instant::now());
         let before = Instant::now();
         let members = upstream.members(before + Duration::from_secs(5)).await;
         assert!(matches!(members, Err(Fault::Unresolved)));

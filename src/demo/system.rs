@@ -82,10 +82,9 @@ impl System {
         }
         let doors = callees.iter().filter_map(|callee| Some((*callee, self.doors.get(*callee)?)));
         config.outbound = doors
-            .map(|(callee, door)| Outbound {
-                name: callee.to_owned(),
-                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-                target: target(door.address).into(),
+            .map(|(callee, door)| {
+                let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                Outbound::new(callee, listen, target(door.address).into())
             })
             .collect();
         let url = HttpUrl { authority: target(analyzer), path: String::new() };

@@ -16,8 +16,30 @@ pub(super) fn write(sidecar: &Sidecar, collector: &Collector) -> String {
     text.sample("couplet_build_info", &version, 1.0);
     collector.totals(|totals| traffic(&mut text, totals));
     counters(&mut text, &sidecar.metrics);
+    tls(&mut text, sidecar);
     write_process(&mut text);
     text.finish()
+}
+
+fn tls(text: &mut Text, sidecar: &Sidecar) {
+    let name = "couplet_tls_certificate_not_after_timestamp_seconds";
+    text.family(name, Kind::Gauge, "When the own certificates end, in seconds since 1970.");
+    for (certificate, second) in sidecar.tls.expiries() {
+        text.sample(name, &[("certificate", certificate)], second as f64);
+    }
+    let metrics = &sidecar.metrics;
+    text.family("couplet_tls_handshakes_total", Kind::Counter, "TLS handshakes that succeeded.");
+    for (side, counter) in [("inbound", &metrics.tls_accepted), ("outbound", &metrics.tls_connected)] {
+        text.sample("couplet_tls_handshakes_total", &[("side", side)], counter.get() as f64);
+    }
+    text.family("couplet_tls_refused_total", Kind::Counter, "Connections on which there was no TLS, by reason.");
+    for (side, reason, count) in metrics.tls_refused() {
+        text.sample("couplet_tls_refused_total", &[("side", side), ("reason", reason)], count as f64);
+    }
+    text.family("couplet_tls_reloads_total", Kind::Counter, "Changes of certificate and key files, by result.");
+    for (result, counter) in [("ok", &metrics.tls_reloads), ("failed", &metrics.tls_reloads_failed)] {
+        text.sample("couplet_tls_reloads_total", &[("result", result)], counter.get() as f64);
+    }
 }
 
 fn traffic(text: &mut Text, totals: &Totals) {
@@ -74,6 +96,7 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         ("couplet_in_flight", "Requests in flight, both directions.", &metrics.requests_in_flight),
         ("couplet_upstream_idle", "HTTP/1 connections to upstreams that are kept for later.", &metrics.upstream_idle),
         ("couplet_upstream_endpoints", "Endpoints of upstreams, each worker's own.", &metrics.endpoints),
+        ("couplet_tls_handshakes_in_flight", "TLS handshakes of clients under way.", &metrics.tls_handshakes),
     ] {
         text.family(name, Kind::Gauge, explanation);
         text.sample(name, &[], gauge.get() as f64);

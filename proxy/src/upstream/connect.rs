@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use couplet_config::SpiffeId;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -17,13 +18,15 @@ use tokio::time::{Instant, timeout_at};
 use super::endpoint::Room;
 use super::lent::Lent;
 use crate::error::Fault;
-use crate::http::RequestBody;
+use crate::http::{Protocol, RequestBody};
 use crate::http1::{Bounds, Expected, Gate, Violation};
 use crate::http2::{
     CONNECTION_WINDOW, ERROR_RESETS, FRAME_BYTES, Guard, HEADER_TABLE, PING_EVERY, PING_TIMEOUT, SEND_BUFFER,
     STREAM_WINDOW,
 };
 use crate::metrics::Metrics;
+use crate::stream::Stream;
+use crate::tls::Secure;
 
 /// Streams on one HTTP/2 connection until the upstream has said how many it takes.
 pub(super) const INITIAL_STREAMS: usize = 100;
@@ -64,9 +67,29 @@ impl Connector {
         Ok(stream)
     }
 
-    /// A connection that speaks HTTP/1.
-    pub(super) async fn http1(&self, address: SocketAddr, deadline: Instant) -> Result<Http1, Fault> {
+    /// Opens a connection, in the clear or not. Who answered, where that has an identity.
+    async fn open(
+        &self,
+        address: SocketAddr,
+        secure: Option<&Secure>,
+        protocol: Protocol,
+        deadline: Instant,
+    ) -> Result<(Stream, Option<Arc<SpiffeId>>), Fault> {
         let stream = self.dial(address, deadline).await?;
+        match secure {
+            None => Ok((stream.into(), None)),
+            Some(secure) => secure.connect(stream, address, protocol, deadline).await,
+        }
+    }
+
+    /// A connection that speaks HTTP/1.
+    pub(super) async fn http1(
+        &self,
+        address: SocketAddr,
+        secure: Option<&Secure>,
+        deadline: Instant,
+    ) -> Result<Http1, Fault> {
+        let (stream, identity) = self.open(address, secure, Protocol::Http1, deadline).await?;
         let expected = Expected::default();
         let bounds = Bounds { bytes: self.header_bytes, fields: self.header_fields };
         let stream = Gate::responses(stream, bounds, expected.clone());
@@ -84,16 +107,17 @@ impl Connector {
                 metrics.malformed_response(violation);
             }
         });
-        Ok(Http1 { sender, expected })
+        Ok(Http1 { sender, expected, identity })
     }
 
-    /// A connection that speaks HTTP/2, and how many streams the upstream takes on it.
+    /// A connection that speaks HTTP/2.
     pub(super) async fn http2(
         &self,
         address: SocketAddr,
+        secure: Option<&Secure>,
         deadline: Instant,
-    ) -> Result<(http2::SendRequest<Lent>, Arc<AtomicUsize>), Fault> {
-        let stream = self.dial(address, deadline).await?;
+    ) -> Result<Http2, Fault> {
+        let (stream, identity) = self.open(address, secure, Protocol::Http2, deadline).await?;
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_max_send_streams(INITIAL_STREAMS)
@@ -127,14 +151,24 @@ impl Connector {
             })
             .await
         });
-        Ok((sender, limit))
+        Ok(Http2 { sender, limit, identity })
     }
+}
+
+/// A connection that speaks HTTP/2, and how many streams the upstream takes on it.
+pub(super) struct Http2 {
+    pub(super) sender: http2::SendRequest<Lent>,
+    pub(super) limit: Arc<AtomicUsize>,
+    /// Who answered, where that has an identity.
+    pub(super) identity: Option<Arc<SpiffeId>>,
 }
 
 /// A connection that speaks HTTP/1, and what is expected on it.
 pub(super) struct Http1 {
     sender: http1::SendRequest<RequestBody>,
     expected: Expected,
+    /// Who answered, where that has an identity.
+    pub(super) identity: Option<Arc<SpiffeId>>,
 }
 
 impl Http1 {

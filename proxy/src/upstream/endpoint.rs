@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use couplet_config::SpiffeId;
 use hyper::client::conn::http2;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::Health;
-use super::connect::{Connector, Http1};
+use super::connect::{Connector, Http1, Http2};
 use super::lease::{Connection, Sender};
 use super::lent::Lent;
 use crate::error::Fault;
 use crate::metrics::Metrics;
+use crate::tls::Secure;
 
 /// HTTP/2 connections to one endpoint: one, and more only while all of them carry as many streams as the endpoint takes.
 const MAX_SHARED: usize = 16;
@@ -33,6 +35,8 @@ pub(crate) struct Room {
 /// An address, and the connections to it.
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
+    /// How it is spoken to, where not in the clear.
+    secure: Option<Arc<Secure>>,
     health: Mutex<Health>,
     outstanding: AtomicUsize,
     /// HTTP/1 connections that nobody uses; the last one was used last.
@@ -72,6 +76,9 @@ impl Drop for Counted {
 /// An HTTP/2 connection.
 pub(super) struct Shared {
     sender: http2::SendRequest<Lent>,
+    /// Whether requests on it say that they came over TLS.
+    https: bool,
+    identity: Option<Arc<SpiffeId>>,
     /// How many streams the endpoint takes.
     limit: Arc<AtomicUsize>,
     streams: AtomicUsize,
@@ -87,10 +94,11 @@ pub(super) struct Stream(Arc<Shared>);
 pub(super) struct Outstanding(Arc<Endpoint>);
 
 impl Endpoint {
-    pub(super) fn new(address: SocketAddr, metrics: &Arc<Metrics>) -> Arc<Self> {
+    pub(super) fn new(address: SocketAddr, secure: Option<Arc<Secure>>, metrics: &Arc<Metrics>) -> Arc<Self> {
         metrics.endpoints.up();
         Arc::new(Self {
             address,
+            secure,
             health: Mutex::default(),
             outstanding: AtomicUsize::new(0),
             idle: Mutex::default(),
@@ -126,13 +134,16 @@ impl Endpoint {
 
     /// A connection for one HTTP/1 exchange: an idle one that still stands, or a new one.
     pub(super) async fn http1(&self, connector: &Connector, deadline: Instant) -> Result<Connection, Fault> {
-        let address = self.address;
+        let connection = |sender: Http1, reused| {
+            let identity = sender.identity.clone();
+            Connection { sender: Sender::Http1(sender), address: self.address, identity, reused }
+        };
         if let Some(sender) = self.reuse().await {
             connector.metrics.upstream_connections_reused.add(1);
-            return Ok(Connection { sender: Sender::Http1(sender), address, reused: true });
+            return Ok(connection(sender, true));
         }
-        let sender = self.judge(connector.http1(address, deadline).await)?;
-        Ok(Connection { sender: Sender::Http1(sender), address, reused: false })
+        let sender = self.judge(connector.http1(self.address, self.secure.as_deref(), deadline).await)?;
+        Ok(connection(sender, false))
     }
 
     /// The connection that was used last is the likeliest to be still open.
@@ -175,7 +186,10 @@ impl Endpoint {
 
     /// A stream on an HTTP/2 connection: one that has room, or a new one.
     pub(super) async fn http2(&self, connector: &Connector, deadline: Instant) -> Result<Connection, Fault> {
-        let connection = |stream, reused| Connection { sender: Sender::Http2(stream), address: self.address, reused };
+        let connection = |stream: Stream, reused| {
+            let identity = stream.0.identity.clone();
+            Connection { sender: Sender::Http2(stream), address: self.address, identity, reused }
+        };
         if let Some(stream) = self.join() {
             connector.metrics.upstream_connections_reused.add(1);
             return Ok(connection(stream, true));
@@ -187,9 +201,12 @@ impl Endpoint {
             connector.metrics.upstream_connections_reused.add(1);
             return Ok(connection(stream, true));
         }
-        let (sender, limit) = self.judge(connector.http2(self.address, deadline).await)?;
+        let connected = self.judge(connector.http2(self.address, self.secure.as_deref(), deadline).await)?;
+        let Http2 { sender, limit, identity } = connected;
         let shared = Arc::new(Shared {
             sender,
+            https: self.secure.as_ref().is_some_and(|secure| secure.is_https()),
+            identity,
             limit,
             streams: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
@@ -250,6 +267,10 @@ impl Stream {
 
     pub(super) fn sender(&self) -> http2::SendRequest<Lent> {
         self.0.sender.clone()
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.0.https
     }
 
     /// The connection takes no further requests.

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response};
+use couplet_config::SpiffeId;
+use http::uri::Scheme;
+use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
 
 use super::connect::{Connector, Http1};
@@ -13,12 +15,15 @@ use super::endpoint::{Endpoint, Outstanding, Room, Stream};
 use super::lent::lend;
 use crate::error::Fault;
 use crate::http::{Asking, Expectation, RequestBody};
+use crate::tls::is_refusal;
 
 /// A connection to an upstream.
 pub(crate) struct Connection {
     pub(super) sender: Sender,
     /// Where it leads.
     pub(crate) address: SocketAddr,
+    /// Who answers there, where that has shown an identity.
+    pub(crate) identity: Option<Arc<SpiffeId>>,
     /// Whether it was used before.
     #[expect(dead_code, reason = "says what the counters count")]
     pub(crate) reused: bool,
@@ -85,6 +90,9 @@ impl Lease {
                 }
                 Err(mut error) => {
                     let unsent = error.take_message();
+                    if is_refusal(error.error()) {
+                        return Err(Unanswered { unsent: None, fault: Fault::TlsRefused });
+                    }
                     if unsent.is_some() {
                         self.endpoint.forget_idle();
                     }
@@ -115,7 +123,10 @@ impl Lease {
 }
 
 async fn send_http2(stream: &Stream, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if stream.is_https() {
+        head.uri = https(head.uri);
+    }
     let kept = head.clone();
     let (lent, lender) = lend(body);
     let mut error = match stream.sender().try_send_request(Request::from_parts(head, lent)).await {
@@ -123,6 +134,10 @@ async fn send_http2(stream: &Stream, request: Request<RequestBody>) -> Result<Re
         Err(error) => error,
     };
     let never_sent = error.take_message().is_some();
+    if is_refusal(error.error()) {
+        stream.retire();
+        return Err(Unanswered { unsent: None, fault: Fault::TlsRefused });
+    }
     if !never_sent && !is_refused(error.error()) {
         return Err(Unanswered { unsent: None, fault: Fault::Reset });
     }
@@ -130,6 +145,16 @@ async fn send_http2(stream: &Stream, request: Request<RequestBody>) -> Result<Re
     stream.retire();
     let unsent = lender.take_back().map(|body| Request::from_parts(kept, body));
     Err(Unanswered { unsent, fault: Fault::Reset })
+}
+
+/// The target of a request that came in the clear and goes on over TLS.
+fn https(uri: Uri) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    if parts.scheme.is_none() {
+        return uri;
+    }
+    parts.scheme = Some(Scheme::HTTPS);
+    Uri::from_parts(parts).unwrap_or(uri)
 }
 
 /// Whether the other side says that it did not process the request: it refused the stream (RFC 9113, section 8.7), or

@@ -26,7 +26,7 @@ pub(crate) fn proxy(origin: SocketAddr) -> Running {
     config.timeouts.header = HEAD;
     let target = Target { host: origin.ip().to_string(), port: origin.port() };
     let listen = "127.0.0.1:0".parse().unwrap();
-    config.outbound.push(Outbound { name: "stock".to_owned(), listen, target: target.into() });
+    config.outbound.push(Outbound::new("stock", listen, target.into()));
     couplet_proxy::start(config).unwrap()
 }
 

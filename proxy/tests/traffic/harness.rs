@@ -172,7 +172,7 @@ impl Shape for ProxyConfig {
 
     fn to(mut self, name: &str, target: SocketAddr) -> Self {
         let target = Target { host: target.ip().to_string(), port: target.port() };
-        self.outbound.push(Outbound { name: name.to_owned(), listen: free(), target: target.into() });
+        self.outbound.push(Outbound::new(name, free(), target.into()));
         self
     }
 

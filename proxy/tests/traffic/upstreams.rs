@@ -17,7 +17,7 @@ use crate::harness::*;
 fn to(destinations: &str) -> ProxyConfig {
     let target = Destinations::parse(destinations).unwrap();
     let mut config = config("shop");
-    config.outbound.push(Outbound { name: "stock".to_owned(), listen: free(), target });
+    config.outbound.push(Outbound::new("stock", free(), target));
     config
 }
 
