@@ -39,6 +39,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     serve::until_asked_to_end(
         || couplet_analyzer::start(config).map_err(|error| Fault::Input.because(error).into()),
         |running| tracing::info!(listener = "analyzer", address = %running.address(), "listening"),
+        async |_| std::future::pending().await,
         couplet_analyzer::Running::stop,
     )
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::{analyze, analyzer, check, demo, findings, graph, proxy, run, schema};
+use crate::{analyze, analyzer, check, demo, findings, graph, proxy, ready, run, schema};
 
 /// The whole command line.
 #[derive(Debug, clap::Parser)]
@@ -21,7 +21,7 @@ Examples:
   couplet analyze traces.json
 
 Exit codes: 0 ok, 1 a verdict failed, 2 wrong usage, file or address, 3 not enough
-evidence, 4 no analyzer.";
+evidence, 4 no analyzer, 5 no sidecar that is ready.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -31,6 +31,8 @@ enum Command {
     Run(run::Args),
     /// Run a sidecar proxy beside a service
     Proxy(proxy::Args),
+    /// Wait until a sidecar is ready
+    Await(ready::Args),
     /// Run the analyzer: page, API and receiver of reports
     Analyzer(analyzer::Args),
     /// List what a live analyzer has found
@@ -52,6 +54,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args),
             Command::Run(args) => run::run(&args),
             Command::Proxy(args) => proxy::run(&args),
+            Command::Await(args) => ready::run(&args),
             Command::Analyzer(args) => analyzer::run(&args),
             Command::Findings(args) => findings::run(&args),
             Command::Graph(args) => graph::run(&args),
@@ -80,6 +83,8 @@ mod tests {
              --to inventory@127.0.0.1:9001=127.0.0.1:16406 --explicit 127.0.0.1:15408 --admin 127.0.0.1:15420 \
              --analyzer http://127.0.0.1:15400",
             "couplet proxy -c proxy.yaml --set a=1 --set b=2",
+            "couplet proxy -c proxy.yaml --takeover",
+            "couplet await --admin 127.0.0.1:15420 --timeout 30s",
             "couplet analyzer --listen 127.0.0.1:15400 --data /var/lib/couplet",
             "couplet run --service orders --port 8080 -- python -m http.server --bind 127.0.0.1",
             "couplet run --service orders python app.py --service not-ours",

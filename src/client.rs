@@ -64,7 +64,7 @@ impl Client {
             Ok(Err(error)) => return Err(self.unreachable(&cause(&error))),
             Ok(Ok(stream)) => stream,
         };
-        match timeout(ANSWER_WITHIN, self.exchange(stream, path)).await {
+        match timeout(ANSWER_WITHIN, exchange(stream, &self.url.authority, &format!("{}{path}", self.url.path))).await {
             Err(_) => Err(self.unreachable(&format!("no answer within {ANSWER_WITHIN:?}"))),
             Ok(Err(error)) => Err(self.no_analyzer(path, &error.to_string())),
             Ok(Ok((StatusCode::OK, body))) => Ok(body),
@@ -74,27 +74,6 @@ impl Client {
 
     async fn connect(&self) -> std::io::Result<TcpStream> {
         TcpStream::connect((self.url.authority.host.as_str(), self.url.authority.port)).await
-    }
-
-    async fn exchange(&self, stream: TcpStream, path: &str) -> Result<(StatusCode, Bytes), BoxError> {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::get(format!("{}{path}", self.url.path))
-            .header(HOST, self.url.authority.to_string())
-            .header(ACCEPT, "application/json")
-            .header(USER_AGENT, concat!("couplet/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())?;
-        let answer = async {
-            let (head, body) = sender.send_request(request).await?.into_parts();
-            let body = Limited::new(body, MAX_BODY_BYTES).collect().await?.to_bytes();
-            Ok::<_, BoxError>((head.status, body))
-        };
-        let mut connection = std::pin::pin!(connection);
-        let mut answer = std::pin::pin!(answer);
-        tokio::select! {
-            answer = &mut answer => answer,
-            // The connection may end first, with the answer in hand already.
-            ended = &mut connection => { ended?; answer.await }
-        }
     }
 
     fn unreachable(&self, why: &str) -> Failure {
@@ -114,16 +93,38 @@ impl Client {
     }
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Asks `host`, to which `stream` leads, for `path`.
+pub(crate) async fn exchange(stream: TcpStream, host: &Target, path: &str) -> Result<(StatusCode, Bytes), BoxError> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(path)
+        .header(HOST, host.to_string())
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, concat!("couplet/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::<Bytes>::new())?;
+    let answer = async {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, MAX_BODY_BYTES).collect().await?.to_bytes();
+        Ok::<_, BoxError>((head.status, body))
+    };
+    let mut connection = std::pin::pin!(connection);
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        // The connection may end first, with the answer in hand already.
+        ended = &mut connection => { ended?; answer.await }
+    }
+}
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the operating system says, without its number.
-fn cause(error: &std::io::Error) -> String {
+pub(crate) fn cause(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// As much of an answer as helps to see who gave it.
-fn first_line(body: &[u8]) -> String {
+pub(crate) fn first_line(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body.get(..body.len().min(400)).unwrap_or_default());
     text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(100).collect()
 }

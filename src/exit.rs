@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     Evidence,
     /// The analyzer cannot be reached, or what answers is none: 4.
     Analyzer,
+    /// The sidecar cannot be reached, or is not ready: 5.
+    Sidecar,
     /// The command to be wrapped exists but cannot be executed: 126, as shells have it.
     NotExecutable,
     /// The command to be wrapped does not exist: 127, as shells have it.
@@ -33,6 +35,7 @@ impl Fault {
             Fault::Input => 2,
             Fault::Evidence => 3,
             Fault::Analyzer => 4,
+            Fault::Sidecar => 5,
             Fault::NotExecutable => 126,
             Fault::NotFound => 127,
         }
@@ -76,7 +79,8 @@ mod tests {
 
     #[test]
     fn every_fault_has_its_own_exit_code_and_none_looks_like_success_or_a_failed_gate() {
-        let faults = [Fault::Input, Fault::Evidence, Fault::Analyzer, Fault::NotExecutable, Fault::NotFound];
+        let faults =
+            [Fault::Input, Fault::Evidence, Fault::Analyzer, Fault::Sidecar, Fault::NotExecutable, Fault::NotFound];
         let mut codes = faults.map(Fault::code).to_vec();
         codes.sort_unstable();
         codes.dedup();

@@ -1,19 +1,21 @@
 //! The `couplet` binary: one sub-command per file, told from the outside to the inside.
 //!
 //! [`cli`] reads the command line and hands over to the command. A serving command takes its configuration from
-//! [`settings`] and lives as [`serve`] says; a reading command asks an analyzer through [`client`]. Each ends in
+//! [`settings`] and lives as [`serve`] says, and replaces it as [`reload`] says; a reading command asks an analyzer through [`client`]. Each ends in
 //! [`exit`]: an exit code and, if need be, one message.
 
 mod cli;
 mod demo;
 mod run;
 mod proxy;
+mod ready;
 mod analyzer;
 mod findings;
 mod graph;
 mod analyze;
 mod schema;
 mod check;
+mod reload;
 mod serve;
 mod signals;
 mod settings;

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use crate::exit::Fault;
+use couplet_config::ProxyConfig;
+
+use crate::exit::{Failure, Fault};
+use crate::reload::{self, Source};
 use crate::settings::{FileArgs, Flags};
 use crate::{log, serve, settings};
 
@@ -38,6 +41,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL")]
     analyzer: Option<String>,
 
+    /// Take over the ports of a running proxy that was started in the same way, and let another one do so later
+    #[arg(long)]
+    takeover: bool,
+
     #[command(flatten)]
     file: FileArgs,
 }
@@ -49,21 +56,29 @@ Examples:
   couplet proxy -c proxy.yaml --set timeouts.connect=2s
 
 SIGTERM and SIGINT end it in peace: no new requests, open ones finish, the last report
-is sent. A second signal ends at once.";
+is sent. A second signal ends at once. SIGHUP, POST /reload at the admin address, or a
+change of the configuration file puts the file into force without losing a request.";
 
 /// Runs a proxy until it is asked to end.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let config = settings::proxy(&args.file, args.flags(), &settings::variable)?;
+    let config = args.load()?;
     log::start(&config.log)?;
-    let service = config.service.clone();
+    let (service, watch) = (config.service.clone(), config.watch);
+    let load = || args.load();
+    let mut source = args.file.config.as_deref().map(|file| Source::new(file, &load, watch));
     serve::until_asked_to_end(
         || couplet_proxy::start(config).map_err(|error| Fault::Input.because(error).into()),
         |running| announce(&service, running),
+        async |running| reload::attend(running, source.as_mut(), |running| announce(&service, running)).await,
         couplet_proxy::Running::stop,
     )
 }
 
 impl Args {
+    fn load(&self) -> Result<ProxyConfig, Failure> {
+        settings::proxy(&self.file, self.flags(), &settings::variable)
+    }
+
     fn flags(&self) -> Flags {
         Flags::default()
             .set("--service", "service", self.service.as_deref())
@@ -73,6 +88,7 @@ impl Args {
             .set("--explicit", "explicit", self.explicit.as_deref())
             .set("--admin", "admin", self.admin.as_deref())
             .set("--analyzer", "analyzer", self.analyzer.as_deref())
+            .set("--takeover", "takeover", self.takeover.then_some("true"))
     }
 }
 

@@ -6,20 +6,25 @@ use anyhow::Context as _;
 
 use crate::signals::{Signals, exit_code};
 
-/// Starts something with `start`, tells of it with `announce`, and stops it with `stop` after SIGTERM or SIGINT.
+/// Starts something with `start`, tells of it with `announce`, and stops it with `stop` after SIGTERM or SIGINT, or when
+/// `attend` returns: what it does for the running program in the meantime is dropped at any await.
 ///
 /// The signals are heard before anything is started, so that none is lost in between.
 pub(crate) fn until_asked_to_end<R: Send + 'static>(
     start: impl FnOnce() -> anyhow::Result<R>,
     announce: impl FnOnce(&R),
+    attend: impl AsyncFnOnce(&mut R),
     stop: impl FnOnce(R) + Send + 'static,
 ) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let mut signals = Signals::to_end().context("cannot listen to signals")?;
-        let running = start()?;
+        let mut running = start()?;
         announce(&running);
-        let signal = signals.next().await;
+        let signal = tokio::select! {
+            signal = signals.next() => Some(signal),
+            () = attend(&mut running) => None,
+        };
         tracing::info!(signal, "stopping; a second signal ends at once");
         Ok(stopped_or_asked_again(signals, move || stop(running)).await.map_or(ExitCode::SUCCESS, ExitCode::from))
     })

@@ -14,6 +14,11 @@ impl Signals {
         Self::of(&[SignalKind::terminate(), SignalKind::interrupt()])
     }
 
+    /// SIGHUP: please read the configuration again.
+    pub(crate) fn to_reload() -> std::io::Result<Self> {
+        Self::of(&[SignalKind::hangup()])
+    }
+
     /// Everything that a wrapped command may want to hear of.
     pub(crate) fn to_forward() -> std::io::Result<Self> {
         Self::of(&[

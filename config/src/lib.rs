@@ -48,6 +48,7 @@ pub use load::{ConfigFile, Sources};
 pub use log::{Log, LogFormat};
 pub use outbound::Outbound;
 pub use proxy::ProxyConfig;
+pub use scalars::parse_duration;
 pub use schema::{analyzer_schema, proxy_schema};
 pub use secret::Secret;
 pub use spiffe::{SpiffeId, SpiffePattern};

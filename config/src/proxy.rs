@@ -1,6 +1,7 @@
 //! The configuration of `couplet proxy`: one sidecar beside one service.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use garde::Validate;
 use schemars::JsonSchema;
@@ -108,6 +109,17 @@ pub struct ProxyConfig {
     #[garde(range(min = 1, max = 256))]
     pub workers: usize,
 
+    /// Share the ports with another process of the same user that also sets this: a new proxy takes over while the old
+    /// one drains, and no connection is refused in between.
+    pub takeover: bool,
+
+    /// How often the configuration file is read for changes: 100ms to 1h. With `off` only SIGHUP and `POST /reload`
+    /// make the proxy read it.
+    #[garde(inner(custom(units::between(Duration::from_millis(100), Duration::from_secs(3600)))))]
+    #[serde(serialize_with = "units::serialize_duration_or_off")]
+    #[schemars(schema_with = "units::duration_or_off_schema")]
+    pub watch: Option<Duration>,
+
     /// What the proxy logs.
     #[garde(dive)]
     pub log: Log,
@@ -134,6 +146,8 @@ keys!(ProxyConfig {
     limits,
     timeouts,
     workers,
+    takeover,
+    watch,
     log,
 });
 
@@ -166,6 +180,8 @@ impl ProxyConfig {
             limits: ProxyLimits::default(),
             timeouts: Timeouts::default(),
             workers: 1,
+            takeover: false,
+            watch: Some(Duration::from_secs(1)),
             log: Log::default(),
         }
     }

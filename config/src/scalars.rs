@@ -14,7 +14,7 @@ use crate::{
     problem::quoted,
     secret::Secret,
     suggest::did_you_mean,
-    units::{ByteSize, parse_duration, parse_size},
+    units::{self, ByteSize, parse_size},
 };
 
 impl Scalar for String {
@@ -113,12 +113,20 @@ impl Scalar for Duration {
     const CAN_BE_OFF: bool = true;
 
     fn read(text: &str) -> Result<Self, String> {
-        parse_duration(text).ok_or_else(|| {
+        units::parse_duration(text).ok_or_else(|| {
             let bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             let hint = if bare { format!("a unit is missing, for example {text}s") } else { WRITE_DURATION.to_owned() };
             format!("{} is not a duration: {hint}", quoted(text))
         })
     }
+}
+
+/// Reads a duration such as `250ms`, `5s` or `1m30s`.
+///
+/// # Errors
+/// A sentence that says what is wrong, and how to write it.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    Duration::read(text)
 }
 
 const WRITE_DURATION: &str = "write it like 250ms, 5s or 1m30s";

@@ -6,6 +6,7 @@ mod metrics;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, RawQuery, State};
@@ -13,21 +14,45 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use couplet_config::ProxyConfig;
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::drain::{Phase, Watch};
 use crate::ship::Collector;
-use crate::sidecar::Sidecar;
+use crate::sidecar::InForce;
 
 /// What the admin listener knows and may do.
 pub(crate) struct Admin {
-    pub(crate) sidecar: Arc<Sidecar>,
+    pub(crate) in_force: Arc<InForce>,
     pub(crate) collector: Arc<Collector>,
     pub(crate) drain: Watch,
-    /// Told when somebody asks the proxy to go down.
-    pub(crate) shutdown: Arc<Notify>,
+    /// Told what somebody asks for.
+    pub(crate) ask: mpsc::Sender<Ask>,
 }
+
+/// What the admin listener is asked for, and cannot do by itself.
+#[derive(Debug)]
+pub enum Ask {
+    /// To take the proxy down in order.
+    ShutDown,
+    /// To read the configuration again.
+    Reload(Answer),
+}
+
+/// Where the one who asked for a reload hears what came of it.
+#[derive(Debug)]
+pub struct Answer(oneshot::Sender<Result<String, String>>);
+
+impl Answer {
+    /// Says in a sentence what came of it. Nobody listens where that took too long.
+    pub fn say(self, what: Result<String, String>) {
+        let _ = self.0.send(what);
+    }
+}
+
+/// How long a reload is waited for.
+const RELOAD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Serves until the proxy is gone.
 pub(crate) async fn serve(admin: Admin, listener: tokio::net::TcpListener) {
@@ -39,8 +64,12 @@ pub(crate) async fn serve(admin: Admin, listener: tokio::net::TcpListener) {
         .route("/config", get(config))
         .route("/endpoints", get(endpoints))
         .route("/shutdown", post(shutdown))
+        .route("/reload", post(reload))
         .fallback(|| async {
-            (StatusCode::NOT_FOUND, "there is /livez /readyz /metrics /config /endpoints and POST /shutdown\n")
+            (
+                StatusCode::NOT_FOUND,
+                "there is /livez /readyz /metrics /config /endpoints, POST /reload and POST /shutdown\n",
+            )
         })
         .with_state(Arc::new(admin));
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
@@ -58,7 +87,8 @@ async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Re
     if !verbose {
         return (status, format!("{word}\n")).into_response();
     }
-    let metrics = &admin.sidecar.metrics;
+    let sidecar = admin.in_force.sidecar();
+    let metrics = &sidecar.metrics;
     let text = format!(
         "{word}\nconnections {}\nrequests in flight {}\nreports delivered {}\nreport attempts failed {}\n",
         metrics.connections.get(),
@@ -70,18 +100,36 @@ async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Re
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let text = metrics::write(&admin.sidecar, &admin.collector);
+    let text = metrics::write(&admin.in_force, &admin.collector);
     ([(header::CONTENT_TYPE, couplet_telemetry::exposition::MEDIA_TYPE)], text).into_response()
 }
 
-/// The configuration in force; secrets are redacted by their type.
+/// The configuration in force, and which one that is.
+#[derive(Serialize)]
+struct ConfigPage<'a> {
+    /// Counted from 1.
+    generation: u64,
+    /// Of all keys but secrets: the same for proxies with the same configuration.
+    hash: String,
+    /// Why the last attempt to replace it failed, if it did.
+    problem: Option<&'a str>,
+    #[serde(flatten)]
+    config: &'a ProxyConfig,
+}
+
+/// Secrets are redacted by their type.
 async fn config(State(admin): State<Arc<Admin>>) -> Response {
-    json(&admin.sidecar.config)
+    let sidecar = admin.in_force.sidecar();
+    let config = &sidecar.config;
+    let written = serde_json::to_vec(config).unwrap_or_default();
+    let hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&written));
+    let problem = admin.in_force.problem();
+    json(&ConfigPage { generation: sidecar.generation, hash, problem: problem.as_deref(), config })
 }
 
 /// How requests are grouped into endpoints, and why.
 async fn endpoints(State(admin): State<Arc<Admin>>) -> Response {
-    json(&endpoints::page(&admin.sidecar.config, &admin.collector))
+    json(&endpoints::page(&admin.in_force.sidecar().config, &admin.collector))
 }
 
 fn json(page: &impl Serialize) -> Response {
@@ -92,10 +140,33 @@ fn json(page: &impl Serialize) -> Response {
 }
 
 /// Reading is for everybody who can reach the listener, changing only for this machine.
+fn forbidden(peer: SocketAddr) -> Option<Response> {
+    let local = peer.ip().to_canonical().is_loopback();
+    (!local).then(|| (StatusCode::FORBIDDEN, "only from loopback\n").into_response())
+}
+
 async fn shutdown(State(admin): State<Arc<Admin>>, ConnectInfo(peer): ConnectInfo<SocketAddr>) -> Response {
-    if !peer.ip().to_canonical().is_loopback() {
-        return (StatusCode::FORBIDDEN, "only from loopback\n").into_response();
+    if let Some(forbidden) = forbidden(peer) {
+        return forbidden;
     }
-    admin.shutdown.notify_one();
+    // Where it is full somebody has asked already.
+    let _ = admin.ask.try_send(Ask::ShutDown);
     (StatusCode::ACCEPTED, "going down\n").into_response()
+}
+
+async fn reload(State(admin): State<Arc<Admin>>, ConnectInfo(peer): ConnectInfo<SocketAddr>) -> Response {
+    if let Some(forbidden) = forbidden(peer) {
+        return forbidden;
+    }
+    let (answer, answered) = oneshot::channel();
+    let asked = async {
+        let _ = admin.ask.send(Ask::Reload(Answer(answer))).await;
+        answered.await
+    };
+    let (status, text) = match tokio::time::timeout(RELOAD_WITHIN, asked).await {
+        Ok(Ok(Ok(text))) => (StatusCode::OK, text),
+        Ok(Ok(Err(text))) => (StatusCode::CONFLICT, text),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "nobody reads configurations here".to_owned()),
+    };
+    (status, text + "\n").into_response()
 }

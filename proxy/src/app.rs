@@ -1,9 +1,15 @@
-//! Brings a proxy up and down: bind everything, then start the threads; drain, then stop them.
+//! Brings a proxy up and down: bind everything, then start the threads; put another configuration into force; drain,
+//! then stop.
 
+mod change;
+mod places;
+mod work;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc as blocking};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant, SystemTime};
 
@@ -13,29 +19,35 @@ use couplet_telemetry::report::Origin;
 use couplet_telemetry::window::WindowLimits;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::admin::{self, Admin};
 use crate::aggregate::{LEARNED_SEGMENTS, Limits, Local};
 use crate::client::Client;
-use crate::connection::Role;
 use crate::context::Services;
-use crate::drain::{Drain, Phase, Watch};
+use crate::drain::{Drain, Ending, Phase};
 use crate::link::Handlers;
-use crate::listener;
 use crate::metrics::Metrics;
 use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::{Directory, Dns};
 use crate::ship::{Collector, Shipper};
-use crate::sidecar::{Sidecar, Worker};
+use crate::sidecar::{InForce, Sidecar, Worker};
 use crate::tls::Tls;
 use crate::upstream::{Connector, Room};
 use crate::warnings::Warnings;
 
-/// How long connections may take to notice that the proxy closes.
-const CLOSING: Duration = Duration::from_secs(1);
+use change::Change;
+use places::{Duty, Place, Sockets, Wanted, wanted};
+use work::{Order, work};
+
+pub use crate::admin::Ask;
+
+/// How long a worker may take to serve a new configuration. It takes microseconds.
+const OBEY: Duration = Duration::from_secs(5);
+/// How long clients of a proxy that goes down may take to close their connections after they were told.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why a proxy cannot start. Nothing was started then.
 #[derive(Debug, Error)]
@@ -71,27 +83,57 @@ fn bind_problem(source: &io::Error, option: &str) -> String {
     }
 }
 
+/// What came of a new configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reloaded {
+    /// It says what is in force already.
+    Unchanged,
+    /// It is in force.
+    Applied {
+        /// Its number, counted from 1.
+        generation: u64,
+        /// The keys that differ.
+        keys: Vec<String>,
+    },
+}
+
+/// Why a new configuration is not in force. The one before it is, wholly.
+#[derive(Debug, Error)]
+pub enum ReloadError {
+    /// There is none that could be used.
+    #[error("{0}")]
+    Unusable(String),
+    /// It changes what is read only at the start.
+    #[error("a restart is needed for: {}", .0.join(", "))]
+    Restart(Vec<String>),
+    /// What it needs cannot be had.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
 /// A proxy that runs.
 ///
 /// [`Running::stop`] takes it down in order. Dropped instead, it closes at once: requests in flight break, the last
 /// report is not sent.
 pub struct Running {
-    addresses: Addresses,
+    /// Where each place of the configuration in force really is.
+    places: HashMap<Place, SocketAddr>,
+    admin: Option<SocketAddr>,
     drain: Drain,
     metrics: Arc<Metrics>,
-    grace: Duration,
-    shutdown: Arc<Notify>,
-    workers: Vec<JoinHandle<()>>,
+    in_force: Arc<InForce>,
+    asks: mpsc::Receiver<Ask>,
+    workers: Vec<Hand>,
     last_report: Option<oneshot::Sender<()>>,
     control: Option<JoinHandle<()>>,
 }
 
-#[derive(Clone, Default)]
-struct Addresses {
-    inbound: Option<SocketAddr>,
-    outbound: Vec<(String, SocketAddr)>,
-    explicit: Option<SocketAddr>,
-    admin: Option<SocketAddr>,
+/// A worker's thread.
+struct Hand {
+    /// What it does now.
+    worker: Arc<Worker>,
+    orders: mpsc::Sender<Order>,
+    thread: JoinHandle<()>,
 }
 
 /// Starts a proxy. It serves when this returns.
@@ -102,10 +144,11 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
     let templates = Templates::new(&config.endpoints.templates).map_err(StartError::Template)?;
     let metrics = Arc::new(Metrics::default());
     let tls = Arc::new(Tls::load(&config, &metrics, SystemTime::now()).map_err(StartError::Tls)?);
-    let bound = Bound::new(&config)?;
-    let addresses = bound.addresses.clone();
+    let wanted = wanted(&config);
+    let mut sockets = Sockets::open(&config, &wanted, &HashMap::new(), config.admin)?;
+    let places = std::mem::take(&mut sockets.addresses);
+    let (admin, admin_listener) = sockets.admin.take().unzip();
     let (drain, watch) = Drain::new();
-    let grace = config.timeouts.drain;
 
     let limits = WindowLimits { paths: config.telemetry.max_paths, callees: config.telemetry.max_callees };
     let depth = u32::try_from(config.telemetry.max_depth).unwrap_or(u32::MAX);
@@ -117,65 +160,69 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
     let names = config.resolve.then(Names::new);
     let directory = Directory::new(Dns::new(&config.dns.servers), Arc::clone(&metrics));
     let sidecar = Arc::new(Sidecar {
+        generation: 1,
         service: Services::hash(&config.service),
         metrics: Arc::clone(&metrics),
         names: names.clone(),
         directory: Arc::clone(&directory),
-        tls: Arc::clone(&tls),
-        warnings: Warnings::new(),
+        tls,
+        warnings: Arc::new(Warnings::new()),
         config,
     });
 
     // Whatever fails from here on, dropping this takes down what was started before.
+    let (ask, asks) = mpsc::channel(1);
     let mut running = Running {
-        addresses,
+        places,
+        admin,
         drain,
         metrics,
-        grace,
-        shutdown: Arc::default(),
+        in_force: Arc::new(InForce::new(Arc::clone(&sidecar))),
+        asks,
         workers: Vec::new(),
         last_report: None,
         control: None,
     };
     let handlers = Arc::new(Handlers::new());
-    for (local, listeners) in locals.iter().zip(bound.workers) {
+    let own = own_addresses(&wanted, &running.places, admin);
+    for local in &locals {
         let recorder = Recorder {
             local: Arc::clone(local),
             handlers: Arc::clone(&handlers),
             metrics: Arc::clone(&sidecar.metrics),
         };
-        let own = own_addresses(&running.addresses);
-        let worker = Worker::new(Arc::clone(&sidecar), Arc::new(recorder), connector(&sidecar, own), Instant::now());
-        let (worker, watch) = (Arc::new(worker), watch.clone());
-        running.workers.push(spawn("couplet-worker", move |runtime| {
-            runtime.block_on(work(worker, listeners, watch));
-        })?);
+        let connector = connector(&sidecar, own.clone());
+        let worker = Worker::new(Arc::clone(&sidecar), Arc::new(recorder), connector, Instant::now());
+        let (orders, receiver) = mpsc::channel(1);
+        let watch = watch.clone();
+        let thread = spawn("couplet-worker", move |runtime| runtime.block_on(work(receiver, watch)))?;
+        running.workers.push(Hand { worker: Arc::new(worker), orders, thread });
     }
+    running.serve(&wanted, sockets, 1);
+
     let collector = Arc::new(Collector::new(locals, limits));
-    let admin = Admin {
-        sidecar: Arc::clone(&sidecar),
-        collector: Arc::clone(&collector),
-        drain: watch,
-        shutdown: Arc::clone(&running.shutdown),
-    };
-    let analyzer = || Some(Client::new(sidecar.config.analyzer.clone()?, Arc::clone(&directory)));
+    let admin = Admin { in_force: Arc::clone(&running.in_force), collector: Arc::clone(&collector), drain: watch, ask };
+    let config = &sidecar.config;
+    let analyzer = || Some(Client::new(config.analyzer.clone()?, Arc::clone(&directory)));
     let shipper = Shipper {
         collector,
         client: analyzer(),
-        origin: origin(&sidecar.config, &running.addresses),
-        every: sidecar.config.telemetry.window,
-        max_report_bytes: sidecar.config.telemetry.max_report_bytes.as_usize(),
+        origin: origin(config, running.inbound()),
+        every: config.telemetry.window,
+        max_report_bytes: config.telemetry.max_report_bytes.as_usize(),
         metrics: Arc::clone(&sidecar.metrics),
     };
     let names = names.zip(analyzer());
+    let in_force = Arc::clone(&running.in_force);
     let (last_report, stop) = oneshot::channel();
     let control = move |runtime: &Runtime| {
         runtime.block_on(async move {
-            if let Some(listener) = bound.admin.and_then(|listener| tokio::net::TcpListener::from_std(listener).ok()) {
+            if let Some(listener) = admin_listener.and_then(|listener| tokio::net::TcpListener::from_std(listener).ok())
+            {
                 tokio::spawn(admin::serve(admin, listener));
             }
             tokio::spawn(directory.run());
-            tokio::spawn(look_at_files(tls));
+            tokio::spawn(look_at_files(in_force));
             if let Some((names, client)) = names {
                 tokio::spawn(names.follow(client));
             }
@@ -188,32 +235,11 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
 }
 
 /// Keeps certificates and keys as fresh as their files.
-async fn look_at_files(tls: Arc<Tls>) {
+async fn look_at_files(in_force: Arc<InForce>) {
     loop {
-        tokio::time::sleep(tls.look_every()).await;
-        tls.look(SystemTime::now());
-    }
-}
-
-/// One worker: its listeners, and a look around once a second.
-async fn work(worker: Arc<Worker>, listeners: Listeners, mut drain: Watch) {
-    for (listener, role) in listeners.roles(&worker) {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(tokio::spawn(listener::accept(Arc::clone(&worker), listener, role, drain.clone()))),
-            Err(error) => tracing::error!(%error, "a listener could not be registered with its worker"),
-        }
-    }
-    let mut sweep = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            _ = sweep.tick() => worker.sweep(Instant::now()),
-            () = drain.reached(Phase::Closing) => break,
-        }
-    }
-    // Connections close as soon as their request in flight is done; what is still open afterwards is cut.
-    let deadline = Instant::now() + CLOSING;
-    while worker.sidecar.metrics.connections.get() > 0 && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let every = in_force.sidecar().tls.look_every();
+        tokio::time::sleep(every).await;
+        in_force.sidecar().tls.look(SystemTime::now());
     }
 }
 
@@ -237,86 +263,19 @@ fn connector(sidecar: &Sidecar, own: Vec<SocketAddr>) -> Connector {
 
 /// Where a request must not be sent, since it would come back here. The inbound listener is not among them: a service
 /// may call itself.
-fn own_addresses(addresses: &Addresses) -> Vec<SocketAddr> {
-    let outbound = addresses.outbound.iter().map(|(_, address)| *address);
-    outbound.chain(addresses.explicit).chain(addresses.admin).collect()
+fn own_addresses(wanted: &[Wanted], places: &HashMap<Place, SocketAddr>, admin: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let outbound = wanted.iter().filter(|wanted| wanted.duty != Duty::Inbound);
+    outbound.filter_map(|wanted| places.get(&wanted.place).copied()).chain(admin).collect()
 }
 
-fn origin(config: &ProxyConfig, addresses: &Addresses) -> Origin {
+fn origin(config: &ProxyConfig, inbound: Option<SocketAddr>) -> Origin {
     let name = config.instance.as_deref().unwrap_or(&config.service);
     Origin {
         service: config.service.clone(),
         // Two pods copied from one another, or one proxy started twice, must never share a sequence.
         instance: format!("{name}-{:016x}", fastrand::Rng::new().u64(..)),
         version: config.version.clone(),
-        inbound: addresses.inbound.filter(|_| config.register).map(|address| address.to_string()),
-    }
-}
-
-/// Everything bound, before anything runs.
-struct Bound {
-    addresses: Addresses,
-    workers: Vec<Listeners>,
-    admin: Option<TcpListener>,
-}
-
-/// One worker's listeners.
-#[derive(Default)]
-struct Listeners {
-    inbound: Option<TcpListener>,
-    /// In the order of the configuration.
-    outbound: Vec<TcpListener>,
-    explicit: Option<TcpListener>,
-}
-
-impl Bound {
-    fn new(config: &ProxyConfig) -> Result<Self, StartError> {
-        let mut bound = Self { addresses: Addresses::default(), workers: Vec::new(), admin: None };
-        bound.workers.resize_with(config.workers, Listeners::default);
-        if config.app.is_some() {
-            let (address, sockets) = bind(config.inbound, config.workers, "inbound requests", "--inbound")?;
-            bound.addresses.inbound = Some(address);
-            bound.workers.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.inbound = Some(socket));
-        }
-        for to in &config.outbound {
-            let what = format!("outbound requests to {}", to.name);
-            let (address, sockets) = bind(to.listen, config.workers, &what, "--to NAME@LISTEN=TARGET")?;
-            bound.addresses.outbound.push((to.name.clone(), address));
-            bound.workers.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.outbound.push(socket));
-        }
-        if let Some(explicit) = config.explicit {
-            let (address, sockets) = bind(explicit, config.workers, "explicit proxy requests", "--explicit")?;
-            bound.addresses.explicit = Some(address);
-            bound.workers.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.explicit = Some(socket));
-        }
-        if let Some(admin) = config.admin {
-            let (address, mut sockets) = bind(admin, 1, "the admin endpoints", "--admin")?;
-            bound.addresses.admin = Some(address);
-            bound.admin = sockets.pop();
-        }
-        Ok(bound)
-    }
-}
-
-fn bind(
-    address: SocketAddr,
-    workers: usize,
-    what: &str,
-    option: &'static str,
-) -> Result<(SocketAddr, Vec<TcpListener>), StartError> {
-    let failed = |source| StartError::Bind { address, what: what.to_owned(), option, source };
-    let sockets = listener::bind(address, workers).map_err(failed)?;
-    let bound = sockets.first().map_or(Ok(address), TcpListener::local_addr).map_err(failed)?;
-    Ok((bound, sockets))
-}
-
-impl Listeners {
-    fn roles(self, worker: &Worker) -> Vec<(TcpListener, Role)> {
-        let outbound = self.outbound.into_iter().zip(&worker.outbound);
-        let outbound = outbound.map(|(listener, upstream)| (listener, Role::Outbound(Arc::clone(upstream))));
-        let inbound = self.inbound.map(|listener| (listener, Role::Inbound));
-        let explicit = self.explicit.map(|listener| (listener, Role::Explicit));
-        inbound.into_iter().chain(outbound).chain(explicit).collect()
+        inbound: inbound.filter(|_| config.register).map(|address| address.to_string()),
     }
 }
 
@@ -324,53 +283,143 @@ impl Running {
     /// Where inbound requests are accepted, if there is an application.
     #[must_use]
     pub fn inbound(&self) -> Option<SocketAddr> {
-        self.addresses.inbound
+        self.addresses(|duty| duty == Duty::Inbound).next()
     }
 
     /// The name and address of every outbound listener, in the order of the configuration.
     #[must_use]
-    pub fn outbound(&self) -> &[(String, SocketAddr)] {
-        &self.addresses.outbound
+    pub fn outbound(&self) -> Vec<(String, SocketAddr)> {
+        let config = &self.in_force.sidecar().config;
+        let addresses = self.addresses(|duty| matches!(duty, Duty::Outbound(_)));
+        config.outbound.iter().map(|to| to.name.clone()).zip(addresses).collect()
     }
 
     /// Where explicit proxy requests are accepted, if they are.
     #[must_use]
     pub fn explicit(&self) -> Option<SocketAddr> {
-        self.addresses.explicit
+        self.addresses(|duty| duty == Duty::Explicit).next()
     }
 
     /// Where the admin endpoints are, if they are served.
     #[must_use]
     pub fn admin(&self) -> Option<SocketAddr> {
-        self.addresses.admin
+        self.admin
     }
 
-    /// Waits until somebody asks over the admin endpoint that the proxy goes down.
-    pub fn shutdown_asked(&self) -> impl Future<Output = ()> + Send + 'static {
-        let shutdown = Arc::clone(&self.shutdown);
-        async move { shutdown.notified().await }
+    fn addresses(&self, of: impl Fn(Duty) -> bool) -> impl Iterator<Item = SocketAddr> {
+        let wanted = wanted(&self.in_force.sidecar().config).into_iter().filter(move |wanted| of(wanted.duty));
+        wanted.filter_map(|wanted| self.places.get(&wanted.place).copied())
+    }
+
+    /// What somebody asks for over the admin listener, as it comes in; never returns where there is none.
+    pub async fn asked(&mut self) -> Ask {
+        match self.asks.recv().await {
+            Some(ask) => ask,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Puts another configuration into force, or counts and shows why there is none to put. New connections are served
+    /// by it when this returns; those that are open end in peace, none is cut.
+    ///
+    /// # Errors
+    /// Why it is not in force; nothing has changed then.
+    pub fn reload(&mut self, wanted: Result<ProxyConfig, String>) -> Result<Reloaded, ReloadError> {
+        let result = wanted.map_err(ReloadError::Unusable).and_then(|config| self.replace(config));
+        let counter = match &result {
+            Ok(Reloaded::Applied { .. }) => &self.metrics.reloads_applied,
+            Ok(Reloaded::Unchanged) => &self.metrics.reloads_unchanged,
+            Err(_) => &self.metrics.reloads_refused,
+        };
+        counter.add(1);
+        if !matches!(result, Ok(Reloaded::Applied { .. })) {
+            self.in_force.stays(result.as_ref().err().map(ToString::to_string).as_deref());
+        }
+        result
+    }
+
+    fn replace(&mut self, config: ProxyConfig) -> Result<Reloaded, ReloadError> {
+        let before = self.in_force.sidecar();
+        let keys = match Change::between(&before.config, &config) {
+            Change::None => return Ok(Reloaded::Unchanged),
+            Change::Restart(keys) => return Err(ReloadError::Restart(keys)),
+            Change::Live(keys) => keys,
+        };
+        let wanted = wanted(&config);
+        let tls = if before.config.tls == config.tls && before.config.outbound == config.outbound {
+            Arc::clone(&before.tls)
+        } else {
+            Arc::new(Tls::load(&config, &self.metrics, SystemTime::now()).map_err(StartError::Tls)?)
+        };
+        let mut sockets = Sockets::open(&config, &wanted, &self.places, None)?;
+
+        // Nothing fails from here on.
+        let sidecar = Arc::new(before.with(config, tls));
+        let generation = sidecar.generation;
+        self.places = std::mem::take(&mut sockets.addresses);
+        let own = own_addresses(&wanted, &self.places, self.admin);
+        for hand in &mut self.workers {
+            let connector = connector(&sidecar, own.clone());
+            hand.worker = Arc::new(hand.worker.next(Arc::clone(&sidecar), connector, Instant::now()));
+        }
+        self.in_force.replace(sidecar);
+        self.serve(&wanted, sockets, generation);
+        self.drain.retire_before(generation);
+        Ok(Reloaded::Applied { generation, keys })
+    }
+
+    /// Tells the workers what to serve from now on, and waits until they do.
+    fn serve(&self, wanted: &[Wanted], sockets: Sockets, generation: u64) {
+        let (done, obeyed) = blocking::channel();
+        for (hand, mut listeners) in self.workers.iter().zip(sockets.workers) {
+            let place = |wanted: &Wanted| (wanted.place.clone(), wanted.duty, listeners.remove(&wanted.place));
+            let order = Order {
+                worker: Arc::clone(&hand.worker),
+                drain: self.drain.watch(generation),
+                places: wanted.iter().map(place).collect(),
+                done: done.clone(),
+            };
+            if hand.orders.try_send(order).is_err() {
+                tracing::error!("a worker is gone; its listeners are not served");
+            }
+        }
+        drop(done);
+        let deadline = StdInstant::now() + OBEY;
+        while obeyed.recv_timeout(deadline.saturating_duration_since(StdInstant::now())).is_ok() {}
     }
 
     /// Takes the proxy down and waits for it: not ready any more, no new inbound connections, requests in flight end
     /// (for `timeouts.drain` at most) while the application may still call out, the last report is delivered.
     pub fn stop(mut self) {
         self.drain.advance(Phase::Draining);
-        let deadline = StdInstant::now() + self.grace;
-        while self.metrics.requests_in_flight.get() > 0 && StdInstant::now() < deadline {
+        let began = StdInstant::now();
+        let grace = self.in_force.sidecar().config.timeouts.drain;
+        // Clients that keep a connection without using it are given time to notice, but not waited for.
+        let polite = (Ending::Draining.patience() + FAREWELL).min(grace);
+        loop {
+            let (lasted, busy) = (began.elapsed(), self.metrics.requests_in_flight.get() > 0);
+            let met = self.metrics.inbound_listeners.get() + self.metrics.inbound_connections.get() > 0;
+            if lasted >= grace || !busy && (!met || lasted >= polite) {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
         let cut = self.metrics.requests_in_flight.get();
         if cut > 0 {
-            tracing::warn!(requests = cut, grace = ?self.grace, "requests were still in flight when the grace period ended; they are cut");
+            tracing::warn!(
+                requests = cut,
+                ?grace,
+                "requests were still in flight when the grace period ended; they are cut"
+            );
         }
         self.close();
     }
 
     fn close(&mut self) {
         self.drain.advance(Phase::Closing);
-        for worker in self.workers.drain(..) {
+        for hand in self.workers.drain(..) {
             // A worker that panicked has said so; the others still end in order.
-            let _ = worker.join();
+            let _ = hand.thread.join();
         }
         // All records are in the windows now.
         if let Some(last_report) = self.last_report.take() {
@@ -390,6 +439,6 @@ impl Drop for Running {
 
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("inbound", &self.addresses.inbound).finish_non_exhaustive()
+        f.debug_struct("Running").field("inbound", &self.inbound()).finish_non_exhaustive()
     }
 }

@@ -5,8 +5,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::deadline::{Due, Limits, Progress};
 use crate::detect::{ENOUGH, Judgement, judge};
-use crate::drain::{Phase, Watch};
+use crate::drain::{Ending, Phase, Watch};
 use crate::error::{Abuse, Refusal};
 use crate::forward::{Reply, refusal};
 use crate::http::{Protocol, RequestBody, check_request, is_grpc};
@@ -60,7 +61,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, pe
     let mut stream = Stream::from(stream);
     let detected = tokio::select! {
         detected = tokio::time::timeout_at(deadline, detect(&mut stream)) => detected,
-        () = drain.reached(role.ends_at()) => return,
+        () = linger(&mut drain, role.ends_at()) => return,
     };
     let judgement = match detected {
         Ok(Ok(judgement)) => judgement,
@@ -166,6 +167,27 @@ async fn secure(
     }
 }
 
+/// Waits until a connection that has sent nothing yet is to end, and until its first byte could have come.
+async fn linger(drain: &mut Watch, ends_at: Phase) {
+    let mut known = None;
+    loop {
+        let patience = known.map_or(Duration::MAX, Ending::patience);
+        match tokio::time::timeout(patience, drain.ending(ends_at, known)).await {
+            Ok(Ending::Closing) | Err(_) => return,
+            Ok(ending) => known = Some(ending),
+        }
+    }
+}
+
+/// How a peer hears that its connection is to end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    /// `connection: close` in the next answer: that of HTTP/1.
+    WithAnAnswer,
+    /// GOAWAY; the streams that are open go on.
+    AtOnce,
+}
+
 /// A connection, from its first request to its last.
 struct Conversation<'a> {
     worker: &'a Arc<Worker>,
@@ -210,7 +232,11 @@ impl Conversation<'_> {
             async move {
                 let mut response = response.await;
                 let status = response.status();
-                verdict.answered(status == StatusCode::SWITCHING_PROTOCOLS || connect && status.is_success());
+                let switches = status == StatusCode::SWITCHING_PROTOCOLS || connect && status.is_success();
+                verdict.answered(switches);
+                if !switches && turn.is_the_last() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 response.body_mut().hold(turn);
                 if chunks {
                     response.body_mut().trails(verdict.trailers());
@@ -225,7 +251,8 @@ impl Conversation<'_> {
             .max_header_size(limits.header_bytes.as_usize())
             .serve_connection(io, service)
             .with_upgrades();
-        let ended = self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown).await;
+        let ended =
+            self.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown, Farewell::WithAnAnswer).await;
         let metrics = &self.worker.sidecar.metrics;
         let why = match (verdict.violation(), ended) {
             (Some(violation), _) => {
@@ -288,7 +315,7 @@ impl Conversation<'_> {
             .keep_alive_interval(limit::PING_EVERY)
             .keep_alive_timeout(limit::PING_TIMEOUT);
         let connection = builder.serve_connection(io, service);
-        let ended = self.drive(pin!(connection), http2::Connection::graceful_shutdown).await;
+        let ended = self.drive(pin!(connection), http2::Connection::graceful_shutdown, Farewell::AtOnce).await;
         if let Some(Err(error)) = ended {
             let reason = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<h2::Error>());
             let reason = reason.filter(|reason| reason.is_library()).and_then(h2::Error::reason);
@@ -305,18 +332,24 @@ impl Conversation<'_> {
         &mut self,
         mut connection: Pin<&mut C>,
         shut_down: impl Fn(Pin<&mut C>),
+        farewell: Farewell,
     ) -> Option<C::Output> {
         let timeouts = &self.worker.sidecar.config.timeouts;
         let limits = Limits { head: timeouts.header, idle: timeouts.idle, stream: timeouts.stream_idle };
         let first = limits.stream.map_or(limits.head, |stream| stream.min(limits.head));
         let mut timer = pin!(sleep_until(Instant::now() + first));
-        let (mut draining, mut closing) = (false, false);
+        let (mut ending, mut closing) = (None, false);
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return Some(ended),
-                () = self.drain.reached(self.ends_at), if !draining => {
-                    draining = true;
-                    shut_down(connection.as_mut());
+                why = self.drain.ending(self.ends_at, ending), if ending < Some(Ending::Closing) => {
+                    ending = Some(why);
+                    let now = Instant::now();
+                    self.progress.end(now + why.patience());
+                    timer.as_mut().reset(now);
+                    if farewell == Farewell::AtOnce || why == Ending::Closing {
+                        shut_down(connection.as_mut());
+                    }
                 }
                 () = timer.as_mut() => match self.progress.due(Instant::now(), limits) {
                     Due::Later(at) => timer.as_mut().reset(at),

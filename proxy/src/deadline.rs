@@ -19,6 +19,8 @@ struct State {
     head: Option<Instant>,
     /// Whether a part of the next head has come while a request was being served.
     partial: bool,
+    /// Since the connection was told to end: until when it may be idle.
+    until: Option<Instant>,
     /// Requests that are done with, and who waits for one more.
     finished: u64,
     waiting: Option<Waker>,
@@ -64,6 +66,7 @@ impl Progress {
             idle: now,
             head: Some(now),
             partial: false,
+            until: None,
             finished: 0,
             waiting: None,
             moved: 0,
@@ -140,17 +143,29 @@ impl Progress {
         }
     }
 
+    /// The connection is to end: it may be idle until then at the most, and its next answer says that it is the last.
+    pub(crate) fn end(&self, until: Instant) {
+        let mut state = self.0.lock();
+        state.until = Some(state.until.map_or(until, |earlier| earlier.min(until)));
+    }
+
+    /// Whether the connection is to end.
+    fn ends(&self) -> bool {
+        self.0.lock().until.is_some()
+    }
+
     /// What is due at `now`.
     pub(crate) fn due(&self, now: Instant, limits: Limits) -> Due {
         let mut state = self.0.lock();
+        let idle = state.until.map_or(state.idle + limits.idle, |until| until.min(state.idle + limits.idle));
         match state.head {
             Some(since) if now >= since + limits.head => Due::Head,
             Some(since) => Due::Later(since + limits.head),
             None if state.turns > 0 => state.due_within(now, limits),
-            None if now >= state.idle + limits.idle => Due::Idle,
+            None if now >= idle => Due::Idle,
             // A head may begin any moment: looking this often keeps its deadline within twice the limit, without a
             // timer for each request.
-            None => Due::Later((state.idle + limits.idle).min(now + limits.head)),
+            None => Due::Later(idle.min(now + limits.head)),
         }
     }
 }
@@ -186,6 +201,11 @@ impl Turn {
     /// A part of its answer has passed.
     pub(crate) fn moved(&self) {
         self.0.0.lock().moved += 1;
+    }
+
+    /// Whether its connection ends after it.
+    pub(crate) fn is_the_last(&self) -> bool {
+        self.0.ends()
     }
 }
 
@@ -287,6 +307,20 @@ mod tests {
         let never = Limits { stream: None, ..LIMITS };
         assert!(matches!(progress.due(after(start, 100_000), never), Due::Later(_)));
         std::mem::forget(turn);
+    }
+
+    #[test]
+    fn a_connection_that_is_to_end_is_idle_for_less_long_but_its_request_is_served() {
+        let start = Instant::now();
+        let progress = idle(start);
+        progress.end(after(start, 10));
+        progress.end(after(start, 20));
+        assert_eq!(progress.due(after(start, 1), LIMITS), Due::Later(after(start, 10)));
+        assert_eq!(progress.due(after(start, 10), LIMITS), Due::Idle);
+        std::mem::forget(progress.turn());
+        assert!(matches!(progress.due(after(start, 10), LIMITS), Due::Later(_)));
+        progress.done(after(start, 11));
+        assert_eq!(progress.due(after(start, 11), LIMITS), Due::Idle);
     }
 
     #[test]

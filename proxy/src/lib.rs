@@ -44,4 +44,4 @@ mod stream;
 mod warnings;
 mod error;
 
-pub use app::{Running, StartError, start};
+pub use app::{Ask, ReloadError, Reloaded, Running, StartError, start};

@@ -82,6 +82,10 @@ const MAX_NAMES: usize = 256;
 #[derive(Default)]
 pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
+    /// Those of the above that end when the proxy drains.
+    pub(crate) inbound_connections: Gauge,
+    /// Listeners for such connections.
+    pub(crate) inbound_listeners: Gauge,
     pub(crate) connections_accepted: Counter,
     pub(crate) connections_refused: Counter,
     pub(crate) connections_malformed: Counter,
@@ -121,6 +125,9 @@ pub(crate) struct Metrics {
     pub(crate) tls_reloads_failed: Counter,
     tls_refused_inbound: [Counter; Refusal::ALL.len()],
     tls_refused_outbound: [Counter; Refusal::ALL.len()],
+    pub(crate) reloads_applied: Counter,
+    pub(crate) reloads_unchanged: Counter,
+    pub(crate) reloads_refused: Counter,
     faults: [Counter; Fault::ALL.len()],
     abuses: [Counter; Abuse::ALL.len()],
     malformed_requests: [Counter; Violation::ALL.len()],

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use couplet_config::{Destinations, ProxyConfig, Target};
+use couplet_config::{Destinations, Outbound, ProxyConfig, Target};
 use couplet_telemetry::names::{OTHER, is_service_name};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
@@ -22,9 +22,12 @@ const MAX_EXPLICIT: usize = 1_024;
 /// After this long without a request such a destination is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
-/// What every request of this proxy shares. Nothing in here changes while it runs, but counters.
+/// What every request of one generation shares: of the proxy, until another configuration is in force. Nothing in here
+/// changes, but counters; those and all that was learned go on with the next generation.
 pub(crate) struct Sidecar {
     pub(crate) config: ProxyConfig,
+    /// Which configuration this is, counted from 1.
+    pub(crate) generation: u64,
     /// The own service, as sets of services know it: hashed once, not for every request.
     pub(crate) service: u32,
     pub(crate) metrics: Arc<Metrics>,
@@ -33,10 +36,24 @@ pub(crate) struct Sidecar {
     /// Addresses of the names that requests are sent to.
     pub(crate) directory: Arc<Directory>,
     pub(crate) tls: Arc<Tls>,
-    pub(crate) warnings: Warnings,
+    pub(crate) warnings: Arc<Warnings>,
 }
 
 impl Sidecar {
+    /// The next generation.
+    pub(crate) fn with(&self, config: ProxyConfig, tls: Arc<Tls>) -> Self {
+        Self {
+            config,
+            generation: self.generation + 1,
+            service: self.service,
+            metrics: Arc::clone(&self.metrics),
+            names: self.names.clone(),
+            directory: Arc::clone(&self.directory),
+            tls,
+            warnings: Arc::clone(&self.warnings),
+        }
+    }
+
     fn upstream(&self, name: &str, destinations: &Destinations, secure: Option<Secure>, now: Instant) -> Upstream {
         Upstream::new(name, destinations, secure, &self.directory, &self.metrics, now)
     }
@@ -51,22 +68,59 @@ pub(crate) struct Worker {
     pub(crate) app: Option<Arc<Upstream>>,
     /// The configured destinations, in the order of the configuration.
     pub(crate) outbound: Vec<Arc<Upstream>>,
-    explicit: Mutex<HashMap<(String, Destinations), Arc<Upstream>>>,
+    explicit: Arc<Mutex<Explicit>>,
 }
+
+/// Destinations of explicit requests, by the name they are recorded under and where they are.
+type Explicit = HashMap<(String, Destinations), Arc<Upstream>>;
 
 impl Worker {
     pub(crate) fn new(sidecar: Arc<Sidecar>, recorder: Arc<Recorder>, connector: Connector, now: Instant) -> Self {
+        Self::build(sidecar, recorder, connector, now, None)
+    }
+
+    /// The same worker in the next generation. Destinations that stay as they are keep their connections, and what is
+    /// known of them.
+    pub(crate) fn next(&self, sidecar: Arc<Sidecar>, connector: Connector, now: Instant) -> Self {
+        Self::build(sidecar, Arc::clone(&self.recorder), connector, now, Some(self))
+    }
+
+    fn build(
+        sidecar: Arc<Sidecar>,
+        recorder: Arc<Recorder>,
+        connector: Connector,
+        now: Instant,
+        before: Option<&Self>,
+    ) -> Self {
         let config = &sidecar.config;
         let app = config.app.map(|app| {
-            let target = Target { host: app.ip().to_string(), port: app.port() };
-            Arc::new(sidecar.upstream(&config.service, &target.into(), None, now))
+            let known = before.filter(|before| before.sidecar.config.app == Some(app));
+            known.and_then(|before| before.app.clone()).unwrap_or_else(|| {
+                let target = Target { host: app.ip().to_string(), port: app.port() };
+                Arc::new(sidecar.upstream(&config.service, &target.into(), None, now))
+            })
         });
         let outbound = config.outbound.iter().enumerate().map(|(index, to)| {
-            let secure = Secure::new(&sidecar.tls, index, to);
-            Arc::new(sidecar.upstream(&to.name, &to.target, secure, now))
+            let known = before.and_then(|before| before.upstream_of(to, &sidecar.tls));
+            known.unwrap_or_else(|| {
+                let secure = Secure::new(&sidecar.tls, index, to);
+                Arc::new(sidecar.upstream(&to.name, &to.target, secure, now))
+            })
         });
         let outbound = outbound.collect();
-        Self { sidecar, recorder, connector, app, outbound, explicit: Mutex::default() }
+        let explicit = before.map(|before| Arc::clone(&before.explicit)).unwrap_or_default();
+        Self { sidecar, recorder, connector, app, outbound, explicit }
+    }
+
+    /// The destination that is configured just so, but for where it listens. One with TLS goes by its place among the
+    /// others, so it stays only where they all do.
+    fn upstream_of(&self, wanted: &Outbound, tls: &Arc<Tls>) -> Option<Arc<Upstream>> {
+        if wanted.tls.is_some() && !Arc::ptr_eq(tls, &self.sidecar.tls) {
+            return None;
+        }
+        let same = |known: &Outbound| *known == Outbound { listen: known.listen, ..wanted.clone() };
+        let known = self.sidecar.config.outbound.iter().zip(&self.outbound).find(|(known, _)| same(known));
+        known.map(|(_, upstream)| Arc::clone(upstream))
     }
 
     /// The destination of an explicit request that no configured one serves. Beyond the limit it is made for the one
@@ -94,5 +148,32 @@ impl Worker {
         let mut explicit = self.explicit.lock();
         explicit.retain(|_, upstream| upstream.unused_for(now) < FORGET_AFTER);
         explicit.values().for_each(|upstream| upstream.sweep(now, timeout));
+    }
+}
+
+/// The generation in force, and how the last attempt to replace it ended.
+pub(crate) struct InForce(RwLock<(Arc<Sidecar>, Option<Arc<str>>)>);
+
+impl InForce {
+    pub(crate) fn new(sidecar: Arc<Sidecar>) -> Self {
+        Self(RwLock::new((sidecar, None)))
+    }
+
+    pub(crate) fn sidecar(&self) -> Arc<Sidecar> {
+        Arc::clone(&self.0.read().0)
+    }
+
+    /// Why the last attempt to replace it failed, if it did.
+    pub(crate) fn problem(&self) -> Option<Arc<str>> {
+        self.0.read().1.clone()
+    }
+
+    pub(crate) fn replace(&self, sidecar: Arc<Sidecar>) {
+        *self.0.write() = (sidecar, None);
+    }
+
+    /// The attempt failed, or (without a problem) there was nothing to replace.
+    pub(crate) fn stays(&self, problem: Option<&str>) {
+        self.0.write().1 = problem.map(Arc::from);
     }
 }

@@ -5,6 +5,7 @@
 mod analyze;
 mod cardinality;
 mod demo;
+mod life;
 mod live;
 mod outage;
 mod run;

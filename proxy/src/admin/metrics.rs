@@ -5,18 +5,25 @@ use couplet_telemetry::outcome::Evidence;
 
 use crate::metrics::{Counter, Metrics};
 use crate::ship::Collector;
-use crate::sidecar::Sidecar;
+use crate::sidecar::{InForce, Sidecar};
 use crate::totals::{Family, Totals};
 
 /// Writes the whole page.
-pub(super) fn write(sidecar: &Sidecar, collector: &Collector) -> String {
+pub(super) fn write(in_force: &InForce, collector: &Collector) -> String {
+    let sidecar = in_force.sidecar();
     let mut text = Text::default();
     text.family("couplet_build_info", Kind::Gauge, "Always 1; the labels say which build this is.");
     let version = [("version", env!("CARGO_PKG_VERSION")), ("service", sidecar.config.service.as_str())];
     text.sample("couplet_build_info", &version, 1.0);
     collector.totals(|totals| traffic(&mut text, totals));
     counters(&mut text, &sidecar.metrics);
-    tls(&mut text, sidecar);
+    reloads(&mut text, &sidecar.metrics);
+    text.family("couplet_config_generation", Kind::Gauge, "Which configuration is in force, counted from 1.");
+    text.sample("couplet_config_generation", &[], sidecar.generation as f64);
+    let success = "couplet_config_last_reload_success";
+    text.family(success, Kind::Gauge, "0 when the last attempt to replace the configuration failed, else 1.");
+    text.sample(success, &[], if in_force.problem().is_some() { 0.0 } else { 1.0 });
+    tls(&mut text, &sidecar);
     write_process(&mut text);
     text.finish()
 }
@@ -87,6 +94,17 @@ fn traffic(text: &mut Text, totals: &Totals) {
     text.family("couplet_series_overflow_total", Kind::Counter, "Records counted under (other) on this page.");
     for (family, count) in [("endpoint", totals.endpoints.overflow), ("peer", totals.peers.overflow)] {
         text.sample("couplet_series_overflow_total", &[("family", family)], count as f64);
+    }
+}
+
+fn reloads(text: &mut Text, metrics: &Metrics) {
+    text.family("couplet_config_reloads_total", Kind::Counter, "Attempts to replace the configuration.");
+    for (result, counter) in [
+        ("applied", &metrics.reloads_applied),
+        ("unchanged", &metrics.reloads_unchanged),
+        ("refused", &metrics.reloads_refused),
+    ] {
+        text.sample("couplet_config_reloads_total", &[("result", result)], counter.get() as f64);
     }
 }
 

@@ -15,6 +15,7 @@ mod life;
 mod grpc;
 mod protocols;
 mod pki;
+mod reload;
 mod reports;
 mod still;
 mod tls;
