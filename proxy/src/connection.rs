@@ -7,7 +7,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::header::{self, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -20,7 +21,7 @@ use crate::detect::{ENOUGH, Judgement, judge};
 use crate::drain::{Ending, Phase, Watch};
 use crate::error::{Abuse, Refusal};
 use crate::forward::{Reply, refusal};
-use crate::http::{Protocol, RequestBody, check_request, is_grpc};
+use crate::http::{Protocol, RequestBody, check_request, is_grpc, without};
 use crate::http1::{Bounds, Gate, Verdict};
 use crate::http2::{self as limit, Guard};
 use crate::inbound::Caller;
@@ -225,7 +226,7 @@ impl Conversation<'_> {
         let service = service_fn(|request: Request<Incoming>| {
             let turn = progress.turn();
             let connect = request.method() == Method::CONNECT;
-            let chunks = request.version() == Version::HTTP_11;
+            let (chunks, head) = (request.version() == Version::HTTP_11, request.method() == Method::HEAD);
             verdict.trailers().forget();
             let response = respond(counted(request, &progress));
             let verdict = verdict.clone();
@@ -240,6 +241,9 @@ impl Conversation<'_> {
                 response.body_mut().hold(turn);
                 if chunks {
                     response.body_mut().trails(verdict.trailers());
+                    if let Some((name, value)) = about_no_content(head, &mut response) {
+                        verdict.trailers().leave_in_head(name, &value);
+                    }
                 }
                 Ok::<_, Infallible>(response)
             }
@@ -372,6 +376,27 @@ impl Conversation<'_> {
             }
         }
     }
+}
+
+/// Takes off a field that says how content would be framed which this answer does not have. RFC 9110, section 8.6, and
+/// RFC 9112, section 6.1, allow it; the codec would leave it out.
+fn about_no_content<B>(head: bool, response: &mut Response<B>) -> Option<(&'static str, HeaderValue)> {
+    let unmodified = response.status() == StatusCode::NOT_MODIFIED;
+    if !head && !unmodified {
+        return None;
+    }
+    let headers = response.headers_mut();
+    let (name, text) = match headers.contains_key(TRANSFER_ENCODING) {
+        true => (TRANSFER_ENCODING, "Transfer-Encoding"),
+        false => (CONTENT_LENGTH, "Content-Length"),
+    };
+    // An answer to HEAD keeps its length by itself.
+    if head && name == CONTENT_LENGTH {
+        return None;
+    }
+    let value = headers.get(&name).cloned()?;
+    without(headers, |other| *other == name);
+    Some((text, value))
 }
 
 /// A request whose body is counted, and moves the deadline of its connection as it passes.

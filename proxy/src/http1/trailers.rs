@@ -1,12 +1,14 @@
-//! Trailers on their way out. The codec writes only those that a head announced, and behind an answer only where its
-//! request asked for any; so it gets to see none, and they are written here, into the end that it gives a chunked body.
+//! Lines on their way out that the codec would leave out; it gets to see none of them. Trailers: it writes only those
+//! that a head announced, and behind an answer only where its request asked for any. They are written into the end that
+//! it gives a chunked body. And a field of a head that tells of content which is not sent, written into the end of that
+//! head.
 
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 
 /// How the codec ends a chunked body: the last chunk, and no trailers.
@@ -14,7 +16,7 @@ const END: &[u8] = b"0\r\n\r\n";
 /// Taken from the codec at once while its end is awaited.
 const PIECE: usize = 16 * 1024;
 
-/// Of one connection: where whoever passes a body on leaves its trailers.
+/// Of one connection: where whoever passes a message on leaves its trailers, or a field of a head without content.
 #[derive(Clone, Default)]
 pub(crate) struct Trailers(Arc<Left>);
 
@@ -22,21 +24,38 @@ pub(crate) struct Trailers(Arc<Left>);
 struct Left {
     /// Whether there are any: looked at for every write.
     any: AtomicBool,
-    lines: Mutex<Vec<u8>>,
+    lines: Mutex<Lines>,
+}
+
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    /// Whether they belong into a head.
+    head: bool,
 }
 
 impl Trailers {
     /// Behind the chunked body that the codec is about to end.
     pub(crate) fn leave(&self, trailers: &HeaderMap) {
+        self.put(false, trailers.iter().map(|(name, value)| (name.as_str(), value)));
+    }
+
+    /// In the head that the codec is about to write, and behind which it writes nothing.
+    pub(crate) fn leave_in_head(&self, name: &str, value: &HeaderValue) {
+        self.put(true, std::iter::once((name, value)));
+    }
+
+    fn put<'a>(&self, head: bool, fields: impl Iterator<Item = (&'a str, &'a HeaderValue)>) {
         let mut lines = self.0.lines.lock();
-        lines.clear();
-        for (name, value) in trailers {
-            lines.extend_from_slice(name.as_str().as_bytes());
-            lines.extend_from_slice(b": ");
-            lines.extend_from_slice(value.as_bytes());
-            lines.extend_from_slice(b"\r\n");
+        lines.head = head;
+        lines.text.clear();
+        for (name, value) in fields {
+            lines.text.extend_from_slice(name.as_bytes());
+            lines.text.extend_from_slice(b": ");
+            lines.text.extend_from_slice(value.as_bytes());
+            lines.text.extend_from_slice(b"\r\n");
         }
-        self.0.any.store(!lines.is_empty(), Ordering::Relaxed);
+        self.0.any.store(!lines.text.is_empty(), Ordering::Relaxed);
     }
 
     /// The next message begins: what was left for the one before has come too late.
@@ -48,7 +67,7 @@ impl Trailers {
         self.0.any.load(Ordering::Relaxed)
     }
 
-    fn take(&self) -> Option<Vec<u8>> {
+    fn take(&self) -> Option<Lines> {
         self.0.any.swap(false, Ordering::Relaxed).then(|| std::mem::take(&mut *self.0.lines.lock()))
     }
 }
@@ -88,18 +107,19 @@ impl Ending {
         Some(taken)
     }
 
-    /// The codec has written all that it has: puts the trailers into the end of the body.
+    /// The codec has written all that it has: puts the lines into its end.
     pub(super) fn finish(&mut self) {
         let trailers = self.trailers.take();
-        match trailers {
-            Some(lines) if self.held == END => {
-                self.ready.reserve(END.len() + lines.len());
-                self.ready.put_slice(b"0\r\n");
-                self.ready.put_slice(&lines);
-                self.ready.put_slice(b"\r\n");
-            }
-            _ => self.ready.extend_from_slice(&self.held),
+        let lines =
+            trailers.filter(|lines| if lines.head { self.held.ends_with(b"\r\n\r\n") } else { self.held == END });
+        if let Some(lines) = lines {
+            // Before the empty line.
+            let end = self.held.split_off(self.held.len() - 2);
+            self.ready.put_slice(&self.held);
+            self.ready.put_slice(&lines.text);
+            self.held = end;
         }
+        self.ready.put_slice(&self.held);
         self.held.clear();
     }
 
@@ -146,6 +166,16 @@ mod tests {
     fn content_that_looks_like_an_end_is_content() {
         assert_eq!(written(&["5\r\n0\r\n\r\n\r\n", "0\r\n\r\n"]), "5\r\n0\r\n\r\n\r\n0\r\nx-sum: 1\r\n\r\n");
         assert_eq!(written(&["no end"]), "no end");
+    }
+
+    #[test]
+    fn a_field_stands_at_the_end_of_a_head() {
+        let left = Trailers::default();
+        let mut ending = Ending::new(left.clone());
+        left.leave_in_head("content-length", &HeaderValue::from_static("5"));
+        ending.take(&[IoSlice::new(b"HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n")]);
+        ending.finish();
+        assert_eq!(ending.ready, "HTTP/1.1 304 Not Modified\r\netag: x\r\ncontent-length: 5\r\n\r\n");
     }
 
     #[test]

@@ -71,7 +71,10 @@ async fn answers_without_a_body_end_with_their_head() {
     for (method, answer) in [
         ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"),
         ("GET", "HTTP/1.1 204 No Content\r\nx: 1\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\netag: \"x\"\r\nTransfer-Encoding: chunked\r\n\r\n"),
         ("GET", "HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\nContent-Length: 1000\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\nx: 1\r\n\r\n"),
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nx-last: 1\r\n\r\n"),
     ] {
         client.say(&format!("{method} / HTTP/1.1\r\nhost: stock\r\n\r\n")).await;

@@ -7,12 +7,15 @@ use couplet_proxy::Running;
 use crate::harness::*;
 use crate::wire::{Played, Wire};
 
-/// A proxy before `stock` that bears with stillness for a moment.
+/// How long a proxy bears with stillness here: longer than a busy machine keeps a test waiting between two steps.
+const STILL: Duration = Duration::from_secs(1);
+
+/// A proxy before `stock`.
 fn proxy(stock: &Played) -> Running {
     let mut config = config("shop").to("stock", stock.address());
     config.explicit = Some(free());
     config.admin = Some(free());
-    config.timeouts.stream_idle = Some(Duration::from_millis(200));
+    config.timeouts.stream_idle = Some(STILL);
     config.start()
 }
 
