@@ -59,7 +59,7 @@ impl Default for ProxyLimits {
             header_bytes: ByteSize::kib(64),
             header_fields: 128,
             connections_per_upstream: 64,
-            idle_upstream_connections: 512,
+            idle_upstream_connections: 128,
             tls_handshakes: 1_024,
         }
     }
