@@ -13,7 +13,15 @@ use crate::place::{UID, say};
 #[test]
 fn the_image_is_the_program_and_nothing_that_could_be_run_beside_it() {
     let Some(image) = image("image") else { return };
-    let expected = ["etc/group", "etc/passwd", "usr/bin/couplet", "usr/share/doc/couplet/LICENSE"];
+    let expected = [
+        "etc/group",
+        "etc/passwd",
+        "etc/ssl/certs/ca-certificates.crt",
+        "usr/bin/couplet",
+        "usr/share/doc/ca-certificates/copyright",
+        "usr/share/doc/couplet/LICENSE",
+        "var/lib/dpkg/status.d/ca-certificates",
+    ];
     assert_eq!(files(&image), expected);
     let config: Value =
         serde_json::from_str(&told(&["image", "inspect", "--format", "{{json .Config}}", &image])).unwrap();

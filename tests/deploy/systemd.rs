@@ -126,6 +126,10 @@ fn systemd_runs_the_units_as_confined_as_they_say() {
     let said = std::fs::read_to_string(folder.path().join("said")).unwrap();
     let count = |line: &str| said.lines().filter(|said| *said == line).count();
     assert_eq!(count("delivered"), 1, "{said}");
+    // What is right is taken over; what is wrong does not reach the running sidecar.
+    for line in ["reloaded", "refused", "active", "the same process"] {
+        assert_eq!(count(line), 1, "{line}: {said}");
+    }
     let uids = format!("Uid: {UID} {UID} {UID} {UID}");
     for line in [&uids, "CapBnd: 0000000000000000", "CapEff: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2"] {
         assert_eq!(count(line), 2, "{line}: {said}");
