@@ -22,8 +22,9 @@ use crate::totals::Totals;
 /// How long the last reports may take on the way down.
 const LAST_DELIVERY: Duration = Duration::from_secs(5);
 
-/// Paths or calls of one part of a report: a full window is encoded in pieces, so that it takes little memory at once.
-const PART_ENTRIES: usize = 1_024;
+/// Paths or calls of one part of a report: a full window is encoded piece by piece, each when its turn comes, so that it
+/// takes little memory at once.
+const PART_ENTRIES: usize = 256;
 
 /// Collects windows and delivers reports.
 pub(crate) struct Shipper {
@@ -101,31 +102,68 @@ impl Collector {
     }
 }
 
-/// Reports that are encoded and not acknowledged yet; the front one is under way.
+/// What is closed and not acknowledged yet.
 struct Outbox {
-    parts: VecDeque<Part>,
+    /// The report under way: sent again, byte for byte, until it is acknowledged.
+    under_way: Option<Bytes>,
+    /// What comes after it, in order.
+    waiting: VecDeque<Report>,
+    /// Whether any of it counts anything. What does not only says that the proxy is there.
+    counts: bool,
     next_sequence: u64,
     /// Whether the last attempt failed, and since when: said once, not at every attempt.
     failing_since: Option<Instant>,
 }
 
-/// One encoded report.
-struct Part {
-    bytes: Bytes,
-    /// Whether it counts anything. One that does not only says that the proxy is there.
-    counts: bool,
-}
-
 impl Outbox {
-    fn counts(&self) -> bool {
-        self.parts.iter().any(|part| part.counts)
+    fn new() -> Self {
+        Self { under_way: None, waiting: VecDeque::new(), counts: false, next_sequence: 1, failing_since: None }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.len() + usize::from(self.under_way.is_some())
+    }
+
+    fn push(&mut self, report: Report) {
+        self.counts |= !(report.paths.is_empty() && report.calls.is_empty() && report.losses.is_empty());
+        self.waiting.extend(report.into_parts(PART_ENTRIES));
+    }
+
+    /// The report under way. Where there is none, the next one gets its number and its turn; one that does not fit
+    /// `max` bytes in two, or as it is where it cannot be cut: the analyzer decides.
+    fn front(&mut self, max: usize) -> Option<Bytes> {
+        while self.under_way.is_none() {
+            let mut report = self.waiting.pop_front()?;
+            report.sequence = self.next_sequence;
+            let bytes = otlp::encode(&report);
+            if bytes.len() > max
+                && let Some((first, second)) = report.split()
+            {
+                self.waiting.push_front(second);
+                self.waiting.push_front(first);
+                continue;
+            }
+            self.next_sequence += 1;
+            self.under_way = Some(Bytes::from(bytes));
+        }
+        self.under_way.clone()
+    }
+
+    /// The report under way is done with.
+    fn pop(&mut self) {
+        self.under_way = None;
+        self.counts &= !self.waiting.is_empty();
     }
 }
 
 impl Shipper {
     /// Runs until `stop` is heard (or its sender is gone), then delivers what is left.
     pub(crate) async fn run(mut self, stop: oneshot::Receiver<()>) {
-        let mut outbox = Outbox { parts: VecDeque::new(), next_sequence: 1, failing_since: None };
+        let mut outbox = Outbox::new();
         let mut tick = interval(self.every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = std::pin::pin!(stop);
@@ -137,9 +175,9 @@ impl Shipper {
         }
         // Running out of time leaves in the outbox what could not be delivered.
         let _ = tokio::time::timeout(LAST_DELIVERY, self.last(&mut outbox)).await;
-        if outbox.counts() {
+        if outbox.counts {
             tracing::error!(
-                reports = outbox.parts.len(),
+                reports = outbox.len(),
                 "the last reports could not be delivered; what they counted is missing in the analyzer"
             );
         }
@@ -153,7 +191,7 @@ impl Shipper {
             self.collector.close(&self.origin, 0);
             return;
         }
-        if outbox.parts.is_empty() {
+        if outbox.is_empty() {
             self.fill(outbox);
         }
         self.deliver(outbox).await;
@@ -166,29 +204,23 @@ impl Shipper {
         }
         self.collector.collect();
         self.fill(outbox);
-        while !self.deliver(outbox).await && outbox.counts() {
+        while !self.deliver(outbox).await && outbox.counts {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
     fn fill(&self, outbox: &mut Outbox) {
-        let report = self.collector.close(&self.origin, outbox.next_sequence);
-        let counts = !(report.paths.is_empty() && report.calls.is_empty() && report.losses.is_empty());
-        for bytes in encode_within(report, self.max_report_bytes) {
-            outbox.parts.push_back(Part { bytes: Bytes::from(bytes), counts });
-            outbox.next_sequence += 1;
-        }
+        outbox.push(self.collector.close(&self.origin, outbox.next_sequence));
     }
 
     /// Delivers from the front until nothing is left; whether nothing is.
     async fn deliver(&mut self, outbox: &mut Outbox) -> bool {
-        while let (Some(part), Some(client)) = (outbox.parts.front(), &mut self.client) {
-            let sent =
-                client.request(Method::POST, "/v1/metrics", Some("application/x-protobuf"), part.bytes.clone()).await;
+        while let (Some(report), Some(client)) = (outbox.front(self.max_report_bytes), &mut self.client) {
+            let sent = client.request(Method::POST, "/v1/metrics", Some("application/x-protobuf"), report).await;
             match sent {
                 Ok((status, _)) if status.is_success() => {
                     self.metrics.reports_sent.add(1);
-                    outbox.parts.pop_front();
+                    outbox.pop();
                     if let Some(since) = outbox.failing_since.take() {
                         tracing::info!(analyzer = client.url(), after = ?since.elapsed(), "reports are delivered again");
                     }
@@ -205,7 +237,7 @@ impl Shipper {
                         analyzer = client.url(), %status, answer = %String::from_utf8_lossy(&body).trim(),
                         "the analyzer refused a report for good; what it counted is lost"
                     );
-                    outbox.parts.pop_front();
+                    outbox.pop();
                 }
                 failed => {
                     self.metrics.report_failures.add(1);
@@ -227,28 +259,6 @@ impl Shipper {
         }
         true
     }
-}
-
-/// A report as one or more parts that each fit `max` bytes; parts have consecutive sequence numbers. A part of a
-/// single path that is still larger goes as it is: the analyzer decides.
-fn encode_within(report: Report, max: usize) -> Vec<Vec<u8>> {
-    let mut parts = Vec::new();
-    let mut sequence = report.sequence;
-    let mut rest = report.into_parts(PART_ENTRIES);
-    while let Some(mut report) = rest.pop() {
-        report.sequence = sequence;
-        let bytes = otlp::encode(&report);
-        if bytes.len() > max
-            && let Some((first, second)) = report.split()
-        {
-            rest.push(second);
-            rest.push(first);
-            continue;
-        }
-        parts.push(bytes);
-        sequence += 1;
-    }
-    parts
 }
 
 /// Nanoseconds since the epoch; 0 for a clock before it.
