@@ -228,7 +228,8 @@ impl Conversation<'_> {
             let connect = request.method() == Method::CONNECT;
             let (chunks, head) = (request.version() == Version::HTTP_11, request.method() == Method::HEAD);
             verdict.trailers().forget();
-            let response = respond(counted(request, &progress));
+            // The codec keeps room for what is made here as long as the connection lives: 11 KB, if it were not apart.
+            let response = Box::pin(respond(counted(request, &progress)));
             let verdict = verdict.clone();
             async move {
                 let mut response = response.await;
@@ -340,8 +341,13 @@ impl Conversation<'_> {
     ) -> Option<C::Output> {
         let timeouts = &self.worker.sidecar.config.timeouts;
         let limits = Limits { head: timeouts.header, idle: timeouts.idle, stream: timeouts.stream_idle };
-        let first = limits.stream.map_or(limits.head, |stream| stream.min(limits.head));
-        let mut timer = pin!(sleep_until(Instant::now() + first));
+        // The time for a head began with the connection, however long it took to see what it speaks.
+        let first = match self.progress.due(Instant::now(), limits) {
+            Due::Later(at) => at,
+            Due::Idle | Due::Head | Due::Stream => Instant::now(),
+        };
+        let first = limits.stream.map_or(first, |stream| first.min(Instant::now() + stream));
+        let mut timer = pin!(sleep_until(first));
         let (mut ending, mut closing) = (None, false);
         loop {
             tokio::select! {

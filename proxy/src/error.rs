@@ -187,6 +187,8 @@ pub(crate) enum Abuse {
     EmptyData,
     /// Frames of kinds that nobody knows.
     Unknown,
+    /// Heads of answers before the last one: `100 Continue` again and again.
+    Interim,
     /// A header block that went on in too many frames.
     Continuation,
     /// What the HTTP/2 library found to be too much: streams that had to be reset for the peer's errors, header
@@ -196,9 +198,9 @@ pub(crate) enum Abuse {
 
 impl Abuse {
     /// The first so many are found out by a budget of their own.
-    pub(crate) const BUDGETS: usize = 7;
+    pub(crate) const BUDGETS: usize = 8;
 
-    pub(crate) const ALL: [Abuse; 9] = [
+    pub(crate) const ALL: [Abuse; 10] = [
         Abuse::Reset,
         Abuse::Ping,
         Abuse::Settings,
@@ -206,6 +208,7 @@ impl Abuse {
         Abuse::WindowUpdate,
         Abuse::EmptyData,
         Abuse::Unknown,
+        Abuse::Interim,
         Abuse::Continuation,
         Abuse::Calm,
     ];
@@ -220,6 +223,7 @@ impl Abuse {
             Abuse::WindowUpdate => "window_update",
             Abuse::EmptyData => "empty_data",
             Abuse::Unknown => "unknown",
+            Abuse::Interim => "interim",
             Abuse::Continuation => "continuation",
             Abuse::Calm => "calm",
         }

@@ -13,9 +13,11 @@ use serde_json::Value;
 /// Longest that anything here may take. Nothing comes near it unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `couplet` with the words of `line` as arguments, free of the tester's own settings.
+/// `couplet` with the words of `line` as arguments, free of the tester's own settings. `COUPLET_BINARY` names another one
+/// than was built with the tests: that of a release, where figures are wanted.
 pub(crate) fn couplet(line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_couplet"));
+    let binary = std::env::var_os("COUPLET_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_couplet").into());
+    let mut command = Command::new(binary);
     command.args(line.split_whitespace()).stdin(Stdio::null()).env("PYTHONDONTWRITEBYTECODE", "1");
     for name in ["COUPLET_LOG", "RUST_LOG", "COUPLET_ANALYZER", "PORT", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS"] {
         command.env_remove(name);

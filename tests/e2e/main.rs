@@ -7,6 +7,7 @@ mod cardinality;
 mod demo;
 mod life;
 mod live;
+mod load;
 mod outage;
 mod run;
 mod serve;

@@ -19,7 +19,8 @@ const COST: u32 = 2;
 const CAPACITY: u32 = 400 * COST;
 /// What time adds to each budget, per second: 50 frames.
 const PER_SECOND: u64 = 50 * COST as u64;
-/// Written bytes that pay for one window update or ping: an update for every message of 7 bytes is in order.
+/// Written bytes that pay for one window update or ping, or for a head that ends nothing: an update for every message of
+/// 7 bytes is in order, and no request is smaller.
 const BYTES_PER_ANSWER: i64 = 16;
 /// Frames that one header block may go on in. The whole block is bounded in bytes besides.
 const CONTINUATIONS: u32 = 100;
@@ -43,6 +44,8 @@ const PADDED: u8 = 8;
 
 /// Reads along, frame by frame.
 pub(crate) struct Frames {
+    /// Whether these are a server's: a head that ends nothing may then be followed by another one.
+    answers: bool,
     /// Of the preface, what is still to come.
     preface: u8,
     /// The head of the frame that is coming in, and how much of it is here.
@@ -56,15 +59,17 @@ pub(crate) struct Frames {
     incomplete: Option<Instant>,
     budgets: [u32; Abuse::BUDGETS],
     refilled: Instant,
-    /// Bytes written that no window update or ping was counted against.
+    /// Bytes written that nothing was counted against yet.
     credit: i64,
     /// Small data frames since the last turn.
     small: u32,
 }
 
 impl Frames {
+    /// What a server sends.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
+            answers: true,
             preface: 0,
             head: [0; 9],
             filled: 0,
@@ -78,9 +83,9 @@ impl Frames {
         }
     }
 
-    /// What begins with a client's preface.
+    /// What a client sends, its preface first.
     pub(crate) fn after_preface(now: Instant) -> Self {
-        Self { preface: PREFACE_BYTES, ..Self::new(now) }
+        Self { answers: false, preface: PREFACE_BYTES, ..Self::new(now) }
     }
 
     /// Since when a frame that must end in time has been incomplete. Data may take as long as it likes.
@@ -152,6 +157,9 @@ impl Frames {
                 if length < PADDING {
                     self.small += 1;
                 }
+                if flags & END_STREAM != 0 {
+                    self.earn(Abuse::Interim, COST);
+                }
                 self.earn(Abuse::EmptyData, COST);
                 self.earn(Abuse::Ping, COST);
             }
@@ -163,6 +171,11 @@ impl Frames {
                 self.earn(Abuse::Priority, COST);
                 self.earn(Abuse::WindowUpdate, 2 * COST);
                 self.earn(Abuse::Unknown, COST);
+                if flags & END_STREAM != 0 {
+                    self.earn(Abuse::Interim, COST);
+                } else if self.answers {
+                    self.spend(Abuse::Interim)?;
+                }
             }
             CONTINUATION => {
                 let continued = self.block.map_or(CONTINUATIONS, |frames| frames + 1);
@@ -198,7 +211,7 @@ impl Frames {
     }
 
     fn spend(&mut self, abuse: Abuse) -> Result<(), Abuse> {
-        let answers = matches!(abuse, Abuse::Ping | Abuse::WindowUpdate);
+        let answers = matches!(abuse, Abuse::Ping | Abuse::WindowUpdate | Abuse::Interim);
         match self.budgets.get_mut(abuse as usize) {
             Some(budget) if *budget >= COST => *budget -= COST,
             _ if answers && self.credit >= BYTES_PER_ANSWER => self.credit -= BYTES_PER_ANSWER,
@@ -240,10 +253,10 @@ mod tests {
         frame
     }
 
-    /// How many of these frames in a row are let through.
+    /// How many of these frames of a client in a row are let through.
     fn let_through(frames: &[Vec<u8>]) -> usize {
         let now = Instant::now();
-        let mut reader = Frames::new(now);
+        let mut reader = Frames { preface: 0, ..Frames::after_preface(now) };
         let all = frames.concat();
         (0..5_000).take_while(|_| reader.read(&all, now).is_ok()).count()
     }
@@ -280,6 +293,22 @@ mod tests {
         for call in calls {
             assert_eq!(let_through(&call), 5_000, "{call:?}");
         }
+    }
+
+    #[test]
+    fn a_server_answers_each_request_with_one_last_head_and_few_others() {
+        let now = Instant::now();
+        let mut reader = Frames::new(now);
+        let (head, end) = (frame(HEADERS, END_HEADERS, &[1]), frame(HEADERS, END_HEADERS | END_STREAM, &[1]));
+        let answer = [head.as_slice(), &end].concat();
+        assert!((0..5_000).all(|_| reader.read(&answer, now).is_ok()));
+        let streams = (0..5_000).take_while(|_| {
+            reader.wrote(19); // the smallest request
+            reader.read(&head, now).is_ok()
+        });
+        assert_eq!(streams.count(), 5_000, "answers that go on for long");
+        let mut reader = Frames::new(now);
+        assert_eq!((0..5_000).take_while(|_| reader.read(&head, now).is_ok()).count(), 400, "100 Continue for ever");
     }
 
     #[test]

@@ -20,10 +20,15 @@ const QUIET: Duration = Duration::from_millis(700);
 
 /// A sidecar in front of `origin`.
 pub(crate) fn proxy(origin: SocketAddr) -> Running {
+    proxy_with(origin, HEAD)
+}
+
+/// The same, with so much time for a head.
+pub(crate) fn proxy_with(origin: SocketAddr, head: Duration) -> Running {
     let mut config = ProxyConfig::new("shop");
     config.admin = None;
     config.workers = 1;
-    config.timeouts.header = HEAD;
+    config.timeouts.header = head;
     let target = Target { host: origin.ip().to_string(), port: origin.port() };
     let listen = "127.0.0.1:0".parse().unwrap();
     config.outbound.push(Outbound::new("stock", listen, target.into()));

@@ -7,12 +7,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, interval, timeout};
 
-use crate::harness::{HEAD, proxy, recorder, send};
+use crate::harness::{HEAD, proxy, proxy_with, recorder, send};
 
 /// Clients of each kind at once.
 const EACH: usize = 20;
 /// Between two bytes of a client that drips; far less than a head may take.
 const DRIP: Duration = Duration::from_millis(40);
+/// How long a head may take where that is what a test is about.
+const LONG: Duration = Duration::from_secs(2);
 /// What is asked at once, and of what a byte comes with each drip from then on.
 const KINDS: [(&str, &[u8], &[u8]); 8] = [
     ("silent", b"", b""),
@@ -99,4 +101,26 @@ async fn slow_clients_are_let_go_by_their_deadline_and_nobody_else_notices() {
     // A client that can go on by dripping goes on for ever; ten limits leave room for a machine that is busy.
     assert!(longest.values().all(|held| *held < HEAD * 10), "{longest:?}");
     assert_eq!(failures, 0);
+}
+
+#[tokio::test]
+async fn the_time_for_a_head_begins_with_the_connection_and_not_once_it_is_known_to_be_http() {
+    let (origin, _record) = recorder().await;
+    let proxy = proxy_with(origin, LONG);
+    let to = proxy.outbound()[0].1;
+    // What it speaks is seen just before its time is over; then nothing more comes.
+    let late = tokio::spawn(async move {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        let began = Instant::now();
+        stream.write_all(b"G").await.unwrap();
+        let mut piece = [0; 64];
+        if timeout(LONG * 9 / 10, stream.read(&mut piece)).await.is_err() {
+            stream.write_all(b"ET / HTTP/1.1\r\n").await.unwrap();
+            while !matches!(stream.read(&mut piece).await, Ok(0) | Err(_)) {}
+        }
+        began.elapsed()
+    });
+    // Both suffer alike where the machine is busy.
+    let (silent, late) = (held(to, b"", b"").await, late.await.unwrap());
+    assert!(late < silent + LONG / 2, "{late:?}, and one who says nothing {silent:?}");
 }
