@@ -110,7 +110,10 @@ fn a_flood_of_names_costs_bounded_memory_and_no_count_of_what_is_real() {
 
     assert_eq!(metrics.sum("couplet_explicit_overflow_total", &[]), hosts - HOSTS);
     let lost = |reason| metrics.sum("couplet_telemetry_dropped_total", &[&format!("reason=\"{reason}\"")]);
-    assert_eq!(lost("endpoints"), metrics.sum("couplet_handlings_total", &["http_route=\"OTHER (other)\""]));
+    // One that lost its endpoint may find no room for the path that is left of it either.
+    let without_endpoint = metrics.sum("couplet_handlings_total", &["http_route=\"OTHER (other)\""]);
+    assert!((1..=lost("endpoints")).contains(&without_endpoint), "{without_endpoint} of {}", lost("endpoints"));
+    assert!(lost("endpoints") - without_endpoint <= lost("paths"));
     assert!(lost("endpoints") >= each - ENDPOINTS, "{} of {each}", lost("endpoints"));
     assert_eq!(lost("paths"), metrics.sum("couplet_handlings_total", &["http_route=\"(other)\""]));
     // Those that are real, /cart and /things/{id}, the hosts, and the one name of the hosts beyond.
