@@ -173,7 +173,8 @@ impl Shipper {
 
     fn fill(&self, outbox: &mut Outbox) {
         let report = self.collector.close(&self.origin, outbox.next_sequence);
-        let counts = !(report.paths.is_empty() && report.calls.is_empty() && report.losses.is_empty());
+        let empty = report.paths.is_empty() && report.calls.is_empty();
+        let counts = !(empty && report.opaque.is_empty() && report.losses.is_empty());
         for bytes in encode_within(report, self.max_report_bytes) {
             outbox.parts.push_back(Part { bytes: Bytes::from(bytes), counts });
             outbox.next_sequence += 1;
