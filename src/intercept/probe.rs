@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -60,6 +60,12 @@ pub(super) fn outbound(port: u16, proxy_uid: u32, verdict: &mut Verdict) {
             verdict.remark("outbound, IPv6: this namespace has none");
             continue;
         }
+        if !has_route(target) {
+            verdict.remark(format!(
+                "outbound, {family}: not tried, there is no route beyond this network (no default route for {family})"
+            ));
+            continue;
+        }
         match round_trip(target, port) {
             Ok(Some(seen)) if seen == target => {
                 verdict.good(format!("outbound, {family}: captured, and the destination is known"));
@@ -78,17 +84,26 @@ pub(super) fn outbound(port: u16, proxy_uid: u32, verdict: &mut Verdict) {
 fn failed(error: &io::Error, target: SocketAddr, port: u16, verdict: &mut Verdict) {
     let family = family(target.ip());
     match error.kind() {
-        ErrorKind::NetworkUnreachable => verdict.remark(format!(
-            "outbound, {family}: not tried, there is no route beyond this network (no default route for {family})"
-        )),
         ErrorKind::ConnectionRefused => verdict.wrong(format!(
             "outbound, {family}: captured, but nothing listens at port {port} on loopback: applications get 'connection refused'"
         )),
-        ErrorKind::TimedOut | ErrorKind::WouldBlock | ErrorKind::HostUnreachable => verdict.wrong(format!(
+        ErrorKind::TimedOut
+        | ErrorKind::WouldBlock
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable => verdict.wrong(format!(
             "outbound, {family}: not captured, connections go out past the proxy; run couplet intercept apply"
         )),
         _ => verdict.wrong(format!("outbound, {family}: {error}")),
     }
+}
+
+/// Whether packets to `target` would leave this host at all. Connecting a UDP socket sends none.
+fn has_route(target: SocketAddr) -> bool {
+    let any: SocketAddr = match target {
+        SocketAddr::V4(_) => ([0; 4], 0).into(),
+        SocketAddr::V6(_) => ([0; 16], 0).into(),
+    };
+    UdpSocket::bind(any).and_then(|socket| socket.connect(target)).is_ok()
 }
 
 /// The destination that was seen at `port` of a connection to `target`; nothing where it did not come out.
@@ -147,20 +162,20 @@ fn original(stream: &TcpStream) -> io::Result<SocketAddr> {
 /// Inbound connections come from other hosts, so none can be made from here: the rules and the listener are looked at.
 pub(super) fn inbound(port: u16, rules: &str, verdict: &mut Verdict) {
     let redirects = [format!("redirect to :{port}"), format!("redir ports {port}")];
-    match redirects.iter().any(|redirect| rules.contains(redirect.as_str())) {
-        true => verdict.good(format!("inbound: the rules bring connections to port {port}")),
-        false => {
-            verdict.wrong(format!("inbound: no rule brings connections to port {port}; run couplet intercept apply"))
-        }
+    if redirects.iter().any(|redirect| rules.contains(redirect.as_str())) {
+        verdict.good(format!("inbound: the rules bring connections to port {port}"));
+    } else {
+        verdict.wrong(format!("inbound: no rule brings connections to port {port}; run couplet intercept apply"));
     }
     // A captured connection arrives at the address of its interface, not at loopback.
     let everywhere = [SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0; 16], port))];
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
-    match tables.iter().any(|table| everywhere.iter().any(|address| listens(table, *address))) {
-        true => verdict.good(format!("inbound: the proxy listens at port {port} of every address")),
-        false => verdict.remark(format!(
+    if tables.iter().any(|table| everywhere.iter().any(|address| listens(table, *address))) {
+        verdict.good(format!("inbound: the proxy listens at port {port} of every address"));
+    } else {
+        verdict.remark(format!(
             "inbound: nothing listens at port {port} of every address yet; without a proxy (capture.inbound) connections are refused"
-        )),
+        ));
     }
 }
 
