@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::{analyze, analyzer, check, demo, findings, graph, proxy, ready, run, schema};
+use crate::{analyze, analyzer, check, demo, findings, graph, intercept, proxy, ready, run, schema};
 
 /// The whole command line.
 #[derive(Debug, clap::Parser)]
@@ -33,6 +33,8 @@ enum Command {
     Proxy(proxy::Args),
     /// Wait until a sidecar is ready
     Await(ready::Args),
+    /// Bring a pod's traffic to its proxy without the application knowing
+    Intercept(intercept::Args),
     /// Run the analyzer: page, API and receiver of reports
     Analyzer(analyzer::Args),
     /// List what a live analyzer has found
@@ -55,6 +57,7 @@ impl Cli {
             Command::Run(args) => run::run(&args),
             Command::Proxy(args) => proxy::run(&args),
             Command::Await(args) => ready::run(&args),
+            Command::Intercept(args) => intercept::run(&args),
             Command::Analyzer(args) => analyzer::run(&args),
             Command::Findings(args) => findings::run(&args),
             Command::Graph(args) => graph::run(&args),
@@ -85,6 +88,12 @@ mod tests {
             "couplet proxy -c proxy.yaml --set a=1 --set b=2",
             "couplet proxy -c proxy.yaml --takeover",
             "couplet await --admin 127.0.0.1:15420 --timeout 30s",
+            "couplet intercept apply --proxy-uid 2102 --proxy-gid 2102 --mark 0x21 --inbound-port 15406 \
+             --outbound-port 15401 --admin-port 15420 --skip-inbound-ports 22,8000-8010 --skip-outbound-ports 25,3306 \
+             --skip-networks 169.254.169.254/32,fd00::/8 --only inbound --backend nft --dry-run",
+            "couplet intercept remove",
+            "couplet intercept show",
+            "couplet intercept check --proxy-uid 2102 --only outbound",
             "couplet analyzer --listen 127.0.0.1:15400 --data /var/lib/couplet",
             "couplet run --service orders --port 8080 -- python -m http.server --bind 127.0.0.1",
             "couplet run --service orders python app.py --service not-ours",

@@ -9,6 +9,7 @@ mod demo;
 mod run;
 mod proxy;
 mod ready;
+mod intercept;
 mod analyzer;
 mod findings;
 mod graph;

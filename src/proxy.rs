@@ -33,6 +33,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS")]
     explicit: Option<String>,
 
+    /// Take connections that the rules of `couplet intercept apply` bring here [default: off]
+    #[arg(long, value_name = "DIRECTION", num_args = 0..=1, require_equals = true, default_missing_value = "both")]
+    capture: Option<Direction>,
+
     /// Where to serve health, metrics and the configuration, or off [default: 127.0.0.1:15420]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
@@ -49,10 +53,33 @@ pub(crate) struct Args {
     file: FileArgs,
 }
 
+/// Which captured connections are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Direction {
+    Both,
+    Inbound,
+    Outbound,
+    Off,
+}
+
+impl Direction {
+    /// What `capture.outbound` and `capture.inbound` are set to.
+    fn settings(self) -> (&'static str, &'static str) {
+        const OUTBOUND: &str = "127.0.0.1:15401";
+        match self {
+            Direction::Both => (OUTBOUND, "true"),
+            Direction::Inbound => ("off", "true"),
+            Direction::Outbound => (OUTBOUND, "false"),
+            Direction::Off => ("off", "false"),
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   couplet proxy --service orders --app 127.0.0.1:8080 --analyzer http://127.0.0.1:15400
   couplet proxy --service orders --app 127.0.0.1:8080 --to inventory@127.0.0.1:9001=10.0.0.7:15406
+  couplet proxy --service orders --capture
   couplet proxy -c proxy.yaml --set timeouts.connect=2s
 
 SIGTERM and SIGINT end it in peace: no new requests, open ones finish, the last report
@@ -86,6 +113,8 @@ impl Args {
             .set("--inbound", "inbound", self.inbound.as_deref())
             .add("--to", "outbound", &self.to)
             .set("--explicit", "explicit", self.explicit.as_deref())
+            .set("--capture", "capture.outbound", self.capture.map(|capture| capture.settings().0))
+            .set("--capture", "capture.inbound", self.capture.map(|capture| capture.settings().1))
             .set("--admin", "admin", self.admin.as_deref())
             .set("--analyzer", "analyzer", self.analyzer.as_deref())
             .set("--takeover", "takeover", self.takeover.then_some("true"))
@@ -102,6 +131,9 @@ fn announce(service: &str, running: &couplet_proxy::Running) {
     }
     if let Some(address) = running.explicit() {
         tracing::info!(service, listener = "explicit", %address, "listening");
+    }
+    for address in running.captured() {
+        tracing::info!(service, listener = "captured", %address, "listening");
     }
     if let Some(address) = running.admin() {
         tracing::info!(service, listener = "admin", %address, "listening");

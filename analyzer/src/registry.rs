@@ -92,7 +92,16 @@ mod tests {
             inbound: inbound.map(str::to_owned),
         };
         let end = u64::try_from(window.as_nanos()).unwrap();
-        Report { origin, sequence: 1, start: 0, end, paths: Vec::new(), calls: Vec::new(), losses: Vec::new() }
+        Report {
+            origin,
+            sequence: 1,
+            start: 0,
+            end,
+            paths: Vec::new(),
+            calls: Vec::new(),
+            opaque: Vec::new(),
+            losses: Vec::new(),
+        }
     }
 
     const WINDOW: Duration = Duration::from_secs(5);

@@ -1,8 +1,9 @@
 // The details of the selection: a finding with its evidence, a service, an edge, a path; nothing selected = the entries.
 
 import { h, replace } from "./dom.js";
-import { number, compact, percent, duration, distribution, plural, operands } from "./format.js";
+import { bytes, number, compact, percent, duration, distribution, plural, operands } from "./format.js";
 import { meter, ruleName, severityIcon, severityWord } from "./marks.js";
+import { opaqueOf } from "./opaque.js";
 import { byWeight } from "./state.js";
 
 const MOST_ROWS = 30;
@@ -81,6 +82,7 @@ function service(x, doc, actions) {
       h("button", { class: "row", type: "button", "data-key": `own ${f.id}`, onclick: () => actions.select({ finding: f.id }) }, severityIcon(f.severity), h("span", { class: "grow" }, f.title)))))) : null,
     edgeList("Callers", callers, (e) => e.source, actions),
     edgeList("Callees", callees, (e) => e.destination, actions),
+    opaqueList(opaqueOf(doc, x.name), x.name, actions),
     endpointList(callers, callees, doc, x.name),
   ];
 }
@@ -95,6 +97,29 @@ function edgeList(title, edges, other, actions) {
     more(sorted));
 }
 
+// Connections that nobody can read: they are no calls, so they stand apart.
+function opaqueList(edges, name, actions) {
+  if (!edges.length) return null;
+  const sorted = [...edges].sort((a, b) => b.sent_bytes + b.received_bytes - a.sent_bytes - a.received_bytes);
+  return section(`Opaque connections (${edges.length})`,
+    h("ul", { class: "rows" }, sorted.slice(0, MOST_ROWS).map((e) => h("li", null,
+      h("button", { class: "row", type: "button", "data-key": `opaque ${e.source} ${e.destination} ${e.protocol}`, title: `${e.source} → ${e.destination}`, onclick: () => actions.select({ from: e.source, to: e.destination }) },
+        h("span", { class: "grow" }, e.source === name ? e.destination : `from ${e.source}`), h("span", { class: "figure" }, e.protocol), h("span", { class: "figure dim" }, bytes(e.sent_bytes + e.received_bytes)))))),
+    more(sorted));
+}
+
+function opaqueEdge(edge, actions) {
+  return [
+    h("h3", { class: "title" }, link(edge.source, () => actions.select({ service: edge.source }), "strong"), " → ", link(edge.destination, () => actions.select({ service: edge.destination }), "strong")),
+    h("p", { class: "dim" }, "Connections that are passed on untouched: what is in them, nobody can read. They are no calls and count in no finding."),
+    ...edge.opaque.map((e) => section(e.protocol, figures([
+      ["connections", compact(e.opened)], ["open", compact(e.open)], ["failed", compact(e.failed)],
+      ["sent", bytes(e.sent_bytes)], ["received", bytes(e.received_bytes)], ["broken", compact(e.broken)],
+      ["p50", duration(e.duration?.p50)], ["p95", duration(e.duration?.p95)], ["longest", duration(e.duration?.max)],
+    ]))),
+  ];
+}
+
 // A service's own endpoints, as entries and callers name them.
 function endpointList(callers, callees, doc, name) {
   const calls = new Map();
@@ -107,6 +132,7 @@ function endpointList(callers, callees, doc, name) {
 }
 
 function edge(e, actions) {
+  if (e.opaque) return opaqueEdge(e, actions);
   const pairs = [...(e.endpoints ?? [])].sort((a, b) => (b.calls ?? 0) - (a.calls ?? 0));
   return [
     h("h3", { class: "title" }, link(e.source, () => actions.select({ service: e.source }), "strong"), " → ", link(e.destination, () => actions.select({ service: e.destination }), "strong")),

@@ -23,6 +23,15 @@ export function compact(value) {
   return number(value);
 }
 
+// 512 B, 4.5 kB, 1.2 MB
+export function bytes(count) {
+  if (!Number.isFinite(count)) return NONE;
+  for (const [unit, size] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]]) {
+    if (count >= size) return trim((count / size).toFixed(count / size < 10 ? 1 : 0)) + TIED + unit;
+  }
+  return number(count) + TIED + "B";
+}
+
 // Seconds as 640 µs, 12.3 ms, 1.24 s, 3 min 20 s
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return NONE;

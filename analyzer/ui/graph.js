@@ -1,9 +1,10 @@
 // The coupling graph: services as boxes from left to right by call depth, edges coloured by how much callers wait.
 
 import { h, s, replace } from "./dom.js";
-import { compact, number, percent, duration, plural } from "./format.js";
+import { bytes, compact, number, percent, duration, plural } from "./format.js";
 import { worstByService, severityMark, blockedLevel } from "./marks.js";
 import { layout, edgeKey } from "./layout.js";
+import { allEdges } from "./opaque.js";
 import { routes } from "./route.js";
 import { spotlight } from "./spotlight.js";
 import { Viewport } from "./viewport.js";
@@ -32,7 +33,7 @@ export class Graph {
     this.all = view.all;
     const services = this.choose(doc, view, selection);
     const names = new Set(services.map((x) => x.name));
-    const edges = (doc.edges ?? []).filter((e) => names.has(e.source) && names.has(e.destination));
+    const edges = allEdges(doc).filter((e) => names.has(e.source) && names.has(e.destination));
     const entries = new Map();
     for (const e of doc.entries ?? []) entries.set(e.service, (entries.get(e.service) ?? 0) + (e.requests ?? 0));
     this.placed = layout(services.map((x) => ({ name: x.name, weight: traffic(x), entry: entries.get(x.name) ?? 0 })), edges, this.placed);
@@ -101,11 +102,11 @@ export class Graph {
   line(edge, { path, arrow, middle }, most) {
     const key = edgeKey(edge);
     const width = 1.25 + (3.75 * Math.log1p(edge.calls ?? 0)) / Math.log1p(most);
-    const kind = `edge b${blockedLevel(edge.blocked_share)}${edge.circular ? " circular" : ""}${edge.blocked_share < 0.1 ? " loose" : ""}`;
+    const kind = `edge b${blockedLevel(edge.blocked_share)}${edge.circular ? " circular" : ""}${edge.blocked_share < 0.1 ? " loose" : ""}${edge.opaque ? " opaque" : ""}`;
     const hover = { onpointerenter: (e) => this.hover({ edge }, e), onpointermove: (e) => this.tip.move(e), onpointerleave: () => this.hover(null) };
     const element = s("g", { class: kind, ...hover, onclick: (e) => this.pick(e, { from: edge.source, to: edge.destination }) },
       s("path", { class: "hit", d: path }), s("path", { class: "line", d: path, "stroke-width": width.toFixed(2) }), s("path", { class: "tip-arrow", d: arrow }));
-    const label = s("text", { class: "edge-label", x: middle.x, y: middle.y - 5, "text-anchor": "middle" }, percent(edge.blocked_share).replace("\u00a0", ""));
+    const label = s("text", { class: "edge-label", x: middle.x, y: middle.y - 5, "text-anchor": "middle" }, edge.opaque ? protocols(edge.opaque) : percent(edge.blocked_share).replace("\u00a0", ""));
     return { key, source: edge.source, destination: edge.destination, edge: element, label };
   }
 
@@ -133,6 +134,7 @@ export class Graph {
     const steps = [0, 1, 2, 3, 4, 5, 6].map((level) => h("i", { class: `swatch b${level}` }));
     replace(this.foot,
       h("span", { title: "The share of the caller's time that it spends waiting for the callee; thicker = more calls" }, "caller waits 0 % ", h("span", { class: "ramp" }, steps), " 100 %"),
+      doc.opaque?.length ? h("span", { class: "opaque-key", title: "Databases, queues, TLS: connections that are passed on untouched" }, h("i"), "opaque connections") : null,
       doc.edges?.some((e) => e.circular) ? h("span", { class: "circular-key" }, h("i"), "circular") : null,
       total > MOST_BOXES
         ? h("button", { class: "link", type: "button", "data-key": "fold", onclick: () => this.actions.look({ all: !this.view.all, at: null }) },
@@ -208,7 +210,10 @@ function fold(ranked, shown, wanted) {
   return ranked.filter((x, rank) => wanted.has(x.name) || rank < MOST_BOXES);
 }
 
+const protocols = (opaque) => [...new Set(opaque.map((e) => e.protocol))].join(", ");
+
 function edgeLines(edge) {
+  if (edge.opaque) return edge.opaque.map((e) => `${e.protocol}: ${plural(e.opened, "connection")}, ${number(e.open)} open · ${bytes(e.sent_bytes)} sent, ${bytes(e.received_bytes)} received`);
   return [
     `${plural(edge.calls ?? 0, "call")}${edge.failures ? ` · ${percent(edge.failures / edge.calls)} failed` : ""}`,
     `caller waits ${percent(edge.blocked_share)} of its time`,

@@ -1,10 +1,11 @@
 // Which services and edges belong to a selection. Pure.
 
 import { edgeKey } from "./layout.js";
+import { allEdges } from "./opaque.js";
 
 // selection: {kind, record} or null; q = filter text. Returns {services: Set, edges: Set of edgeKey}, or null for "all alike".
 export function spotlight(doc, selection, q) {
-  const edges = doc?.edges ?? [];
+  const edges = allEdges(doc);
   switch (selection?.kind) {
     case "service": {
       const { name } = selection.record;

@@ -1,5 +1,7 @@
 // What the page shows: the snapshot it holds, and the view, which lives in the URL's hash.
 
+import { allEdges } from "./opaque.js";
+
 // The view with nothing chosen. Every field is text, a boolean or null; `at` is "x,y,scale" in graph coordinates, null = fit.
 const BLANK = { tab: "graph", finding: null, service: null, from: null, to: null, path: null, entry: null, q: "", all: false, notes: false, by: "time", at: null };
 
@@ -85,6 +87,6 @@ export function selected(doc, view) {
   if (view.path) return { kind: "path", record: view.path };
   if (view.finding) return found("finding", doc.findings?.find((f) => f.id === view.finding));
   if (view.service) return found("service", doc.services?.find((x) => x.name === view.service));
-  if (view.from && view.to) return found("edge", doc.edges?.find((e) => e.source === view.from && e.destination === view.to));
+  if (view.from && view.to) return found("edge", allEdges(doc).find((e) => e.source === view.from && e.destination === view.to));
   return null;
 }

@@ -58,12 +58,17 @@ pub(crate) fn conflicts(config: &ProxyConfig) -> Vec<Conflict> {
 
 fn listeners(config: &ProxyConfig) -> Vec<(String, SocketAddr)> {
     let mut listeners = Vec::new();
-    if config.app.is_some() {
+    if config.capture.inbound {
+        // On every address, whatever stands there.
+        listeners.push(("inbound".to_owned(), SocketAddr::from(([0; 16], config.inbound.port()))));
+        listeners.push(("inbound".to_owned(), SocketAddr::from(([0; 4], config.inbound.port()))));
+    } else if config.app.is_some() {
         listeners.push(("inbound".to_owned(), config.inbound));
     }
     let outbound = config.outbound.iter().enumerate();
     listeners.extend(outbound.map(|(index, outbound)| (format!("outbound[{index}].listen"), outbound.listen)));
     listeners.extend(config.explicit.map(|address| ("explicit".to_owned(), address)));
+    listeners.extend(config.capture.outbound.map(|address| ("capture.outbound".to_owned(), address)));
     listeners.extend(config.admin.map(|address| ("admin".to_owned(), address)));
     listeners
 }

@@ -13,6 +13,7 @@ mod analyzer;
 mod link;
 mod outbound;
 mod tls;
+mod capture;
 mod destinations;
 mod target;
 mod dns;
@@ -36,6 +37,7 @@ mod secret;
 mod suggest;
 
 pub use analyzer::{AnalyzerConfig, AnalyzerLimits};
+pub use capture::{Capture, Mark};
 pub use destinations::{Destination, Destinations};
 pub use dns::Dns;
 pub use error::ConfigError;

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    capture::Capture,
     dns::Dns,
     headers::Headers,
     limits::{ProxyLimits, Timeouts},
@@ -46,8 +47,8 @@ pub struct ProxyConfig {
     #[schemars(schema_with = "units::address_or_off_schema")]
     pub app: Option<SocketAddr>,
 
-    /// Where the proxy takes inbound requests for the application. Used only when `app` is set. In a pod, set
-    /// `0.0.0.0:15406`.
+    /// Where the proxy takes inbound requests for the application. Used only when `app` or `capture.inbound` is set. In a
+    /// pod, set `0.0.0.0:15406`.
     #[schemars(schema_with = "units::address_schema")]
     pub inbound: SocketAddr,
 
@@ -59,6 +60,10 @@ pub struct ProxyConfig {
     #[serde(serialize_with = "units::serialize_or_off")]
     #[schemars(schema_with = "units::address_or_off_schema")]
     pub explicit: Option<SocketAddr>,
+
+    /// Connections that the kernel brings to the proxy without the application knowing.
+    #[garde(dive)]
+    pub capture: Capture,
 
     /// Where health, metrics and the effective configuration are served; `off` disables it.
     #[serde(serialize_with = "units::serialize_or_off")]
@@ -133,6 +138,7 @@ keys!(ProxyConfig {
     inbound,
     outbound,
     explicit,
+    capture,
     admin,
     dns,
     analyzer,
@@ -167,6 +173,7 @@ impl ProxyConfig {
             inbound: SocketAddr::from((Ipv4Addr::LOCALHOST, 15406)),
             outbound: Vec::new(),
             explicit: None,
+            capture: Capture::default(),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 15420))),
             dns: Dns::default(),
             analyzer: None,

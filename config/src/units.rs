@@ -1,6 +1,6 @@
 //! Values with a unit: durations and sizes as people write them, and how values are written back.
 
-use std::{borrow::Cow, fmt, net::SocketAddr, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
@@ -182,7 +182,10 @@ pub(crate) fn serialize_duration_or_off<S: Serializer>(
 }
 
 #[expect(clippy::ref_option, reason = "the signature that serialize_with asks for")]
-pub(crate) fn serialize_or_off<S: Serializer>(value: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize_or_off<T: fmt::Display, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.collect_str(value),
         None => serializer.serialize_str(OFF),

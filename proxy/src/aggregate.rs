@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use couplet_telemetry::endpoint::{Asked, Learned, Learner, variable_segments};
 use couplet_telemetry::names::OTHER;
+use couplet_telemetry::opaque::{OpaqueStats, Protocol};
 use couplet_telemetry::outcome::{Evidence, Outcome};
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::report::{Callee, PathDefinition, PathKind};
@@ -168,6 +169,10 @@ impl Local {
             tables.called(callee);
         }
         tables.window.call(path, callee, call);
+    }
+
+    pub(crate) fn opaque(&self, peer: &str, protocol: Protocol, change: &OpaqueStats) {
+        self.tables.lock().window.opaque(peer, protocol, change);
     }
 
     /// The callee's proxy says which segments of its endpoint stand for many values: later calls are named so too.

@@ -13,7 +13,7 @@ use std::sync::{Arc, mpsc as blocking};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant, SystemTime};
 
-use couplet_config::ProxyConfig;
+use couplet_config::{Mark, ProxyConfig};
 use couplet_telemetry::endpoint::{Learner, LearnerLimits, Templates};
 use couplet_telemetry::report::Origin;
 use couplet_telemetry::window::WindowLimits;
@@ -29,6 +29,7 @@ use crate::context::Services;
 use crate::drain::{Drain, Ending, Phase};
 use crate::link::Handlers;
 use crate::metrics::Metrics;
+use crate::original::Dialed;
 use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::{Directory, Dns};
@@ -73,6 +74,15 @@ pub enum StartError {
     /// A thread or its runtime could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
+}
+
+impl StartError {
+    /// Whether this machine has no such protocol, or no address of it.
+    fn lacks_protocol(&self) -> bool {
+        let StartError::Bind { source, .. } = self else { return false };
+        // Linux: EAFNOSUPPORT.
+        source.kind() == io::ErrorKind::AddrNotAvailable || source.raw_os_error() == Some(97)
+    }
 }
 
 fn bind_problem(source: &io::Error, option: &str) -> String {
@@ -167,6 +177,9 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         directory: Arc::clone(&directory),
         tls,
         warnings: Arc::new(Warnings::new()),
+        listening: places.values().copied().chain(admin).collect(),
+        verdicts: Arc::default(),
+        dialed: Arc::new(Dialed::new()),
         config,
     });
 
@@ -203,7 +216,8 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
     let collector = Arc::new(Collector::new(locals, limits));
     let admin = Admin { in_force: Arc::clone(&running.in_force), collector: Arc::clone(&collector), drain: watch, ask };
     let config = &sidecar.config;
-    let analyzer = || Some(Client::new(config.analyzer.clone()?, Arc::clone(&directory)));
+    let mark = config.capture.mark.map(Mark::get);
+    let analyzer = || Some(Client::new(config.analyzer.clone()?, Arc::clone(&directory), mark));
     let shipper = Shipper {
         collector,
         client: analyzer(),
@@ -257,6 +271,8 @@ fn connector(sidecar: &Sidecar, own: Vec<SocketAddr>) -> Connector {
         header_bytes: config.limits.header_bytes.as_usize(),
         header_fields: config.limits.header_fields,
         own,
+        mark: config.capture.mark.map(Mark::get),
+        dialed: config.capture.outbound.map(|_| Arc::clone(&sidecar.dialed)),
         metrics: Arc::clone(&sidecar.metrics),
     }
 }
@@ -298,6 +314,12 @@ impl Running {
     #[must_use]
     pub fn explicit(&self) -> Option<SocketAddr> {
         self.addresses(|duty| duty == Duty::Explicit).next()
+    }
+
+    /// Where captured outbound connections are accepted, one address of each family.
+    #[must_use]
+    pub fn captured(&self) -> Vec<SocketAddr> {
+        self.addresses(|duty| duty == Duty::Captured).collect()
     }
 
     /// Where the admin endpoints are, if they are served.
@@ -354,7 +376,8 @@ impl Running {
         let mut sockets = Sockets::open(&config, &wanted, &self.places, None)?;
 
         // Nothing fails from here on.
-        let sidecar = Arc::new(before.with(config, tls));
+        let listening = sockets.addresses.values().copied().chain(self.admin).collect();
+        let sidecar = Arc::new(before.with(config, tls, listening));
         let generation = sidecar.generation;
         self.places = std::mem::take(&mut sockets.addresses);
         let own = own_addresses(&wanted, &self.places, self.admin);
@@ -371,12 +394,14 @@ impl Running {
     /// Tells the workers what to serve from now on, and waits until they do.
     fn serve(&self, wanted: &[Wanted], sockets: Sockets, generation: u64) {
         let (done, obeyed) = blocking::channel();
+        // Without IPv6 some places are nowhere.
+        let wanted: Vec<_> = wanted.iter().filter(|wanted| self.places.contains_key(&wanted.place)).collect();
         for (hand, mut listeners) in self.workers.iter().zip(sockets.workers) {
             let place = |wanted: &Wanted| (wanted.place.clone(), wanted.duty, listeners.remove(&wanted.place));
             let order = Order {
                 worker: Arc::clone(&hand.worker),
                 drain: self.drain.watch(generation),
-                places: wanted.iter().map(place).collect(),
+                places: wanted.iter().copied().map(place).collect(),
                 done: done.clone(),
             };
             if hand.orders.try_send(order).is_err() {
@@ -397,7 +422,9 @@ impl Running {
         // Clients that keep a connection without using it are given time to notice, but not waited for.
         let polite = (Ending::Draining.patience() + FAREWELL).min(grace);
         loop {
-            let (lasted, busy) = (began.elapsed(), self.metrics.requests_in_flight.get() > 0);
+            // Connections that nobody can read end when the application ends them.
+            let busy = self.metrics.requests_in_flight.get() + self.metrics.opaque_connections.get() > 0;
+            let lasted = began.elapsed();
             let met = self.metrics.inbound_listeners.get() + self.metrics.inbound_connections.get() > 0;
             if lasted >= grace || !busy && (!met || lasted >= polite) {
                 break;

@@ -11,9 +11,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::net::TcpStream;
 
 use crate::resolve::{Answer, Directory, Question};
+use crate::stream::connect;
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -24,6 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Client {
     link: AnalyzerLink,
     directory: Arc<Directory>,
+    /// Mark of its packets, where they need one.
+    mark: Option<u32>,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -46,8 +48,8 @@ pub(crate) enum ClientError {
 
 impl Client {
     /// Talks to the analyzer behind `link`, whose name `directory` resolves.
-    pub(crate) fn new(link: AnalyzerLink, directory: Arc<Directory>) -> Self {
-        Self { link, directory, connection: None }
+    pub(crate) fn new(link: AnalyzerLink, directory: Arc<Directory>, mark: Option<u32>) -> Self {
+        Self { link, directory, mark, connection: None }
     }
 
     /// Where it talks to.
@@ -109,7 +111,14 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
-        let stream = TcpStream::connect(self.addresses().await?.as_slice()).await?;
+        let mut stream = Err(std::io::Error::from(std::io::ErrorKind::AddrNotAvailable));
+        for address in self.addresses().await? {
+            stream = connect(address, self.mark).await;
+            if stream.is_ok() {
+                break;
+            }
+        }
+        let stream = stream?;
         let _ = stream.set_nodelay(true); // A socket that refuses still works.
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
@@ -146,7 +155,7 @@ mod tests {
         let directory = Directory::new(Scripted::new(vec![answer]), Arc::default());
         tokio::spawn(Arc::clone(&directory).run());
         let authority = Target { host: "analyzer.test".to_owned(), port: 1 };
-        Client::new(AnalyzerLink::new(couplet_config::HttpUrl { authority, path: String::new() }), directory)
+        Client::new(AnalyzerLink::new(couplet_config::HttpUrl { authority, path: String::new() }), directory, None)
     }
 
     fn found(priority: u16, address: SocketAddr) -> Found {

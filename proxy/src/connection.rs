@@ -1,5 +1,7 @@
 //! One downstream connection: requests are read from it, answers written to it, and it does not outstay its limits.
 
+mod captured;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,13 +26,15 @@ use crate::forward::{Reply, refusal};
 use crate::http::{Protocol, RequestBody, check_request, is_grpc, without};
 use crate::http1::{Bounds, Gate, Verdict};
 use crate::http2::{self as limit, Guard};
-use crate::inbound::Caller;
+use crate::inbound::{Caller, Delivery};
+use crate::original::Arrival;
 use crate::record::Observer;
 use crate::sidecar::Worker;
 use crate::stream::Stream;
 use crate::tls::{self, Accepted};
-use crate::upstream::Upstream;
+use crate::upstream::{Early, Upstream};
 use crate::{inbound, outbound};
+use captured::{arrival, captured, refuse_loop};
 
 /// What a listener's connections are for.
 #[derive(Clone)]
@@ -41,6 +45,8 @@ pub(crate) enum Role {
     Outbound(Arc<Upstream>),
     /// Requests of the application that name their destination.
     Explicit,
+    /// Connections of the application that the kernel brought here.
+    Captured,
 }
 
 impl Role {
@@ -49,17 +55,29 @@ impl Role {
         match self {
             Role::Inbound => Phase::Draining,
             // While requests are served the application may have to call out.
-            Role::Outbound(_) | Role::Explicit => Phase::Closing,
+            Role::Outbound(_) | Role::Explicit | Role::Captured => Phase::Closing,
         }
     }
 }
 
 /// Serves a connection until it ends, is idle for too long, or the proxy drains.
-pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, peer: SocketAddr, mut drain: Watch) {
+pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, peer: SocketAddr, drain: Watch) {
     let _ = stream.set_nodelay(true); // A socket that refuses still works.
+    match arrival(&worker, &role, &stream) {
+        None => uncaptured(worker, role, stream.into(), peer, drain).await,
+        // The port of inbound requests is asked for by name as well.
+        Some(Arrival::Direct) if matches!(role, Role::Inbound) && worker.app.is_some() => {
+            uncaptured(worker, role, stream.into(), peer, drain).await;
+        }
+        Some(Arrival::Captured(destination)) => captured(worker, role, destination, stream.into(), peer, drain).await,
+        Some(Arrival::Direct | Arrival::Loop) => refuse_loop(&worker, stream.into(), peer),
+    }
+}
+
+/// Serves a connection that its client addressed to this proxy.
+async fn uncaptured(worker: Arc<Worker>, role: Role, mut stream: Stream, peer: SocketAddr, mut drain: Watch) {
     let began = Instant::now();
     let deadline = began + worker.sidecar.config.timeouts.header;
-    let mut stream = Stream::from(stream);
     let detected = tokio::select! {
         detected = tokio::time::timeout_at(deadline, detect(&mut stream)) => detected,
         () = linger(&mut drain, role.ends_at()) => return,
@@ -83,19 +101,64 @@ pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, pe
         let Some(secured) = secured else { return };
         (stream, protocol) = (secured.0, secured.1.unwrap_or(protocol));
     }
-    let ends_at = role.ends_at();
+    let until = Until { began, ends_at: role.ends_at(), drain };
+    let purpose = match role {
+        Role::Inbound => {
+            let delivery = |upstream| Arc::new(Delivery { upstream: Arc::clone(upstream), early: Early::new(None) });
+            Purpose::Inbound(worker.app.as_ref().map(delivery), Arc::new(caller))
+        }
+        Role::Outbound(upstream) => Purpose::Outbound(upstream),
+        Role::Explicit => Purpose::Explicit,
+        // Connections on that listener are captured or refused.
+        Role::Captured => return,
+    };
+    converse(worker, purpose, protocol, stream, peer, until).await;
+}
+
+/// What is done with the requests of a connection.
+enum Purpose {
+    Inbound(Option<Arc<Delivery>>, Arc<Caller>),
+    Outbound(Arc<Upstream>),
+    Explicit,
+    Captured(Arc<outbound::Captured>),
+}
+
+/// When a connection ends that does not end by itself.
+struct Until {
+    began: Instant,
+    ends_at: Phase,
+    drain: Watch,
+}
+
+/// Carries the requests of a connection.
+async fn converse(
+    worker: Arc<Worker>,
+    purpose: Purpose,
+    protocol: Protocol,
+    stream: Stream,
+    peer: SocketAddr,
+    Until { began, ends_at, drain }: Until,
+) {
     let conversation =
         Conversation { worker: &worker, progress: Progress::new(began), ends_at, drain, peer: peer.ip() };
-    match role {
-        Role::Inbound => {
-            let (worker, caller) = (Arc::clone(&worker), Arc::new(caller));
+    match purpose {
+        Purpose::Inbound(delivery, caller) => {
+            let worker = Arc::clone(&worker);
             let respond = move |request| {
-                let (worker, caller) = (Arc::clone(&worker), Arc::clone(&caller));
-                async move { inbound::serve(&worker, &caller, request).await }
+                let (worker, delivery, caller) = (Arc::clone(&worker), delivery.clone(), Arc::clone(&caller));
+                async move { inbound::serve(&worker, delivery.as_deref(), &caller, request).await }
             };
             conversation.hold(protocol, stream, respond).await;
         }
-        Role::Outbound(upstream) => {
+        Purpose::Captured(captured) => {
+            let worker = Arc::clone(&worker);
+            let respond = move |request| {
+                let (worker, captured) = (Arc::clone(&worker), Arc::clone(&captured));
+                async move { outbound::serve_captured(&worker, &captured, request).await }
+            };
+            conversation.hold(protocol, stream, respond).await;
+        }
+        Purpose::Outbound(upstream) => {
             let worker = Arc::clone(&worker);
             let respond = move |request| {
                 let (worker, upstream) = (Arc::clone(&worker), Arc::clone(&upstream));
@@ -103,7 +166,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, pe
             };
             conversation.hold(protocol, stream, respond).await;
         }
-        Role::Explicit => {
+        Purpose::Explicit => {
             let worker = Arc::clone(&worker);
             let respond = move |request| {
                 let worker = Arc::clone(&worker);

@@ -1,5 +1,7 @@
 //! What a client speaks, as its first bytes tell. Pure: who reads the bytes, and for how long, is decided elsewhere.
 
+pub(crate) mod hello;
+
 /// What a client that speaks HTTP/2 begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -32,6 +34,25 @@ pub(crate) fn judge(bytes: &[u8]) -> Judgement {
         Some(_) if PREFACE.starts_with(bytes) => Judgement::More,
         Some(_) => request(bytes),
     }
+}
+
+/// Whether a server that speaks first speaks HTTP/2: it begins with its settings (RFC 9113, sections 3.4 and 6.5).
+/// Nothing while that cannot be told; with [`ENOUGH`] bytes it can.
+pub(crate) fn begins_with_settings(bytes: &[u8]) -> Option<bool> {
+    let frame = [|_| true, |_| true, |_| true, |kind| kind == 4, |flags| flags == 0, zero, zero, zero, zero];
+    let right = bytes.iter().zip(frame).all(|(byte, right): (&u8, fn(u8) -> bool)| right(*byte));
+    match bytes {
+        _ if !right => Some(false),
+        [a, b, c, _, _, _, _, _, _, ..] => {
+            let length = u32::from_be_bytes([0, *a, *b, *c]);
+            Some(length.is_multiple_of(6) && length <= 16_384)
+        }
+        _ => None,
+    }
+}
+
+fn zero(byte: u8) -> bool {
+    byte == 0
 }
 
 /// The type of a TLS record that carries a handshake, and of the handshake's message that a client begins with.
@@ -118,6 +139,18 @@ mod tests {
         assert_eq!(judged(&[0x16, 3, 1, 2, 0]), Judgement::More);
         for other in [&[0x16, 2][..], &[0x16, 3, 1, 0, 0], &[0x16, 3, 1, 2, 0, 2], &[0x15, 3, 1, 0, 2]] {
             assert_eq!(judged(other), Judgement::Opaque, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_begins_with_its_settings_speaks_http2() {
+        assert_eq!(begins_with_settings(&[0, 0, 0, 4, 0, 0, 0, 0, 0]), Some(true));
+        assert_eq!(begins_with_settings(&[0, 0, 18, 4, 0, 0, 0, 0, 0, 0, 3]), Some(true));
+        assert_eq!(begins_with_settings(&[0, 0, 18, 4, 0, 0, 0, 0]), None);
+        let greetings =
+            [&b"220 mail.example.org ESMTP"[..], b"SSH-2.0-x", b"+OK ready", b"J\0\0\0\x0a8.0.36", b"HTTP/1.1 408"];
+        for greeting in greetings {
+            assert_eq!(begins_with_settings(greeting), Some(false), "{greeting:?}");
         }
     }
 

@@ -44,7 +44,7 @@ pub(crate) async fn send(
     mut request: Request<RequestBody>,
     dress: impl Fn(&mut HeaderMap, &Lease),
 ) -> Result<Exchange, (Fault, u32)> {
-    let protocol = if request.version() == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
+    let protocol = Protocol::of(request.version());
     let connect = request.method() == Method::CONNECT;
     let expectation = expectation(&mut request);
     let via = worker.sidecar.config.headers.via;

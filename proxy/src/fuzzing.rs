@@ -4,6 +4,8 @@
 use tokio::time::Instant;
 
 use crate::context::{self, Calling, Summary, Traceparent};
+use crate::detect::hello::{Peek, server_name};
+use crate::detect::{Judgement, begins_with_settings, judge};
 use crate::error::Abuse;
 use crate::http1::{Asked, Bounds, Method, Stream};
 use crate::http2::Frames;
@@ -107,4 +109,37 @@ pub fn frames(pieces: &[&[u8]]) -> Result<bool, &'static str> {
     let mut frames = Frames::after_preface(now);
     pieces.iter().try_for_each(|piece| frames.read(piece, now)).map_err(Abuse::as_str)?;
     Ok(frames.incomplete().is_some())
+}
+
+/// With so many bytes [`judged`] and [`settings`] know.
+pub const JUDGED_BYTES: usize = crate::detect::ENOUGH;
+/// With so many bytes [`hello`] knows.
+pub const HELLO_BYTES: usize = crate::detect::hello::MOST;
+
+/// What a client with these first bytes speaks: `http1`, `http2`, `tls`, `opaque`; nothing while more are needed.
+#[must_use]
+pub fn judged(bytes: &[u8]) -> Option<&'static str> {
+    match judge(bytes) {
+        Judgement::More => None,
+        Judgement::Http1 => Some("http1"),
+        Judgement::Http2 => Some("http2"),
+        Judgement::Tls => Some("tls"),
+        Judgement::Opaque => Some("opaque"),
+    }
+}
+
+/// Whether a server with these first bytes speaks HTTP/2; nothing while more are needed.
+#[must_use]
+pub fn settings(bytes: &[u8]) -> Option<bool> {
+    begins_with_settings(bytes)
+}
+
+/// The name that a TLS ClientHello asks for, if there is one; nothing while more bytes are needed.
+#[must_use]
+pub fn hello(bytes: &[u8]) -> Option<Option<String>> {
+    match server_name(bytes) {
+        Peek::More => None,
+        Peek::Name(name) => Some(Some(name)),
+        Peek::Nothing => Some(None),
+    }
 }

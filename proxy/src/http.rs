@@ -23,6 +23,13 @@ pub(crate) enum Protocol {
     Http2,
 }
 
+impl Protocol {
+    /// What a request of this version is sent as.
+    pub(crate) fn of(version: http::Version) -> Self {
+        if version == http::Version::HTTP_2 { Self::Http2 } else { Self::Http1 }
+    }
+}
+
 /// Looks up header fields by name. The codecs implement it for their own forms.
 pub(crate) trait Fields {
     /// The first value of a field; `name` is lower case.

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use couplet_config::{CallerNames, SpiffeId};
 use couplet_telemetry::names::{CONTEXT_HEADER, SUMMARY_HEADER};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use tokio::time::Instant;
 
 use crate::context::{Calling, Traceparent, tracestate_with};
 use crate::error::Fault;
 use crate::forward::{Reply, bridge, refusal, send};
-use crate::http::{Fields, Head, RequestBody, Verdict, head, is_grpc, tracestate};
+use crate::http::{Fields, Head, Protocol, RequestBody, Verdict, head, is_grpc, tracestate};
 use crate::link::Handler;
 use crate::record::Handling;
 use crate::sidecar::Worker;
+use crate::upstream::{Early, Upstream};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -27,23 +28,40 @@ pub(crate) struct Caller {
     pub(crate) identity: Option<Arc<SpiffeId>>,
 }
 
+/// Where the requests on an inbound connection are delivered.
+pub(crate) struct Delivery {
+    pub(crate) upstream: Arc<Upstream>,
+    /// The connection that was made before the first of them came.
+    pub(crate) early: Early,
+}
+
 /// Serves one inbound request.
 pub(crate) async fn serve(
     worker: &Arc<Worker>,
+    to: Option<&Delivery>,
     caller: &Caller,
     request: Request<RequestBody>,
 ) -> Response<Reply<Handling>> {
     let (mut parts, body) = request.into_parts();
-    let admission = admit(worker, caller, &head(&parts), Instant::now());
+    let infra = is_infra(&parts.headers);
+    let admission = admit(worker, caller, &head(&parts), infra, Instant::now());
     admission.apply(&mut parts.headers);
-    let (mut handling, in_flight) = Handling::open(&worker.recorder, admission.handler);
+    let (mut handling, in_flight) = match infra {
+        true => Handling::infra(&worker.recorder, admission.handler),
+        false => Handling::open(&worker.recorder, admission.handler),
+    };
     let grpc = is_grpc(&parts.headers);
     let request = Request::from_parts(parts, body);
 
     let limit = worker.sidecar.config.limits.requests_in_flight as u64;
-    let exchange = match &worker.app {
+    let exchange = match to {
         _ if in_flight > limit => Err((Fault::InFlight, 0)),
-        Some(app) => send(worker, app, request, |_, _| ()).await,
+        Some(Delivery { upstream, early }) => {
+            match early.settle(&worker.connector, upstream, Protocol::of(request.version())).await {
+                Ok(()) => send(worker, upstream, request, |_, _| ()).await,
+                Err(fault) => Err((fault, 0)),
+            }
+        }
         None => Err((Fault::Unresolved, 0)),
     };
     let summary = |handling: &Handling| admission.summarise.then(|| handling.summary(Instant::now()).to_string());
@@ -72,6 +90,14 @@ pub(crate) async fn serve(
     }
 }
 
+/// Whether the platform asks and not a caller: kubelet's probes, Prometheus' scrapes. Edges would be drawn to nobody.
+fn is_infra(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
+    INFRA.iter().any(|infra| agent.starts_with(infra.as_bytes()))
+}
+
+const INFRA: [&str; 2] = ["kube-probe/", "Prometheus/"];
+
 /// What is decided about an inbound request from its head alone.
 struct Admission {
     handler: Arc<Handler>,
@@ -82,9 +108,12 @@ struct Admission {
     summarise: bool,
 }
 
-fn admit<F: Fields>(worker: &Worker, caller: &Caller, head: &Head<'_, F>, now: Instant) -> Admission {
+fn admit<F: Fields>(worker: &Worker, caller: &Caller, head: &Head<'_, F>, infra: bool, now: Instant) -> Admission {
     let calling = calling(worker, caller, head.fields);
-    let path = worker.recorder.local.path(&head.asked(), calling.as_ref());
+    let path = match infra {
+        true => Arc::clone(worker.recorder.local.unlinked()),
+        false => worker.recorder.local.path(&head.asked(), calling.as_ref()),
+    };
     let mut random = fastrand::Rng::new();
     let brought = head.fields.first("traceparent").and_then(Traceparent::parse);
     let trace = brought.unwrap_or_else(|| Traceparent::fresh(&mut random, worker.sidecar.config.headers.sampled));

@@ -92,6 +92,16 @@ pub(crate) struct Metrics {
     pub(crate) connections_timed_out: Counter,
     /// Connections and tunnels in which nothing moved.
     pub(crate) streams_timed_out: Counter,
+    /// Captured connections that would have come back to this proxy.
+    pub(crate) captured_loops: Counter,
+    /// Captured connections that were reset, since there was none to their destination.
+    pub(crate) captured_reset: Counter,
+    /// Connections that are passed on untouched.
+    pub(crate) opaque_connections: Gauge,
+    /// Such connections that were silent for too long.
+    pub(crate) opaque_idle: Counter,
+    /// Requests of the platform, such as probes.
+    pub(crate) infra_requests: Counter,
     pub(crate) accept_errors: Counter,
     pub(crate) requests_in_flight: Gauge,
     pub(crate) upstream_connections_opened: Counter,

@@ -1,5 +1,6 @@
 //! A request of the application: who is called, which handler calls, and what the other side is told of it.
 
+mod captured;
 mod explicit;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use couplet_telemetry::names::CONTEXT_HEADER;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tokio::time::Instant;
 
+pub(crate) use captured::{Captured, peer_name, serve as serve_captured};
 pub(crate) use explicit::serve as serve_explicit;
 
 use crate::context::{Calling, Summary, Traceparent, tracestate_handler, tracestate_without};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use couplet_telemetry::opaque::{OpaqueStats, Protocol};
 use couplet_telemetry::outcome::{Evidence, Outcome};
 use couplet_telemetry::report::{Callee, PathDefinition};
 use couplet_telemetry::window::{self, Loss};
@@ -57,6 +58,8 @@ pub(crate) struct Handling {
     /// What the answer's head says; final once the body is whole.
     answered: Option<Verdict>,
     ended: Option<Outcome>,
+    /// Nobody's request: a probe of the platform.
+    infra: bool,
     _in_flight: InFlight,
 }
 
@@ -64,8 +67,19 @@ impl Handling {
     /// Opens a handler: from here on calls can be linked to it. Also says how many requests are now in flight.
     pub(crate) fn open(recorder: &Arc<Recorder>, handler: Arc<Handler>) -> (Self, u64) {
         recorder.handlers.open(&handler);
+        Self::begin(recorder, handler, false)
+    }
+
+    /// A request of the platform: it is carried and counted as such, and joins no chain.
+    pub(crate) fn infra(recorder: &Arc<Recorder>, handler: Arc<Handler>) -> (Self, u64) {
+        recorder.metrics.infra_requests.add(1);
+        Self::begin(recorder, handler, true)
+    }
+
+    fn begin(recorder: &Arc<Recorder>, handler: Arc<Handler>, infra: bool) -> (Self, u64) {
         let (in_flight, now) = InFlight::new(&recorder.metrics);
-        (Self { recorder: Arc::clone(recorder), handler, answered: None, ended: None, _in_flight: in_flight }, now)
+        let recorder = Arc::clone(recorder);
+        (Self { recorder, handler, answered: None, ended: None, infra, _in_flight: in_flight }, now)
     }
 
     /// The answer's head is on its way.
@@ -102,6 +116,9 @@ impl Observer for Handling {
 
 impl Drop for Handling {
     fn drop(&mut self) {
+        if self.infra {
+            return;
+        }
         let handled = self.handler.end(Instant::now());
         self.recorder.handlers.ended(&self.handler);
         let handling = window::Handling {
@@ -251,5 +268,55 @@ impl Drop for Call {
             response_bytes: self.response_bytes,
         };
         self.recorder.local.call(self.path(), &self.callee, &call);
+    }
+}
+
+/// A connection to a peer that is passed on untouched.
+pub(crate) struct Opaque {
+    recorder: Arc<Recorder>,
+    peer: String,
+    protocol: Protocol,
+    started: Instant,
+    connected: bool,
+}
+
+impl Opaque {
+    /// The application asks for a connection to `peer`.
+    pub(crate) fn asked(recorder: &Arc<Recorder>, peer: String, protocol: Protocol, now: Instant) -> Self {
+        Self { recorder: Arc::clone(recorder), peer, protocol, started: now, connected: false }
+    }
+
+    pub(crate) fn connected(&mut self) {
+        self.connected = true;
+        self.add(&OpaqueStats { opened: 1, ..OpaqueStats::default() });
+    }
+
+    pub(crate) fn failed(&mut self) {
+        self.add(&OpaqueStats { failed: 1, ..OpaqueStats::default() });
+    }
+
+    /// So many bytes have passed to the peer and from it.
+    pub(crate) fn passed(&mut self, sent: u64, received: u64) {
+        if sent + received > 0 {
+            self.add(&OpaqueStats { sent, received, ..OpaqueStats::default() });
+        }
+    }
+
+    pub(crate) fn broken(&mut self) {
+        self.add(&OpaqueStats { broken: 1, ..OpaqueStats::default() });
+    }
+
+    fn add(&self, change: &OpaqueStats) {
+        self.recorder.local.opaque(&self.peer, self.protocol, change);
+    }
+}
+
+impl Drop for Opaque {
+    fn drop(&mut self) {
+        if self.connected {
+            let mut ended = OpaqueStats { closed: 1, ..OpaqueStats::default() };
+            ended.duration.record(crate::link::nanos(self.started, Instant::now()));
+            self.add(&ended);
+        }
     }
 }

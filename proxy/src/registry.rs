@@ -1,7 +1,7 @@
 //! Names of running sidecars, as the analyzer knows them: how services that `couplet run` started find one another.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,6 +120,25 @@ impl Names {
         }
         missed.insert(host.to_owned(), now);
         Some(now + STARTING)
+    }
+
+    /// The service of this name (in lower case) as it spells itself, if one is running.
+    pub(crate) fn spelled(&self, name: &str) -> Option<String> {
+        self.known.read().get(name).map(|entry| entry.service.clone())
+    }
+
+    /// The service that has a sidecar at this address, if there is one and no more.
+    pub(crate) fn at(&self, ip: IpAddr) -> Option<String> {
+        let known = self.known.read();
+        let host = ip.to_string();
+        let is_there = |destination: &Destination| match destination {
+            Destination::Target(target) => target.host == host,
+            Destination::Service(_) => false,
+        };
+        let mut there = known.values().filter(|entry| entry.inbound.iter().any(is_there));
+        let one = there.next()?.service.clone();
+        // Several on one machine: the address says nothing.
+        there.next().is_none().then_some(one)
     }
 
     fn lookup(&self, host: &str) -> Option<(String, Destinations)> {

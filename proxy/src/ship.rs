@@ -129,7 +129,8 @@ impl Outbox {
     }
 
     fn push(&mut self, report: Report) {
-        self.counts |= !(report.paths.is_empty() && report.calls.is_empty() && report.losses.is_empty());
+        let empty = report.paths.is_empty() && report.calls.is_empty();
+        self.counts |= !(empty && report.opaque.is_empty() && report.losses.is_empty());
         self.waiting.extend(report.into_parts(PART_ENTRIES));
     }
 

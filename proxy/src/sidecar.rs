@@ -1,6 +1,7 @@
 //! What every request of this proxy shares, and what every request of one worker shares.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +11,19 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
+use crate::original::Dialed;
 use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::Directory;
 use crate::tls::{Secure, Tls};
-use crate::upstream::{Connector, Upstream};
+use crate::upstream::{Connector, Dial, Upstream};
+use crate::verdicts::Verdicts;
 use crate::warnings::Warnings;
 
 /// Destinations of explicit requests that a worker keeps connections for.
 const MAX_EXPLICIT: usize = 1_024;
+/// Own ports that inbound connections are delivered to, and connections kept for.
+const MAX_DELIVERED: usize = 64;
 /// After this long without a request such a destination is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
@@ -37,11 +42,17 @@ pub(crate) struct Sidecar {
     pub(crate) directory: Arc<Directory>,
     pub(crate) tls: Arc<Tls>,
     pub(crate) warnings: Arc<Warnings>,
+    /// All addresses that this proxy listens at.
+    pub(crate) listening: Vec<SocketAddr>,
+    /// What the destinations of captured connections speak.
+    pub(crate) verdicts: Arc<Verdicts>,
+    /// The own ends of the latest connections to upstreams.
+    pub(crate) dialed: Arc<Dialed>,
 }
 
 impl Sidecar {
     /// The next generation.
-    pub(crate) fn with(&self, config: ProxyConfig, tls: Arc<Tls>) -> Self {
+    pub(crate) fn with(&self, config: ProxyConfig, tls: Arc<Tls>, listening: Vec<SocketAddr>) -> Self {
         Self {
             config,
             generation: self.generation + 1,
@@ -51,6 +62,9 @@ impl Sidecar {
             directory: Arc::clone(&self.directory),
             tls,
             warnings: Arc::clone(&self.warnings),
+            listening,
+            verdicts: Arc::clone(&self.verdicts),
+            dialed: Arc::clone(&self.dialed),
         }
     }
 
@@ -69,6 +83,8 @@ pub(crate) struct Worker {
     /// The configured destinations, in the order of the configuration.
     pub(crate) outbound: Vec<Arc<Upstream>>,
     explicit: Arc<Mutex<Explicit>>,
+    /// Own addresses that captured inbound requests are delivered to.
+    delivered: Arc<Mutex<HashMap<SocketAddr, Arc<Upstream>>>>,
 }
 
 /// Destinations of explicit requests, by the name they are recorded under and where they are.
@@ -95,10 +111,9 @@ impl Worker {
         let config = &sidecar.config;
         let app = config.app.map(|app| {
             let known = before.filter(|before| before.sidecar.config.app == Some(app));
-            known.and_then(|before| before.app.clone()).unwrap_or_else(|| {
-                let target = Target { host: app.ip().to_string(), port: app.port() };
-                Arc::new(sidecar.upstream(&config.service, &target.into(), None, now))
-            })
+            known
+                .and_then(|before| before.app.clone())
+                .unwrap_or_else(|| Arc::new(sidecar.upstream(&config.service, &target(app), None, now)))
         });
         let outbound = config.outbound.iter().enumerate().map(|(index, to)| {
             let known = before.and_then(|before| before.upstream_of(to, &sidecar.tls));
@@ -109,7 +124,8 @@ impl Worker {
         });
         let outbound = outbound.collect();
         let explicit = before.map(|before| Arc::clone(&before.explicit)).unwrap_or_default();
-        Self { sidecar, recorder, connector, app, outbound, explicit }
+        let delivered = before.map(|before| Arc::clone(&before.delivered)).unwrap_or_default();
+        Self { sidecar, recorder, connector, app, outbound, explicit, delivered }
     }
 
     /// The destination that is configured just so, but for where it listens. One with TLS goes by its place among the
@@ -141,6 +157,36 @@ impl Worker {
         upstream
     }
 
+    /// The destination of a captured request that is known by this name.
+    pub(crate) fn captured(&self, name: &str, destination: SocketAddr, now: Instant) -> Arc<Upstream> {
+        self.explicit(name, target(destination), now)
+    }
+
+    /// The own address that a captured inbound request was sent to. Strangers choose the port: beyond the limit
+    /// connections are made for the one request.
+    pub(crate) fn delivered(&self, destination: SocketAddr, now: Instant) -> Arc<Upstream> {
+        let mut known = self.delivered.lock();
+        if let Some(upstream) = known.get(&destination) {
+            return Arc::clone(upstream);
+        }
+        let upstream = Arc::new(self.sidecar.upstream(&self.sidecar.config.service, &target(destination), None, now));
+        if known.len() < MAX_DELIVERED {
+            known.insert(destination, Arc::clone(&upstream));
+        } else {
+            self.sidecar.metrics.explicit_upstreams_overflow.add(1);
+        }
+        upstream
+    }
+
+    /// A connection to a captured destination, of which nobody knows yet what it is for.
+    pub(crate) fn dial(self: &Arc<Self>, destination: SocketAddr) -> Dial {
+        let worker = Arc::clone(self);
+        Box::pin(async move {
+            let deadline = Instant::now() + worker.connector.connect_timeout;
+            Ok(worker.connector.dial(destination, deadline).await?.into())
+        })
+    }
+
     /// Closes what has been idle for too long. Called about once a second.
     pub(crate) fn sweep(&self, now: Instant) {
         let timeout = self.connector.idle_timeout;
@@ -148,6 +194,9 @@ impl Worker {
         let mut explicit = self.explicit.lock();
         explicit.retain(|_, upstream| upstream.unused_for(now) < FORGET_AFTER);
         explicit.values().for_each(|upstream| upstream.sweep(now, timeout));
+        let mut delivered = self.delivered.lock();
+        delivered.retain(|_, upstream| upstream.unused_for(now) < FORGET_AFTER);
+        delivered.values().for_each(|upstream| upstream.sweep(now, timeout));
     }
 }
 
@@ -176,4 +225,8 @@ impl InForce {
     pub(crate) fn stays(&self, problem: Option<&str>) {
         self.0.write().1 = problem.map(Arc::from);
     }
+}
+
+fn target(address: SocketAddr) -> Destinations {
+    Target { host: address.ip().to_string(), port: address.port() }.into()
 }

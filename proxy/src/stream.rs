@@ -1,14 +1,27 @@
 //! The bytes of a connection, whatever carries them. Those that were read ahead come first.
 
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::{TlsStream, client, server};
+
+/// Connects to `address`. Where rules of the kernel know the proxy by a mark, its packets carry it.
+///
+/// # Errors
+/// Those of the operating system.
+pub(crate) async fn connect(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpStream> {
+    let Some(mark) = mark else { return TcpStream::connect(address).await };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    SockRef::from(&socket).set_mark(mark)?;
+    socket.connect(address).await
+}
 
 /// A connection, from the first byte that nobody has used yet.
 pub(crate) struct Stream {
@@ -53,10 +66,21 @@ impl Stream {
 
     /// The own end's address.
     pub(crate) fn local_ip(&self) -> Option<IpAddr> {
+        self.tcp().local_addr().ok().map(|own| own.ip().to_canonical())
+    }
+
+    /// What carries all of it in the end.
+    fn tcp(&self) -> &TcpStream {
         match &self.carrier {
-            Carrier::Tcp(tcp) => tcp.local_addr().ok().map(|own| own.ip().to_canonical()),
-            Carrier::Tls(tls) => tls.get_ref().0.local_ip(),
+            Carrier::Tcp(tcp) => tcp,
+            Carrier::Tls(tls) => tls.get_ref().0.tcp(),
         }
+    }
+
+    /// Closes it so that the other side sees a reset: not an end, which would say that all went well.
+    pub(crate) fn reset(self) {
+        // Without a wait at the end, closing discards what is unsent. A socket that refuses ends all the same.
+        let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
     }
 
     /// What was read ahead so far.

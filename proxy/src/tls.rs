@@ -30,7 +30,7 @@ use settings::{Certificate, Settings};
 const REMIND_EVERY: Duration = Duration::from_secs(3600);
 
 /// What a mesh client offers beside its protocol, so that a server with two certificates knows which one is wanted.
-const MESH: &[u8] = b"couplet";
+pub(crate) const MESH: &[u8] = b"couplet";
 const HTTP1: &[u8] = b"http/1.1";
 const HTTP2: &[u8] = b"h2";
 
@@ -96,6 +96,11 @@ impl Tls {
     /// this host passes no wire.
     pub(crate) fn takes_clear_text(&self, peer: IpAddr, own: Option<IpAddr>) -> bool {
         takes_clear_text(self.config.inbound, peer, own)
+    }
+
+    /// Whether clients without an identity are served as well.
+    pub(crate) fn serves(&self) -> bool {
+        self.config.server.is_some()
     }
 
     /// How often the files are looked at.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::names::OTHER;
+use couplet_telemetry::opaque::OpaqueStats;
 use couplet_telemetry::outcome::{Links, Outcomes};
 use couplet_telemetry::report::PathKind;
 use couplet_telemetry::window::{Loss, Window};
@@ -24,6 +25,8 @@ pub(crate) struct Totals {
     /// Calls by destination.
     pub(crate) peers: Family,
     pub(crate) links: Links,
+    /// Opaque connections by peer.
+    pub(crate) opaque: BTreeMap<String, OpaqueStats>,
     pub(crate) losses: BTreeMap<Loss, u64>,
 }
 
@@ -49,6 +52,9 @@ impl Totals {
         for report in calls {
             self.peers.add(report.callee.service(), &report.stats.outcomes, &report.stats.duration);
             self.links.merge(&report.stats.links);
+        }
+        for (_, peer, stats) in window.opaques() {
+            slot(&mut self.opaque, peer, MAX_SERIES).0.merge(stats);
         }
         for (loss, count) in window.losses() {
             *self.losses.entry(loss).or_default() += count;

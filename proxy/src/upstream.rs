@@ -2,6 +2,7 @@
 
 mod balance;
 mod connect;
+mod early;
 mod endpoint;
 mod lease;
 mod lent;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use connect::Connector;
+pub(crate) use early::{Dial, Early};
 pub(crate) use endpoint::Room;
 pub(crate) use lease::{Lease, Unanswered};
 pub(crate) use peer::Peer;
@@ -26,6 +28,7 @@ use crate::error::Fault;
 use crate::http::Protocol;
 use crate::metrics::Metrics;
 use crate::resolve::{Answer, Directory, Found, Question};
+use crate::stream::Stream;
 use crate::tls::Secure;
 use balance::{Candidate, choose};
 use endpoint::Endpoint;
@@ -100,6 +103,18 @@ impl Upstream {
             }
         }
         Err(search.fault)
+    }
+
+    /// Takes over a connection to its one endpoint. One that cannot be used is closed; the next lease makes another.
+    pub(crate) async fn adopt(&self, connector: &Connector, protocol: Protocol, stream: Stream) {
+        let only = {
+            let mut members = self.members.lock();
+            members.refresh(self.secure.as_ref(), &self.metrics);
+            members.list.first().map(|member| Arc::clone(&member.endpoint))
+        };
+        if let Some(endpoint) = only {
+            endpoint.adopt(connector, protocol, stream).await;
+        }
     }
 
     /// A connection for bytes that nobody here understands.

@@ -9,6 +9,7 @@ pub mod exposition;
 pub mod otlp;
 pub mod window;
 pub mod report;
+pub mod opaque;
 pub mod loss;
 pub mod path;
 pub mod endpoint;

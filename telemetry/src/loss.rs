@@ -13,11 +13,13 @@ pub enum Loss {
     Depth,
     /// Calls beyond the number of callee endpoints that one handling keeps apart.
     Uses,
+    /// Opaque connections that were counted without their peer.
+    Opaque,
 }
 
 impl Loss {
     /// All of them.
-    pub const ALL: [Loss; 5] = [Loss::Paths, Loss::Callees, Loss::Endpoints, Loss::Depth, Loss::Uses];
+    pub const ALL: [Loss; 6] = [Loss::Paths, Loss::Callees, Loss::Endpoints, Loss::Depth, Loss::Uses, Loss::Opaque];
 
     /// The word for labels and the wire.
     #[must_use]
@@ -28,6 +30,7 @@ impl Loss {
             Loss::Endpoints => "endpoints",
             Loss::Depth => "depth",
             Loss::Uses => "uses",
+            Loss::Opaque => "opaque",
         }
     }
 

@@ -1,5 +1,7 @@
 //! Names that both sides of a wire must spell alike: headers, ports, OTLP attributes and metrics.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 /// Request header from proxy to proxy: the calling context.
 pub const CONTEXT_HEADER: &str = "couplet-context";
 /// Response header from proxy to proxy: the summary of everything below a call.
@@ -14,10 +16,21 @@ pub const OTHER: &str = "(other)";
 /// Endpoint of the path that holds calls which could not be linked to a handler.
 pub const UNLINKED: &str = "(unlinked)";
 
+/// Addresses of nobody (RFC 5737, RFC 3849), IPv4 and IPv6. A proxy answers a captured connection to one of them with
+/// [`CAPTURE_ANSWER`] and the destination that it saw: so `couplet intercept check` finds out whether capture works.
+pub const CAPTURE_PROBES: [(IpAddr, u16); 2] = [
+    (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 113)), ports::OUTBOUND),
+    (IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 113)), ports::OUTBOUND),
+];
+/// What that answer begins with.
+pub const CAPTURE_ANSWER: &str = "couplet captured ";
+
 /// Default TCP ports.
 pub mod ports {
     /// Analyzer: page, API and OTLP/HTTP.
     pub const ANALYZER: u16 = 15400;
+    /// Proxy: captured outbound connections.
+    pub const OUTBOUND: u16 = 15401;
     /// Proxy: inbound listener.
     pub const INBOUND: u16 = 15406;
     /// Proxy: explicit (forward) proxy listener.

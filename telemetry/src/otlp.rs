@@ -13,6 +13,9 @@
 //! | `couplet.call.{blocking,attempts,request_bytes,response_bytes}`, `couplet.call.blocked` (ns) | sum | path, peer, endpoint |
 //! | `couplet.call.per_handling` | histogram | path, peer, endpoint |
 //! | `couplet.call.joint` | sum | path, peer, endpoint, `couplet.call_failed`, `couplet.handling_failed` |
+//! | `couplet.opaque.duration` | exponential histogram, s | peer, `network.protocol.name` |
+//! | `couplet.opaque.connections` | sum | peer, protocol, `couplet.opaque.event`: opened, closed, failed, broken |
+//! | `couplet.opaque.io` | sum, By | peer, protocol, `network.io.direction` |
 //! | `couplet.losses` | sum | `couplet.loss` |
 //!
 //! The resource names the sender (`service.name`, `service.instance.id`, `service.version`) and the report
@@ -46,6 +49,15 @@ mod words {
     pub(super) const OUTCOME: &str = "couplet.outcome";
     pub(super) const CALL_FAILED: &str = "couplet.call_failed";
     pub(super) const HANDLING_FAILED: &str = "couplet.handling_failed";
+    pub(super) const PROTOCOL: &str = "network.protocol.name";
+    pub(super) const DIRECTION: &str = "network.io.direction";
+    pub(super) const TRANSMIT: &str = "transmit";
+    pub(super) const RECEIVE: &str = "receive";
+    pub(super) const EVENT: &str = "couplet.opaque.event";
+    pub(super) const OPENED: &str = "opened";
+    pub(super) const CLOSED: &str = "closed";
+    pub(super) const FAILED: &str = "failed";
+    pub(super) const BROKEN: &str = "broken";
     pub(super) const LOSS: &str = "couplet.loss";
 
     pub(super) const SERVER_DURATION: &str = "http.server.request.duration";
@@ -70,6 +82,9 @@ mod words {
     pub(super) const CALL_RESPONSE_BYTES: &str = "couplet.call.response_bytes";
     pub(super) const CALL_PER_HANDLING: &str = "couplet.call.per_handling";
     pub(super) const CALL_JOINT: &str = "couplet.call.joint";
+    pub(super) const OPAQUE_DURATION: &str = "couplet.opaque.duration";
+    pub(super) const OPAQUE_CONNECTIONS: &str = "couplet.opaque.connections";
+    pub(super) const OPAQUE_IO: &str = "couplet.opaque.io";
     pub(super) const LOSSES: &str = "couplet.losses";
 }
 
@@ -85,6 +100,7 @@ mod tests {
     use super::*;
     use crate::counts::Counts;
     use crate::histogram::Histogram;
+    use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
     use crate::outcome::{Evidence, Links, Outcome, Outcomes};
     use crate::path::PathId;
     use crate::report::*;
@@ -153,12 +169,25 @@ mod tests {
         }
     }
 
+    prop_compose! {
+        fn opaque_report()(
+            peer in "[a-z0-9.:-]{1,40}", protocol in prop::sample::select(Protocol::ALL.to_vec()),
+            numbers in prop::array::uniform6(0u64..1 << 60), duration in histogram(),
+        ) -> OpaqueReport {
+            let [opened, closed, failed, broken, sent, received] = numbers;
+            OpaqueReport { peer, protocol, stats: OpaqueStats { opened, closed, failed, broken, sent, received, duration } }
+        }
+    }
+
     fn report() -> impl Strategy<Value = Report> {
         prop::collection::vec(path_report(), 1..5).prop_flat_map(|mut paths| {
             paths.sort_unstable_by_key(|report| report.path.id);
             paths.dedup_by_key(|report| report.path.id);
             let ids = paths.iter().map(|report| report.path.id).collect();
-            prop::collection::vec(call_report(ids), 0..6).prop_map(move |mut calls| {
+            let parts = (prop::collection::vec(call_report(ids), 0..6), prop::collection::vec(opaque_report(), 0..5));
+            parts.prop_map(move |(mut calls, mut opaque)| {
+                opaque.sort_unstable_by(|a, b| (&a.peer, a.protocol).cmp(&(&b.peer, b.protocol)));
+                opaque.dedup_by(|a, b| (&a.peer, a.protocol) == (&b.peer, b.protocol));
                 let key = |c: &CallReport| (c.path, c.callee.service().to_owned(), c.callee.endpoint().to_owned());
                 calls.sort_unstable_by_key(key);
                 calls.dedup_by_key(|c| key(c));
@@ -174,6 +203,7 @@ mod tests {
                     end: 2_000,
                     paths: paths.clone(),
                     calls,
+                    opaque,
                     losses: vec![(Loss::Paths, 3)],
                 }
             })
@@ -195,6 +225,7 @@ mod tests {
             end: 1,
             paths: vec![],
             calls: vec![],
+            opaque: vec![],
             losses,
         };
         let pieces = told(vec![(Loss::Uses, 1), (Loss::Paths, u64::MAX), (Loss::Uses, 2), (Loss::Paths, u64::MAX)]);
@@ -227,6 +258,8 @@ mod tests {
                 prop_assert_eq!(halves, whole);
                 let (halves, whole) = total(|r| r.calls.iter().map(|c| c.stats.outcomes.total()).sum());
                 prop_assert_eq!(halves, whole);
+                let (halves, whole) = total(|r| r.opaque.iter().map(|o| o.stats.sent).fold(0, u64::wrapping_add));
+                prop_assert_eq!(halves, whole);
                 for half in [&first, &second] {
                     prop_assert!(decode(&encode(half), &BOUNDS).is_ok(), "every half stands alone");
                 }
@@ -245,6 +278,7 @@ mod tests {
                 let (all, whole) = total(f);
                 prop_assert_eq!(all, whole);
             }
+            prop_assert_eq!(parts.iter().map(|r| r.opaque.len()).sum::<usize>(), report.opaque.len());
             for part in &parts {
                 prop_assert!(decode(&encode(part), &BOUNDS).is_ok(), "every part stands alone");
             }

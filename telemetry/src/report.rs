@@ -8,6 +8,7 @@ use crate::counts::Counts;
 use crate::histogram::Histogram;
 use crate::loss::Loss;
 use crate::names::{OTHER, UNLINKED};
+use crate::opaque::OpaqueReport;
 use crate::outcome::{Evidence, Links, Outcomes};
 use crate::path::PathId;
 
@@ -26,6 +27,8 @@ pub struct Report {
     pub paths: Vec<PathReport>,
     /// What was called, per path and callee endpoint; sorted by path, then callee.
     pub calls: Vec<CallReport>,
+    /// Connections that were passed on untouched, per peer and protocol; sorted by both.
+    pub opaque: Vec<OpaqueReport>,
     /// What limits cost in this window; sorted.
     pub losses: Vec<(Loss, u64)>,
 }
@@ -39,6 +42,7 @@ impl Report {
     pub fn split(&self) -> Option<(Report, Report)> {
         let (mut first, mut second) = (self.clone(), self.clone());
         second.losses.clear();
+        second.opaque.clear();
         if self.calls.len() > self.paths.len() / 2 && self.calls.len() > 1 {
             second.calls = first.calls.split_off(self.calls.len() / 2);
             second.paths = self.definitions_for(&second.calls);
@@ -48,6 +52,9 @@ impl Report {
             let boundary = second.paths.first().map_or(PathId::OVERFLOW, |report| report.path.id);
             first.calls.retain(|call| call.path < boundary);
             second.calls.retain(|call| call.path >= boundary);
+        } else if self.opaque.len() > 1 {
+            second.opaque = first.opaque.split_off(self.opaque.len() / 2);
+            (second.paths, second.calls) = (Vec::new(), Vec::new());
         } else {
             return None;
         }
@@ -59,19 +66,24 @@ impl Report {
     #[must_use]
     pub fn into_parts(mut self, entries: usize) -> Vec<Report> {
         let entries = entries.max(1);
-        if self.paths.len() + self.calls.len() <= entries {
+        if self.paths.len() + self.calls.len() + self.opaque.len() <= entries {
             return vec![self];
         }
         let losses = std::mem::take(&mut self.losses);
         let (origin, sequence, start, end) = (self.origin.clone(), self.sequence, self.start, self.end);
-        let part =
-            |paths, calls| Report { origin: origin.clone(), sequence, start, end, paths, calls, losses: Vec::new() };
+        let part = |paths, calls| {
+            let (opaque, losses) = (Vec::new(), Vec::new());
+            Report { origin: origin.clone(), sequence, start, end, paths, calls, opaque, losses }
+        };
         let mut parts = Vec::new();
         for calls in chunks(std::mem::take(&mut self.calls), entries) {
             parts.push(part(self.definitions_for(&calls), calls));
         }
         for paths in chunks(std::mem::take(&mut self.paths), entries) {
             parts.push(part(paths, Vec::new()));
+        }
+        for opaque in chunks(std::mem::take(&mut self.opaque), entries) {
+            parts.push(Report { opaque, ..part(Vec::new(), Vec::new()) });
         }
         if let Some(first) = parts.first_mut() {
             first.losses = losses;

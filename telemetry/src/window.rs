@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 pub use crate::loss::Loss;
 use crate::names::OTHER;
+use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
 use crate::outcome::{Evidence, Outcome};
 use crate::path::PathId;
 use crate::report::{
@@ -79,7 +80,8 @@ pub struct WindowLimits {
     /// limit.
     pub paths: usize,
     /// Pairs of path and callee endpoint; what is beyond is counted on one callee endpoint per path and service,
-    /// and where that too is beyond twice this limit, on [`PathId::OVERFLOW`] and [`OTHER`].
+    /// and where that too is beyond twice this limit, on [`PathId::OVERFLOW`] and [`OTHER`]. As many peers of opaque
+    /// connections; what is beyond is counted on [`OTHER`].
     pub callees: usize,
 }
 
@@ -89,6 +91,7 @@ pub struct Window {
     limits: WindowLimits,
     paths: HashMap<PathId, PathReport>,
     calls: HashMap<(PathId, u64), CallReport>,
+    opaque: BTreeMap<Protocol, BTreeMap<String, OpaqueStats>>,
     losses: BTreeMap<Loss, u64>,
 }
 
@@ -96,13 +99,13 @@ impl Window {
     /// An empty window.
     #[must_use]
     pub fn new(limits: WindowLimits) -> Self {
-        Self { limits, paths: HashMap::new(), calls: HashMap::new(), losses: BTreeMap::new() }
+        Self { limits, paths: HashMap::new(), calls: HashMap::new(), opaque: BTreeMap::new(), losses: BTreeMap::new() }
     }
 
     /// Whether nothing happened.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty() && self.calls.is_empty() && self.losses.is_empty()
+        self.paths.is_empty() && self.calls.is_empty() && self.opaque.is_empty() && self.losses.is_empty()
     }
 
     /// The paths so far, in no order.
@@ -172,6 +175,27 @@ impl Window {
         stats.response_bytes = stats.response_bytes.saturating_add(call.response_bytes);
     }
 
+    /// Folds in what became of opaque connections to `peer`.
+    pub fn opaque(&mut self, peer: &str, protocol: Protocol, change: &OpaqueStats) {
+        let known = self.opaque.values().map(BTreeMap::len).sum::<usize>();
+        let peers = self.opaque.entry(protocol).or_default();
+        if let Some(stats) = peers.get_mut(peer) {
+            return stats.merge(change);
+        }
+        if known < self.limits.callees || peer == OTHER {
+            peers.insert(peer.to_owned(), change.clone());
+            return;
+        }
+        peers.entry(OTHER.to_owned()).or_default().merge(change);
+        self.lose(Loss::Opaque, change.asked());
+    }
+
+    /// The opaque connections so far, by protocol and peer.
+    pub fn opaques(&self) -> impl Iterator<Item = (Protocol, &str, &OpaqueStats)> {
+        let peers = self.opaque.iter().flat_map(|(protocol, peers)| peers.iter().map(move |peer| (*protocol, peer)));
+        peers.map(|(protocol, (peer, stats))| (protocol, peer.as_str(), stats))
+    }
+
     /// Adds another window: a worker's, or a later one where the earlier could not be delivered. Within the limits.
     pub fn merge(&mut self, other: Window) {
         if self.is_empty() && self.limits == other.limits {
@@ -192,6 +216,9 @@ impl Window {
             self.lose(Loss::Callees, if whole { 0 } else { report.stats.outcomes.total() });
             self.call_stats_of(path, callee).merge(&report.stats);
         }
+        for (protocol, peers) in other.opaque {
+            peers.iter().for_each(|(peer, stats)| self.opaque(peer, protocol, stats));
+        }
         for (loss, count) in other.losses {
             self.lose(loss, count);
         }
@@ -205,8 +232,13 @@ impl Window {
         calls.sort_unstable_by(|a, b| {
             (a.path, a.callee.service(), a.callee.endpoint()).cmp(&(b.path, b.callee.service(), b.callee.endpoint()))
         });
+        let opaque = std::mem::take(&mut self.opaque).into_iter().flat_map(|(protocol, peers)| {
+            peers.into_iter().map(move |(peer, stats)| OpaqueReport { peer, protocol, stats })
+        });
+        let mut opaque: Vec<_> = opaque.collect();
+        opaque.sort_unstable_by(|a, b| (&a.peer, a.protocol).cmp(&(&b.peer, b.protocol)));
         let losses = std::mem::take(&mut self.losses).into_iter().collect();
-        Report { origin, sequence, start, end, paths, calls, losses }
+        Report { origin, sequence, start, end, paths, calls, opaque, losses }
     }
 
     /// The path itself where there is room for it; else the overflow path, and the loss is counted.
@@ -343,6 +375,29 @@ mod tests {
             window.call(&path("GET /"), &Arc::new(callee), &call());
         }
         assert_eq!(report(window).losses, []);
+    }
+
+    #[test]
+    fn opaque_peers_beyond_the_limit_are_one_and_no_connection_is_lost() {
+        let (mut one, mut other) = (Window::new(WindowLimits { paths: 3, callees: 4 }), None);
+        let change = OpaqueStats { opened: 1, sent: 10, ..OpaqueStats::default() };
+        for n in 0..10 {
+            one.opaque(&format!("10.0.0.{n}:5432"), Protocol::Tcp, &change);
+            let more = other.get_or_insert_with(|| Window::new(WindowLimits { paths: 3, callees: 100 }));
+            more.opaque(&format!("10.0.1.{n}:443"), Protocol::Tls, &change);
+        }
+        one.merge(other.unwrap());
+        let report = report(one);
+        assert_eq!(report.losses, [(Loss::Opaque, 16)]);
+        assert_eq!(report.opaque.len(), 6, "four, and one of each protocol for the others");
+        assert_eq!(
+            report
+                .opaque
+                .iter()
+                .map(|opaque| (opaque.stats.opened, opaque.stats.sent))
+                .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+            (20, 200)
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::plain::{name, percent, rate};
 use crate::view::document::{Document, ServiceKind};
 
 /// The document as a Graphviz digraph: entries to the left, external services as cylinders, circular edges in orange,
-/// edges without a blocking call dashed.
+/// edges without a blocking call dashed, connections that nobody can read dotted.
 #[must_use]
 pub fn dot(document: &Document) -> String {
     let mut out =
@@ -35,6 +35,11 @@ pub fn dot(document: &Document) -> String {
         let style = if edge.blocking == 0 && edge.links.coverage.is_some() { ", style=dashed" } else { "" };
         let (source, destination) = (quoted(&edge.source), quoted(&edge.destination));
         let _ = writeln!(out, "  {source} -> {destination} [label={}{color}{style}];", quoted(&label));
+    }
+    for edge in &document.opaque {
+        let label = quoted(&format!("{} {}", edge.protocol, rate(edge.opened, window)));
+        let (source, destination) = (quoted(&edge.source), quoted(&edge.destination));
+        let _ = writeln!(out, "  {source} -> {destination} [label={label}, style=dotted, arrowhead=empty];");
     }
     out.push_str("}\n");
     out

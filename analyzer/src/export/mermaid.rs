@@ -47,6 +47,12 @@ pub fn mermaid(document: &Document) -> String {
             circular.push(position.to_string());
         }
     }
+    for edge in &document.opaque {
+        let (source, destination) = (node(&edge.source), node(&edge.destination));
+        if source != "rest" && destination != "rest" {
+            let _ = writeln!(out, "  {source} -.-o|\"{}\"| {destination}", escaped(&edge.protocol));
+        }
+    }
     if !circular.is_empty() {
         let _ = writeln!(out, "  linkStyle {} stroke:orange", circular.join(","));
     }

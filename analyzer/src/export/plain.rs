@@ -34,6 +34,16 @@ pub(super) fn rate(count: u64, window: f64) -> String {
     }
 }
 
+/// A number of bytes for people.
+pub(super) fn bytes(count: u64) -> String {
+    match count as f64 {
+        n if n >= 1e9 => format!("{:.1} GB", n / 1e9),
+        n if n >= 1e6 => format!("{:.1} MB", n / 1e6),
+        n if n >= 1e3 => format!("{:.1} kB", n / 1e3),
+        _ => format!("{count} B"),
+    }
+}
+
 /// A share of 0 to 1 as percent.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)

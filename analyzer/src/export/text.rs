@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::layers::layers;
-use super::plain::{duration, name, percent, rate};
+use super::plain::{bytes, duration, name, percent, rate};
 use crate::findings::{Finding, Severity};
-use crate::view::document::{Distribution, Document, Edge, Entry, Links, Service, ServiceKind};
+use crate::view::document::{Distribution, Document, Edge, Entry, Links, OpaqueEdge, Service, ServiceKind};
 
 /// The document as text for people: no colours, no control characters, lines end with `\n`.
 #[must_use]
@@ -145,9 +145,11 @@ fn services(out: &mut String, document: &Document) {
         let mark = worst.get(service.name.as_str()).map_or(" ", |severity| mark(*severity));
         line!(out, "{mark} {}{}", name(&service.name), about(service));
         let edges = calls.get(service.name.as_str()).map(Vec::as_slice).unwrap_or_default();
-        for (position, edge) in edges.iter().enumerate() {
-            let branch = if position + 1 == edges.len() { "└─" } else { "├─" };
-            line!(out, "    {branch} {}", call(edge, window));
+        let opaque = document.opaque.iter().filter(|edge| edge.source == service.name).map(connections);
+        let lines: Vec<String> = edges.iter().map(|edge| call(edge, window)).chain(opaque).collect();
+        for (position, line) in lines.iter().enumerate() {
+            let branch = if position + 1 == lines.len() { "└─" } else { "├─" };
+            line!(out, "    {branch} {line}");
         }
     }
 }
@@ -175,6 +177,23 @@ fn call(edge: &Edge, window: f64) -> String {
     }
     if edge.circular {
         text.push_str(", circular");
+    }
+    text
+}
+
+/// An opaque edge.
+fn connections(edge: &OpaqueEdge) -> String {
+    let mut text = format!(
+        "{}  {} {}, {} open, {} sent, {} received",
+        name(&edge.destination),
+        count(edge.opened as usize, "connection", "connections"),
+        name(&edge.protocol),
+        edge.open,
+        bytes(edge.sent_bytes),
+        bytes(edge.received_bytes)
+    );
+    if edge.failed > 0 {
+        let _ = write!(text, ", {} failed", edge.failed);
     }
     text
 }

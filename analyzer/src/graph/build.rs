@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::names::UNLINKED;
+use couplet_telemetry::opaque::OpaqueStats;
 use couplet_telemetry::outcome::{Links, Outcomes};
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::report::{CallStats, HandlingStats, PathKind};
@@ -16,7 +17,7 @@ use super::directory::{EndpointId, ServiceEntry, ServiceId};
 use super::index::{EndpointIx, PairIx, PathIx, ServiceIx};
 use super::limits::GraphLoss;
 use super::merge::{CallNode, Graph, PathKey, PathNode};
-use super::snapshot::{Call, Edge, Endpoint, Entry, Pair, Path, ServerSide, Service, Snapshot};
+use super::snapshot::{Call, Edge, Endpoint, Entry, OpaqueEdge, Pair, Path, ServerSide, Service, Snapshot};
 use super::tree::Tree;
 
 impl Graph {
@@ -37,6 +38,7 @@ impl Graph {
         handlings(&mut snapshot);
         pairs(&mut snapshot, &nodes, &names);
         edges(&mut snapshot);
+        snapshot.opaque = opaque(self, &names);
         links(&mut snapshot);
         losses(&mut snapshot, self, nodes.tree.loops);
         snapshot
@@ -115,6 +117,10 @@ impl Names {
         let endpoints = known.map(find).collect();
         let unlinked = callers.iter().copied().zip(made.map(find)).collect();
         Self { services, endpoints, unlinked, table }
+    }
+
+    fn service(&self, id: ServiceId) -> ServiceIx {
+        self.services.get(id.position()).copied().unwrap_or(ServiceIx::at(0))
     }
 
     fn endpoint(&self, id: EndpointId) -> EndpointIx {
@@ -294,6 +300,18 @@ fn edges(snapshot: &mut Snapshot) {
             service.fan_in += 1;
         }
     }
+}
+
+fn opaque(graph: &Graph, names: &Names) -> Vec<OpaqueEdge> {
+    let edge = |((source, destination, protocol), stats): (&(ServiceId, ServiceId, _), &OpaqueStats)| OpaqueEdge {
+        source: names.service(*source),
+        destination: names.service(*destination),
+        protocol: *protocol,
+        stats: stats.clone(),
+    };
+    let mut edges: Vec<_> = graph.opaque.iter().map(edge).collect();
+    edges.sort_unstable_by_key(|edge| (edge.source, edge.destination, edge.protocol));
+    edges
 }
 
 fn links(snapshot: &mut Snapshot) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use couplet_telemetry::names::{OTHER, UNLINKED};
+use couplet_telemetry::opaque::{OpaqueReport, OpaqueStats, Protocol};
 use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::report::{
@@ -26,6 +27,8 @@ pub struct Graph {
     pub(super) calls: HashMap<(PathKey, u64), CallNode>,
     /// The pairs of endpoints among `calls`.
     pairs: HashSet<(EndpointId, EndpointId)>,
+    /// Connections between services that nobody can read: they are no calls and on no path.
+    pub(super) opaque: BTreeMap<(ServiceId, ServiceId, Protocol), OpaqueStats>,
     pub(super) proxy_losses: BTreeMap<Loss, u64>,
     pub(super) losses: BTreeMap<GraphLoss, u64>,
     pub(super) window: Option<(u64, u64)>,
@@ -67,6 +70,7 @@ impl Graph {
             paths: HashMap::new(),
             calls: HashMap::new(),
             pairs: HashSet::new(),
+            opaque: BTreeMap::new(),
             proxy_losses: BTreeMap::new(),
             losses: BTreeMap::new(),
             window: None,
@@ -93,6 +97,9 @@ impl Graph {
         }
         for call in &report.calls {
             self.call(service, call, &refused);
+        }
+        for opaque in &report.opaque {
+            self.opaque(service, opaque);
         }
         for (loss, count) in &report.losses {
             let slot = self.proxy_losses.entry(*loss).or_default();
@@ -185,6 +192,20 @@ impl Graph {
             }
             None => self.first_call(key, report, count),
         }
+    }
+
+    /// As many edges of this kind as of the other; beyond that only the caller and the protocol are known.
+    fn opaque(&mut self, service: ServiceId, report: &OpaqueReport) {
+        let peer = self.directory.service(&report.peer, self.limits.services);
+        if self.directory.service_name(peer) != report.peer {
+            self.lose(GraphLoss::Services, report.stats.asked());
+        }
+        let mut key = (service, peer, report.protocol);
+        if !self.opaque.contains_key(&key) && self.opaque.len() >= self.limits.edges {
+            self.lose(GraphLoss::Edges, report.stats.asked());
+            key.1 = self.directory.service(OTHER, self.limits.services);
+        }
+        self.opaque.entry(key).or_default().merge(&report.stats);
     }
 
     /// Makes room for calls to a callee that this path has not called before: the callee endpoint itself; else only

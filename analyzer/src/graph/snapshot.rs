@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::names::{OTHER, UNLINKED};
+use couplet_telemetry::opaque::{OpaqueStats, Protocol};
 use couplet_telemetry::outcome::{Evidence, Links, Outcomes};
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::report::{CallStats, HandlingStats, PathKind};
@@ -25,6 +26,7 @@ pub struct Snapshot {
     pub(super) calls: Vec<Call>,
     /// The children of all paths, one after the other; a path knows its range.
     pub(super) children: Vec<PathIx>,
+    pub(super) opaque: Vec<OpaqueEdge>,
     pub(super) links: Links,
     pub(super) losses: BTreeMap<&'static str, u64>,
     pub(super) window: (u64, u64),
@@ -161,6 +163,20 @@ impl Edge {
     }
 }
 
+/// Connections from one service to another that nobody can read: to a database, a queue, inside TLS. They are an edge of
+/// their own kind: no calls, on no path, and no finding that counts calls counts them.
+#[derive(Debug, Clone)]
+pub struct OpaqueEdge {
+    /// The service that connects.
+    pub source: ServiceIx,
+    /// The peer; may be the source itself.
+    pub destination: ServiceIx,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// What was measured.
+    pub stats: OpaqueStats,
+}
+
 /// An endpoint that somebody outside calls.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -231,6 +247,12 @@ impl Snapshot {
     #[must_use]
     pub fn edges(&self) -> &[Edge] {
         &self.edges
+    }
+
+    /// All opaque edges, by source, destination and protocol.
+    #[must_use]
+    pub fn opaque(&self) -> &[OpaqueEdge] {
+        &self.opaque
     }
 
     /// All entries, by endpoint.

@@ -33,6 +33,9 @@ pub struct Document {
     pub services: Vec<Service>,
     /// All edges between services, by source and destination.
     pub edges: Vec<Edge>,
+    /// All connections between services that nobody can read, by source, destination and protocol.
+    #[serde(default)]
+    pub opaque: Vec<OpaqueEdge>,
     /// All endpoints that are called from outside, by service and endpoint.
     pub entries: Vec<Entry>,
     /// The findings, the gravest first.
@@ -123,6 +126,33 @@ pub struct Edge {
     pub circular: bool,
     /// The pairs of endpoints, by source and destination.
     pub endpoints: Vec<EndpointPair>,
+}
+
+/// Connections from one service to another that nobody can read: to a database, a queue, inside TLS. No calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpaqueEdge {
+    /// The service that connects.
+    pub source: String,
+    /// Whom it connects to: a name where one is known, else `address:port`.
+    pub destination: String,
+    /// `tls` where it began as TLS does, else `tcp`.
+    pub protocol: String,
+    /// Connections that were made.
+    pub opened: u64,
+    /// Connections that ended.
+    pub closed: u64,
+    /// Connections that are open.
+    pub open: u64,
+    /// Connections that could not be made.
+    pub failed: u64,
+    /// Connections that one side reset, or that were silent for too long.
+    pub broken: u64,
+    /// Bytes to the destination.
+    pub sent_bytes: u64,
+    /// Bytes from it.
+    pub received_bytes: u64,
+    /// How long connections lasted that ended.
+    pub duration: Durations,
 }
 
 /// Calls from one endpoint to another.
@@ -238,6 +268,7 @@ impl Document {
             links: snapshot.links().into(),
             services: snapshot.services().iter().map(Service::new).collect(),
             edges: edges(snapshot),
+            opaque: snapshot.opaque().iter().map(|edge| OpaqueEdge::new(snapshot, edge)).collect(),
             entries: snapshot.entries().iter().map(|entry| Entry::new(snapshot, entry)).collect(),
             findings: findings.to_vec(),
             losses,
@@ -288,6 +319,25 @@ fn edges(snapshot: &Snapshot) -> Vec<Edge> {
         endpoints: edge.pairs.iter().filter_map(|pair| EndpointPair::new(snapshot, edge, &snapshot[*pair])).collect(),
     };
     snapshot.edges().iter().zip(measures).map(edge).collect()
+}
+
+impl OpaqueEdge {
+    fn new(snapshot: &Snapshot, edge: &graph::OpaqueEdge) -> Self {
+        let stats = &edge.stats;
+        Self {
+            source: snapshot[edge.source].name.to_string(),
+            destination: snapshot[edge.destination].name.to_string(),
+            protocol: edge.protocol.as_str().to_owned(),
+            opened: stats.opened,
+            closed: stats.closed,
+            open: stats.open(),
+            failed: stats.failed,
+            broken: stats.broken,
+            sent_bytes: stats.sent,
+            received_bytes: stats.received,
+            duration: (&stats.duration).into(),
+        }
+    }
 }
 
 impl EndpointPair {

@@ -26,7 +26,7 @@ macro_rules! files {
 static FILES: &[File] = files! {
     HTML: "index.html";
     CSS: "style.css";
-    SCRIPT: "api.js" "app.js" "chains.js" "details.js" "dom.js" "empty.js" "findings.js" "format.js" "graph.js" "keys.js" "layout.js" "marks.js" "route.js" "spotlight.js" "state.js" "theme.js" "tip.js" "viewport.js";
+    SCRIPT: "api.js" "app.js" "chains.js" "details.js" "dom.js" "empty.js" "findings.js" "format.js" "graph.js" "keys.js" "layout.js" "marks.js" "opaque.js" "route.js" "spotlight.js" "state.js" "theme.js" "tip.js" "viewport.js";
     SVG: "favicon.svg";
 };
 

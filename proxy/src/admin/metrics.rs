@@ -1,12 +1,15 @@
 //! `/metrics`: durations and outcomes from the totals, the rest from the counters.
 
 use couplet_telemetry::exposition::{Kind, Text, write_process};
+use couplet_telemetry::opaque::OpaqueStats;
 use couplet_telemetry::outcome::Evidence;
+use tokio::time::Instant;
 
 use crate::metrics::{Counter, Metrics};
 use crate::ship::Collector;
 use crate::sidecar::{InForce, Sidecar};
 use crate::totals::{Family, Totals};
+use crate::verdicts::Verdicts;
 
 /// Writes the whole page.
 pub(super) fn write(in_force: &InForce, collector: &Collector) -> String {
@@ -15,7 +18,10 @@ pub(super) fn write(in_force: &InForce, collector: &Collector) -> String {
     text.family("couplet_build_info", Kind::Gauge, "Always 1; the labels say which build this is.");
     let version = [("version", env!("CARGO_PKG_VERSION")), ("service", sidecar.config.service.as_str())];
     text.sample("couplet_build_info", &version, 1.0);
-    collector.totals(|totals| traffic(&mut text, totals));
+    collector.totals(|totals| {
+        traffic(&mut text, totals);
+        opaque(&mut text, totals);
+    });
     counters(&mut text, &sidecar.metrics);
     reloads(&mut text, &sidecar.metrics);
     text.family("couplet_config_generation", Kind::Gauge, "Which configuration is in force, counted from 1.");
@@ -24,6 +30,7 @@ pub(super) fn write(in_force: &InForce, collector: &Collector) -> String {
     text.family(success, Kind::Gauge, "0 when the last attempt to replace the configuration failed, else 1.");
     text.sample(success, &[], if in_force.problem().is_some() { 0.0 } else { 1.0 });
     tls(&mut text, &sidecar);
+    verdicts(&mut text, &sidecar.verdicts);
     write_process(&mut text);
     text.finish()
 }
@@ -97,6 +104,55 @@ fn traffic(text: &mut Text, totals: &Totals) {
     }
 }
 
+fn verdicts(text: &mut Text, verdicts: &Verdicts) {
+    let said = verdicts.said(Instant::now());
+    let families = [
+        ("couplet_protocol_verdicts", Kind::Gauge, "Captured destinations by what they spoke of late.", said.kept),
+        ("couplet_protocol_verdicts_total", Kind::Counter, "Captured connections by what they spoke.", said.counts),
+    ];
+    for (name, kind, explanation, counts) in families {
+        text.family(name, kind, explanation);
+        for (spoken, count) in counts {
+            text.sample(name, &[("protocol", spoken.as_str())], count as f64);
+        }
+    }
+    text.family("couplet_protocol_verdict_seconds", Kind::Histogram, "From the first byte to the verdict.");
+    text.histogram("couplet_protocol_verdict_seconds", &[], &said.took);
+    text.family("couplet_protocol_verdicts_overflow_total", Kind::Counter, "Verdicts that were not kept.");
+    text.sample("couplet_protocol_verdicts_overflow_total", &[], said.overflow as f64);
+}
+
+fn opaque(text: &mut Text, totals: &Totals) {
+    type Row = (&'static str, &'static str, &'static str, &'static [(&'static str, fn(&OpaqueStats) -> u64)]);
+    let rows: [Row; 2] = [
+        (
+            "couplet_opaque_connections_total",
+            "Connections that were passed on untouched, by what became of them.",
+            "event",
+            &[
+                ("opened", |stats| stats.opened),
+                ("closed", |stats| stats.closed),
+                ("failed", |stats| stats.failed),
+                ("broken", |stats| stats.broken),
+            ],
+        ),
+        (
+            "couplet_opaque_bytes_total",
+            "Bytes on them.",
+            "direction",
+            &[("transmit", |stats| stats.sent), ("receive", |stats| stats.received)],
+        ),
+    ];
+    for (name, explanation, label, numbers) in rows {
+        text.family(name, Kind::Counter, explanation);
+        for (peer, stats) in &totals.opaque {
+            for (word, of) in numbers {
+                text.sample(name, &[("service_peer_name", peer), (label, word)], of(stats) as f64);
+            }
+        }
+    }
+}
+
 fn reloads(text: &mut Text, metrics: &Metrics) {
     text.family("couplet_config_reloads_total", Kind::Counter, "Attempts to replace the configuration.");
     for (result, counter) in [
@@ -111,6 +167,7 @@ fn reloads(text: &mut Text, metrics: &Metrics) {
 fn counters(text: &mut Text, metrics: &Metrics) {
     for (name, explanation, gauge) in [
         ("couplet_connections", "Downstream connections that are open.", &metrics.connections),
+        ("couplet_opaque_connections", "Connections that are passed on untouched.", &metrics.opaque_connections),
         ("couplet_in_flight", "Requests in flight, both directions.", &metrics.requests_in_flight),
         ("couplet_upstream_idle", "HTTP/1 connections to upstreams that are kept for later.", &metrics.upstream_idle),
         ("couplet_upstream_endpoints", "Endpoints of upstreams, each worker's own.", &metrics.endpoints),
@@ -123,12 +180,16 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         text.sample(&peak, &[], gauge.peak() as f64);
     }
     type Row<'a> = (&'a str, &'a str, &'a Counter);
-    let rows: [Row<'_>; 20] = [
+    let rows: [Row<'_>; 24] = [
         ("couplet_connections_accepted_total", "Downstream connections.", &metrics.connections_accepted),
         ("couplet_connections_refused_total", "Closed at once: limits.connections.", &metrics.connections_refused),
         ("couplet_connections_malformed_total", "Closed: malformed requests.", &metrics.connections_malformed),
         ("couplet_connections_timed_out_total", "Closed: timeouts.header.", &metrics.connections_timed_out),
         ("couplet_streams_timed_out_total", "Closed: timeouts.stream_idle.", &metrics.streams_timed_out),
+        ("couplet_captured_loops_total", "Refused: captured from this very proxy.", &metrics.captured_loops),
+        ("couplet_captured_resets_total", "Reset: no connection to the destination.", &metrics.captured_reset),
+        ("couplet_opaque_idle_total", "Closed: capture.idle.", &metrics.opaque_idle),
+        ("couplet_infra_requests_total", "Requests of the platform, such as probes.", &metrics.infra_requests),
         ("couplet_accept_errors_total", "Connections that could not be accepted.", &metrics.accept_errors),
         (
             "couplet_upstream_connections_opened_total",

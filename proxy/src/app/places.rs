@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use couplet_config::ProxyConfig;
 
@@ -26,6 +26,7 @@ pub(super) enum Duty {
     /// By its number in the configuration.
     Outbound(usize),
     Explicit,
+    Captured,
 }
 
 impl Duty {
@@ -35,6 +36,7 @@ impl Duty {
             Duty::Inbound => Some(Role::Inbound),
             Duty::Outbound(number) => worker.outbound.get(number).cloned().map(Role::Outbound),
             Duty::Explicit => Some(Role::Explicit),
+            Duty::Captured => Some(Role::Captured),
         }
     }
 }
@@ -46,25 +48,53 @@ pub(super) struct Wanted {
     what: String,
     /// The option that changes the address.
     option: &'static str,
+    /// What is done where this machine has no such protocol.
+    otherwise: Otherwise,
+}
+
+/// What to do where a protocol is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Otherwise {
+    Fail,
+    /// There is nobody to listen to.
+    Pass,
+    /// The other protocol does.
+    At(SocketAddr),
 }
 
 /// All places of a configuration but the admin listener's, in the order of the configuration.
 pub(super) fn wanted(config: &ProxyConfig) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
-    let mut add = |address: SocketAddr, duty, what: String, option| {
+    let mut add = |address: SocketAddr, duty, what: String, option, otherwise| {
         let before = wanted.iter().filter(|earlier| earlier.place.address == address && earlier.what == what).count();
         let name = (address.port() == 0).then(|| (what.clone(), before));
-        wanted.push(Wanted { place: Place { address, name }, duty, what, option });
+        wanted.push(Wanted { place: Place { address, name }, duty, what, option, otherwise });
     };
-    if config.app.is_some() {
-        add(config.inbound, Duty::Inbound, "inbound requests".to_owned(), "--inbound");
+    let port = config.inbound.port();
+    if config.capture.inbound {
+        // Captured connections arrive at whatever address their clients asked for.
+        let all = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+        let ipv4 = Otherwise::At(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port));
+        add(all, Duty::Inbound, "inbound requests".to_owned(), "--inbound", ipv4);
+    } else if config.app.is_some() {
+        add(config.inbound, Duty::Inbound, "inbound requests".to_owned(), "--inbound", Otherwise::Fail);
     }
     for (number, to) in config.outbound.iter().enumerate() {
         let what = format!("outbound requests to {}", to.name);
-        add(to.listen, Duty::Outbound(number), what, "--to NAME@LISTEN=TARGET");
+        add(to.listen, Duty::Outbound(number), what, "--to NAME@LISTEN=TARGET", Otherwise::Fail);
     }
     if let Some(explicit) = config.explicit {
-        add(explicit, Duty::Explicit, "explicit proxy requests".to_owned(), "--explicit");
+        add(explicit, Duty::Explicit, "explicit proxy requests".to_owned(), "--explicit", Otherwise::Fail);
+    }
+    if let Some(captured) = config.capture.outbound {
+        let mut add = |address, otherwise| {
+            add(address, Duty::Captured, "captured connections".to_owned(), "--set capture.outbound", otherwise);
+        };
+        add(captured, Otherwise::Fail);
+        if captured.ip() == Ipv4Addr::LOCALHOST {
+            // The kernel brings connections of either protocol to its own loopback address.
+            add(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), captured.port()), Otherwise::Pass);
+        }
     }
     wanted
 }
@@ -99,7 +129,12 @@ impl Sockets {
         };
         let mut reserved = Vec::new();
         for wanted in wanted.iter().filter(|wanted| !held.contains_key(&wanted.place)) {
-            let sockets = reserve(wanted.place.address, config.workers, &wanted.what, wanted.option)?;
+            let reserve = |address| reserve(address, config.workers, &wanted.what, wanted.option);
+            let sockets = match (reserve(wanted.place.address), wanted.otherwise) {
+                (Err(error), Otherwise::Pass) if error.lacks_protocol() => continue,
+                (Err(error), Otherwise::At(address)) if error.lacks_protocol() => reserve(address)?,
+                (sockets, _) => sockets?,
+            };
             reserved.push((wanted, sockets));
         }
         let admin = admin.map(|admin| reserve(admin, 1, "the admin endpoints", "--admin")).transpose()?;

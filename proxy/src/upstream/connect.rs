@@ -25,7 +25,8 @@ use crate::http2::{
     STREAM_WINDOW,
 };
 use crate::metrics::Metrics;
-use crate::stream::Stream;
+use crate::original::Dialed;
+use crate::stream::{Stream, connect};
 use crate::tls::Secure;
 
 /// Streams on one HTTP/2 connection until the upstream has said how many it takes.
@@ -46,6 +47,10 @@ pub(crate) struct Connector {
     pub(crate) header_fields: usize,
     /// Addresses of the proxy itself that a request must not be sent to: it would come back.
     pub(crate) own: Vec<SocketAddr>,
+    /// Mark of the packets, where they need one.
+    pub(crate) mark: Option<u32>,
+    /// The own ends of connections, where others are captured.
+    pub(crate) dialed: Option<Arc<Dialed>>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -54,12 +59,15 @@ impl Connector {
     ///
     /// # Errors
     /// Where it leads back to this proxy, is refused, or is not there by `deadline`.
-    pub(super) async fn dial(&self, address: SocketAddr, deadline: Instant) -> Result<TcpStream, Fault> {
+    pub(crate) async fn dial(&self, address: SocketAddr, deadline: Instant) -> Result<TcpStream, Fault> {
         if self.own.iter().any(|own| is_same(*own, address)) {
             return Err(Fault::Loop);
         }
-        let attempt = timeout_at(deadline, TcpStream::connect(address)).await;
+        let attempt = timeout_at(deadline, connect(address, self.mark)).await;
         let stream = attempt.map_err(|_| Fault::ConnectTimeout)?.map_err(|_| Fault::Connect)?;
+        if let (Some(dialed), Ok(own)) = (&self.dialed, stream.local_addr()) {
+            dialed.remember(own);
+        }
         self.metrics.upstream_connections_opened.add(1);
         // Requests are written whole; waiting for more would only delay them. A socket that refuses still works.
         let _ = stream.set_nodelay(true);
@@ -90,6 +98,11 @@ impl Connector {
         deadline: Instant,
     ) -> Result<Http1, Fault> {
         let (stream, identity) = self.open(address, secure, Protocol::Http1, deadline).await?;
+        self.speak_http1(stream, identity).await
+    }
+
+    /// Speaks HTTP/1 on a connection to whoever has this identity.
+    pub(super) async fn speak_http1(&self, stream: Stream, identity: Option<Arc<SpiffeId>>) -> Result<Http1, Fault> {
         let expected = Expected::default();
         let bounds = Bounds { bytes: self.header_bytes, fields: self.header_fields };
         let stream = Gate::responses(stream, bounds, expected.clone());
@@ -118,6 +131,11 @@ impl Connector {
         deadline: Instant,
     ) -> Result<Http2, Fault> {
         let (stream, identity) = self.open(address, secure, Protocol::Http2, deadline).await?;
+        self.speak_http2(stream, identity).await
+    }
+
+    /// Speaks HTTP/2 on a connection to whoever has this identity.
+    pub(super) async fn speak_http2(&self, stream: Stream, identity: Option<Arc<SpiffeId>>) -> Result<Http2, Fault> {
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_max_send_streams(INITIAL_STREAMS)

@@ -15,7 +15,9 @@ use super::connect::{Connector, Http1, Http2};
 use super::lease::{Connection, Sender};
 use super::lent::Lent;
 use crate::error::Fault;
+use crate::http::Protocol;
 use crate::metrics::Metrics;
+use crate::stream::Stream as Carrier;
 use crate::tls::Secure;
 
 /// HTTP/2 connections to one endpoint: one, and more only while all of them carry as many streams as the endpoint takes.
@@ -202,7 +204,11 @@ impl Endpoint {
             return Ok(connection(stream, true));
         }
         let connected = self.judge(connector.http2(self.address, self.secure.as_deref(), deadline).await)?;
-        let Http2 { sender, limit, identity } = connected;
+        Ok(connection(self.share(connected), false))
+    }
+
+    /// Keeps an HTTP/2 connection for all who ask for one, and begins a stream on it.
+    fn share(&self, Http2 { sender, limit, identity }: Http2) -> Stream {
         let shared = Arc::new(Shared {
             sender,
             https: self.secure.as_ref().is_some_and(|secure| secure.is_https()),
@@ -214,7 +220,24 @@ impl Endpoint {
         });
         let stream = Stream::on(&shared);
         self.shared.lock().push(shared);
-        Ok(connection(stream, false))
+        stream
+    }
+
+    /// Takes over a connection that was made elsewhere.
+    pub(super) async fn adopt(&self, connector: &Connector, protocol: Protocol, stream: Carrier) {
+        self.health.lock().connected();
+        match protocol {
+            Protocol::Http1 => {
+                if let Ok(sender) = connector.speak_http1(stream, None).await {
+                    self.keep(sender, connector.idle_timeout, connector.room);
+                }
+            }
+            Protocol::Http2 => {
+                if let Ok(spoken) = connector.speak_http2(stream, None).await {
+                    drop(self.share(spoken));
+                }
+            }
+        }
     }
 
     /// A stream on a connection with room; on the one with the most room where there may be no more connections.

@@ -17,6 +17,7 @@ use crate::counts::Counts;
 use crate::endpoint::truncate;
 use crate::histogram::{Histogram, SCALE};
 use crate::names::{MAX_ENDPOINT_BYTES, MAX_SERVICE_BYTES, is_service_name};
+use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
 use crate::outcome::{Evidence, Outcome};
 use crate::path::PathId;
 use crate::report::{
@@ -34,7 +35,7 @@ const MAX_NAME_BYTES: usize = 256;
 pub struct Bounds {
     /// Most paths.
     pub paths: usize,
-    /// Most pairs of path and callee endpoint.
+    /// Most pairs of path and callee endpoint; and most peers of opaque connections.
     pub calls: usize,
 }
 
@@ -105,7 +106,13 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
         DecodeError::Malformed { instance, problem }
     };
     let origin = origin(&attributes).map_err(malformed)?;
-    let mut parts = Parts { bounds: *bounds, paths: HashMap::new(), calls: HashMap::new(), losses: BTreeMap::new() };
+    let mut parts = Parts {
+        bounds: *bounds,
+        paths: HashMap::new(),
+        calls: HashMap::new(),
+        opaque: BTreeMap::new(),
+        losses: BTreeMap::new(),
+    };
     // Definitions come first, whatever order a Collector on the way left the metrics in.
     let all = || metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics);
     for metric in all().filter(|metric| matches!(metric.name.as_str(), words::SERVER_DURATION | words::CLIENT_DURATION))
@@ -121,10 +128,12 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
     calls.sort_unstable_by(|a, b| {
         (a.path, a.callee.service(), a.callee.endpoint()).cmp(&(b.path, b.callee.service(), b.callee.endpoint()))
     });
+    let opaque = parts.opaque.into_iter().map(|((peer, protocol), stats)| OpaqueReport { peer, protocol, stats });
+    let opaque = opaque.collect();
     let losses = parts.losses.into_iter().collect();
     let start = attributes.int("couplet.window.start").unwrap_or(0);
     let end = attributes.int("couplet.window.end").unwrap_or(start).max(start);
-    Ok(Report { origin, sequence, start, end, paths, calls, losses })
+    Ok(Report { origin, sequence, start, end, paths, calls, opaque, losses })
 }
 
 fn origin(attributes: &Attributes<'_>) -> Result<Origin, String> {
@@ -155,6 +164,7 @@ struct Parts {
     bounds: Bounds,
     paths: HashMap<PathId, PathReport>,
     calls: HashMap<(PathId, u64), CallReport>,
+    opaque: BTreeMap<(String, Protocol), OpaqueStats>,
     losses: BTreeMap<Loss, u64>,
 }
 
@@ -223,6 +233,25 @@ impl Parts {
             words::CALL_ATTEMPTS => add(&mut self.call_stats(&attributes)?.attempts, n),
             words::CALL_REQUEST_BYTES => add(&mut self.call_stats(&attributes)?.request_bytes, n),
             words::CALL_RESPONSE_BYTES => add(&mut self.call_stats(&attributes)?.response_bytes, n),
+            words::OPAQUE_CONNECTIONS => {
+                let stats = self.opaque(&attributes)?;
+                match attributes.required(words::EVENT)? {
+                    words::OPENED => add(&mut stats.opened, n),
+                    words::CLOSED => add(&mut stats.closed, n),
+                    words::FAILED => add(&mut stats.failed, n),
+                    words::BROKEN => add(&mut stats.broken, n),
+                    // What a newer proxy tells.
+                    _ => {}
+                }
+            }
+            words::OPAQUE_IO => {
+                let stats = self.opaque(&attributes)?;
+                match attributes.required(words::DIRECTION)? {
+                    words::TRANSMIT => add(&mut stats.sent, n),
+                    words::RECEIVE => add(&mut stats.received, n),
+                    other => return Err(format!("{name}: {other:?} is no direction")),
+                }
+            }
             words::CALL_JOINT => {
                 let failed = |key: &str| attributes.flag(key).ok_or_else(|| format!("{name}: {key} is missing"));
                 let (call_failed, handling_failed) = (failed(words::CALL_FAILED)?, failed(words::HANDLING_FAILED)?);
@@ -263,6 +292,7 @@ impl Parts {
             words::SERVER_DURATION => &mut self.stats(&attributes)?.duration,
             words::CLIENT_DURATION => &mut self.call_stats(&attributes)?.duration,
             words::FIRST_BYTE => &mut self.call_stats(&attributes)?.first_byte,
+            words::OPAQUE_DURATION => &mut self.opaque(&attributes)?.duration,
             _ => return Ok(()),
         };
         if point.scale != SCALE {
@@ -292,6 +322,22 @@ impl Parts {
         let (peer, endpoint) = (attributes.required(words::PEER)?, attributes.required(words::PEER_ENDPOINT)?);
         let report = self.calls.get_mut(&(path, Callee::key_of(peer, endpoint)));
         Ok(&mut report.ok_or_else(|| format!("calls of path {path} to {peer:?} are not defined"))?.stats)
+    }
+}
+
+impl Parts {
+    /// The opaque connections that the attributes name; the first time it is met a peer is made known.
+    fn opaque(&mut self, attributes: &Attributes<'_>) -> Result<&mut OpaqueStats, String> {
+        let (peer, word) = (attributes.required(words::PEER)?, attributes.required(words::PROTOCOL)?);
+        if !is_service_name(peer) {
+            return Err(format!("{} is not a service name", words::PEER));
+        }
+        // A protocol that this release does not know is one that it knows nothing of.
+        let key = (peer.to_owned(), Protocol::parse(word).unwrap_or(Protocol::Tcp));
+        if self.opaque.len() >= self.bounds.calls && !self.opaque.contains_key(&key) {
+            return Err(format!("more than {} peers of opaque connections in one report", self.bounds.calls));
+        }
+        Ok(self.opaque.entry(key).or_default())
     }
 }
 

@@ -12,6 +12,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, message};
 use super::words;
 use crate::counts::Counts;
 use crate::histogram::{Histogram, SCALE, seconds};
+use crate::opaque::{OpaqueReport, OpaqueStats};
 use crate::outcome::{Evidence, Outcomes};
 use crate::report::{CallReport, CallStats, HandlingStats, PathReport, Report};
 
@@ -32,6 +33,7 @@ pub fn encode(report: &Report) -> Vec<u8> {
     message::encode(1, &scope, &mut metrics.0);
     handlings(&mut metrics, times, &report.paths);
     calls(&mut metrics, times, &report.calls);
+    opaque(&mut metrics, times, &report.opaque);
     let losses = report.losses.iter().map(|(loss, n)| (vec![text(words::LOSS, loss.as_str())], *n));
     push_sum(&mut metrics, times, words::LOSSES, "1", losses);
 
@@ -174,6 +176,31 @@ fn calls(metrics: &mut Metrics, times: Times, calls: &[CallReport]) {
         })
     });
     push_sum(metrics, times, words::CALL_JOINT, "{handling}", joint);
+}
+
+fn opaque(metrics: &mut Metrics, times: Times, opaque: &[OpaqueReport]) {
+    let key =
+        |report: &OpaqueReport| vec![text(words::PEER, &report.peer), text(words::PROTOCOL, report.protocol.as_str())];
+    // There for every peer, be it empty: so a peer of which nothing else is told is known as well.
+    let durations = opaque.iter().map(|report| (key(report), &report.stats.duration));
+    push_durations(metrics, times, words::OPAQUE_DURATION, durations.collect::<Vec<_>>());
+    type Number = fn(&OpaqueStats) -> u64;
+    let events: [(&str, Number); 4] = [
+        (words::OPENED, |stats| stats.opened),
+        (words::CLOSED, |stats| stats.closed),
+        (words::FAILED, |stats| stats.failed),
+        (words::BROKEN, |stats| stats.broken),
+    ];
+    let directions: [(&str, Number); 2] =
+        [(words::TRANSMIT, |stats| stats.sent), (words::RECEIVE, |stats| stats.received)];
+    let mut push = |name, unit, attribute, numbers: &[(&str, Number)]| {
+        let points = opaque.iter().flat_map(|report| {
+            numbers.iter().map(move |(word, of)| (with(key(report), text(attribute, word)), of(&report.stats)))
+        });
+        push_sum(metrics, times, name, unit, points);
+    };
+    push(words::OPAQUE_CONNECTIONS, "{connection}", words::EVENT, &events);
+    push(words::OPAQUE_IO, "By", words::DIRECTION, &directions);
 }
 
 #[derive(Clone, Copy)]
