@@ -289,8 +289,10 @@ async fn server(authority: &Authority, protocol: &'static str) -> SocketAddr {
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async move {
-                    let scheme = request.uri().scheme_str().unwrap_or("none").to_owned();
-                    Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(Bytes::from(scheme))))
+                    let scheme = request.uri().scheme_str().unwrap_or("none");
+                    let told = request.headers().contains_key("couplet-context");
+                    let seen = format!("scheme {scheme}, context {told}");
+                    Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(Bytes::from(seen))))
                 });
                 let io = TokioIo::new(stream);
                 let _ = match protocol {
@@ -314,9 +316,10 @@ async fn an_ordinary_server_is_spoken_to_in_the_protocol_of_the_request() {
     shop.admin = Some(free());
     let shop = shop.start();
     let (old, new) = (shop.outbound()[0].1, shop.outbound()[1].1);
-    assert_eq!(client(old).await.get("/").await.text, "none");
+    assert_eq!(client(old).await.get("/").await.text, "scheme none, context false", "it is no sidecar");
     let (answer, _) = connect(new).await.send_request(request("GET", "/", &[]), true).unwrap();
-    assert_eq!(read(answer.await.unwrap().into_body()).await.unwrap().0, b"https", "it came over TLS");
+    let seen = read(answer.await.unwrap().into_body()).await.unwrap().0;
+    assert_eq!(seen, b"scheme https, context false", "it came over TLS");
 
     // The other way round the server says that it does not.
     assert_eq!(client(new).await.get("/").await.headers["couplet-error"], "tls_protocol");
