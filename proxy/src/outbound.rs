@@ -39,7 +39,7 @@ pub(crate) async fn serve(
     let request = Request::from_parts(parts, body);
 
     let context = context(worker, &call);
-    let wanted = upstream.peer.wants_context();
+    let wanted = !upstream.is_ordinary() && upstream.peer.wants_context();
     let trust = &worker.sidecar.config.trust;
     let trusted = |lease: &Lease| {
         let known = lease.connection.identity.as_deref().is_some_and(|id| trust.knows(id));

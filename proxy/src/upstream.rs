@@ -84,6 +84,11 @@ impl Upstream {
         }
     }
 
+    /// Whether the configuration says that an ordinary server is there, and no sidecar.
+    pub(crate) fn is_ordinary(&self) -> bool {
+        self.secure.as_ref().is_some_and(|secure| secure.is_https())
+    }
+
     /// A connection for one exchange: of the endpoint that balancing names, or of the next one where none can be made
     /// to that; nothing was sent then.
     ///

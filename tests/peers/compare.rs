@@ -1,11 +1,13 @@
 //! What a client saw, and whether it saw the same twice.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::harness::Program;
 use crate::place::{command, has, installed, say};
+use crate::tls;
 use crate::topology::{Origin, Sidecars};
 
 /// Fields that belong to one hop (RFC 9110, section 7.6.1) or to the moment. They may differ.
@@ -44,15 +46,45 @@ pub(crate) fn same_through_sidecars(client: &str, words: &[&str], origins: &[Ori
     for origin in origins {
         let sidecars = Sidecars::before(origin.address);
         let words: Vec<_> = words.iter().map(|word| if *word == "ORIGIN" { &origin.name } else { *word }).collect();
-        let direct = Transcript::of(&words, origin.address);
+        let direct = Transcript::of(&words, &Way::clear(origin.address));
         if let Some(end) = &direct.1 {
             wrong += &format!("{client} → {} fails without sidecars: {end}\n\n", origin.name);
             continue;
         }
-        let through = Transcript::of(&words, sidecars.outbound);
+        let through = Transcript::of(&words, &Way::clear(sidecars.outbound));
         wrong += &direct.compared(&through, &format!("{client} → {}", origin.name));
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Claims that the client tells the same on both ways.
+#[track_caller]
+pub(crate) fn same(title: &str, words: &[&str], origin: &str, direct: &Way, through: &Way) {
+    let words: Vec<_> = words.iter().map(|word| if *word == "ORIGIN" { origin } else { word }).collect();
+    let told = Transcript::of(&words, direct);
+    if let Some(end) = &told.1 {
+        panic!("{title} fails without sidecars: {end}");
+    }
+    let wrong = told.compared(&Transcript::of(&words, through), title);
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Where a client asks, and how.
+pub(crate) struct Way {
+    address: SocketAddr,
+    scheme: &'static str,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Way {
+    pub(crate) fn clear(address: SocketAddr) -> Self {
+        Self { address, scheme: "http", environment: Vec::new() }
+    }
+
+    /// Over TLS, with the roots in this folder.
+    pub(crate) fn over_tls(address: SocketAddr, roots: &Path) -> Self {
+        Self { address, scheme: "https", environment: tls::roots(roots).into() }
+    }
 }
 
 /// Everything that a client told, one line of JSON for each case.
@@ -60,12 +92,14 @@ pub(crate) struct Transcript(Vec<Value>, Option<String>);
 
 impl Transcript {
     /// Runs the client to its end. It ends with 0 where its own claims hold; how else it ended is kept.
-    fn of(words: &[&str], address: SocketAddr) -> Self {
-        let url = format!("http://{address}");
+    fn of(words: &[&str], way: &Way) -> Self {
+        let address = way.address;
+        let url = format!("{}://{address}", way.scheme);
         let words: Vec<_> = words.iter().map(|word| if *word == "URL" { url.as_str() } else { word }).collect();
-        let mut client = Program::start(&mut command(&words));
+        let mut client = Program::start(command(&words).envs(way.environment.iter().cloned()));
         let code = client.exit_code();
-        let said = client.said();
+        // What differs is the scheme, and nothing else.
+        let said = client.said().replace("https", "http");
         let read = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|value| value["case"].is_string());
         let cases: Vec<_> = said.lines().filter_map(read).map(|case| plain(case, address)).collect();
         let rest: Vec<_> = said.lines().filter(|line| read(line).is_none()).collect();

@@ -10,6 +10,7 @@ mod http1;
 mod http2;
 mod grpc;
 mod websocket;
+mod tls;
 mod tunnel;
 mod load;
 mod compare;

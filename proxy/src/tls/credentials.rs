@@ -204,3 +204,68 @@ pub(super) fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, St
         (Some(_), Some(_)) => Err("the certificate has more than one URI among its alternative names".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    use super::*;
+
+    fn certificate(names: &[&str]) -> (CertificateDer<'static>, KeyPair) {
+        let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
+        params.subject_alt_names = names.iter().map(|name| SanType::URI((*name).try_into().unwrap())).collect();
+        (params.self_signed(&key).unwrap().der().clone(), key)
+    }
+
+    #[test]
+    fn an_identity_is_the_only_uri_of_a_certificate() {
+        let id = |names: &[&str]| spiffe_id(&certificate(names).0);
+        assert_eq!(id(&["spiffe://shop/orders"]).unwrap().as_str(), "spiffe://shop/orders");
+        assert!(id(&[]).unwrap_err().contains("no SPIFFE ID"));
+        assert!(id(&["https://shop/orders"]).unwrap_err().contains("begins with spiffe://"));
+        assert!(id(&["spiffe://shop/orders", "spiffe://shop/payments"]).unwrap_err().contains("more than one"));
+    }
+
+    #[test]
+    fn a_key_that_everybody_can_read_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.key");
+        std::fs::write(&path, "key").unwrap();
+        for (mode, open) in [(0o644, true), (0o640, false), (0o600, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Files(vec![File::read(&path, true)]).open_keys().count(), usize::from(open), "{mode:o}");
+            assert_eq!(Files(vec![File::read(&path, false)]).open_keys().count(), 0, "a certificate is no secret");
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_told_why_and_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let (chain, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+        let (_, other) = certificate(&[]);
+        std::fs::write(&chain, rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap().cert.pem()).unwrap();
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\naHVudGVyMg==\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        for (text, why) in [
+            (other.serialize_pem().as_str(), "is not the key of the certificate in"),
+            (encrypted, "is encrypted"),
+            ("hunter2", "holds no private key"),
+        ] {
+            std::fs::write(&key, text).unwrap();
+            let files = Files(vec![File::read(&chain, false), File::read(&key, true)]);
+            let problems = files.pair(&chain, &key, &rustls::crypto::ring::default_provider()).err().unwrap();
+            assert!(problems.len() == 1 && problems[0].contains(why), "{problems:?}");
+            assert!(problems[0].contains("a.key") && !problems[0].contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_certificate_is_read() {
+        let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2050, 1, 1);
+        let certificate = params.self_signed(&key).unwrap();
+        assert_eq!(valid(certificate.der()), Ok((1_577_836_800, 2_524_608_000)));
+    }
+}

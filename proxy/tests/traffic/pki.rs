@@ -180,3 +180,18 @@ pub(crate) fn acceptor(issued: &Issued, speaks: &[&str]) -> tokio_rustls::TlsAcc
     config.alpn_protocols = speaks.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     tokio_rustls::TlsAcceptor::from(Arc::new(config))
 }
+
+/// What a client begins with that offers these protocols.
+pub(crate) fn client_hello(offers: Vec<Vec<u8>>) -> Vec<u8> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous));
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = offers;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut bytes).unwrap();
+    }
+    bytes
+}

@@ -289,8 +289,10 @@ async fn server(authority: &Authority, protocol: &'static str) -> SocketAddr {
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async move {
-                    let scheme = request.uri().scheme_str().unwrap_or("none").to_owned();
-                    Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(Bytes::from(scheme))))
+                    let scheme = request.uri().scheme_str().unwrap_or("none");
+                    let told = request.headers().contains_key("couplet-context");
+                    let seen = format!("scheme {scheme}, context {told}");
+                    Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(Bytes::from(seen))))
                 });
                 let io = TokioIo::new(stream);
                 let _ = match protocol {
@@ -314,9 +316,10 @@ async fn an_ordinary_server_is_spoken_to_in_the_protocol_of_the_request() {
     shop.admin = Some(free());
     let shop = shop.start();
     let (old, new) = (shop.outbound()[0].1, shop.outbound()[1].1);
-    assert_eq!(client(old).await.get("/").await.text, "none");
+    assert_eq!(client(old).await.get("/").await.text, "scheme none, context false", "it is no sidecar");
     let (answer, _) = connect(new).await.send_request(request("GET", "/", &[]), true).unwrap();
-    assert_eq!(read(answer.await.unwrap().into_body()).await.unwrap().0, b"https", "it came over TLS");
+    let seen = read(answer.await.unwrap().into_body()).await.unwrap().0;
+    assert_eq!(seen, b"scheme https, context false", "it came over TLS");
 
     // The other way round the server says that it does not.
     assert_eq!(client(new).await.get("/").await.headers["couplet-error"], "tls_protocol");
@@ -593,4 +596,46 @@ async fn no_secret_is_on_the_page_of_the_configuration() {
     let page = client(stock.admin().unwrap()).await.get("/config").await.text;
     assert!(page.contains("stock.key"), "the path is shown");
     assert!(key.lines().filter(|line| !line.starts_with('-')).all(|line| !page.contains(line)));
+}
+
+/// Most are wrong somewhere; they come in pieces of any size, and none of them may cost more than its own connection.
+#[tokio::test]
+async fn two_thousand_strange_client_hellos_do_no_harm() {
+    let authority = Authority::new();
+    let app = answers(200, "fine").await;
+    let mut stock = meshed("stock", &authority).app(&app);
+    stock.tls.server = Some(authority.server());
+    let stock = stock.start();
+    let address = stock.inbound().unwrap();
+    let mut random = fastrand::Rng::with_seed(20);
+    let long = |count| client_hello(vec![vec![b'x'; 200]; count]);
+    let plain = client_hello(vec![b"h2".to_vec(), b"couplet".to_vec()]);
+    let originals = [plain, long(1), long(40), long(80), long(200)];
+    for round in 0..2_000 {
+        let mut hello = random.choice(&originals).unwrap().clone();
+        // What identifies it as TLS stays, so that it gets as far as the handshake.
+        for _ in 0..random.usize(0..4) {
+            let at = random.usize(6..hello.len());
+            match random.u8(0..4) {
+                0 => hello[at] = random.u8(..),
+                1 => hello.truncate(at.max(7)),
+                // A value that is reserved so that nobody relies on knowing all of them (GREASE, RFC 8701).
+                2 => drop(hello.splice(at..at, [0x1a, 0x1a, 0, 0])),
+                _ => hello[at..].iter_mut().take(8).for_each(|byte| *byte = random.u8(..)),
+            }
+        }
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let piece = [1, 7, 500, 20_000][round % 4];
+        for piece in hello.chunks(piece.max(hello.len() / 600)) {
+            if stream.write_all(piece).await.is_err() {
+                break; // It was refused before its end.
+            }
+        }
+        let _ = stream.shutdown().await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    assert!(ask_over_tls(address, None).await.unwrap().ends_with("fine"));
+    reached(&stock, "couplet_tls_handshakes_in_flight_peak", 1).await;
+    assert_eq!(metric(&stock, "couplet_tls_handshakes_in_flight").await, 0);
 }

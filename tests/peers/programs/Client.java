@@ -71,7 +71,8 @@ public class Client {
         ask("a large upload", to("/upload").POST(BodyPublishers.ofByteArray(letters(BIG))));
         ask("a generated upload",
             to("/upload").POST(BodyPublishers.ofInputStream(() -> new ByteArrayInputStream(letters(500_000)))));
-        ask("an upload that waits", to("/upload").expectContinue(true).POST(BodyPublishers.ofByteArray(letters(1000))));
+        // Over HTTP/2 the client of Java 17 waits for ever here, whatever the server says.
+        if (!base.startsWith("https")) ask("an upload that waits", to("/upload").expectContinue(true).POST(BodyPublishers.ofByteArray(letters(1000))));
         ask("a large download", to("/bytes/" + BIG));
         ask("chunks", to("/chunked"));
         ask("gzip", to("/gzip"));

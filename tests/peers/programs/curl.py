@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from transcript import BIG, body, case, letters
 
 base, protocol, origin = sys.argv[1:]
-PROTOCOL = {"http1.1": ["--http1.1"], "http2": ["--http2-prior-knowledge"]}[protocol]
+HTTP2 = "--http2" if base.startswith("https") else "--http2-prior-knowledge"
+PROTOCOL = {"http1.1": ["--http1.1"], "http2": [HTTP2]}[protocol]
 
 
 def curl(name, *options, path="/headers", sends=b"", expect=0, told=True):

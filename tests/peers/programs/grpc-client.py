@@ -14,8 +14,12 @@ from grpc_status import rpc_status
 
 from transcript import case
 
-target = sys.argv[1].removeprefix("http://")
-channel = grpc.insecure_channel(target, options=[("grpc.max_receive_message_length", -1), ("grpc.enable_retries", 0)])
+scheme, target = sys.argv[1].split("://")
+options = [("grpc.max_receive_message_length", -1), ("grpc.enable_retries", 0)]
+if scheme == "https":
+    channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(), options=options)
+else:
+    channel = grpc.insecure_channel(target, options=options)
 grpc.channel_ready_future(channel).result(20)
 LIMIT = 40
 

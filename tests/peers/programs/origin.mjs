@@ -1,8 +1,9 @@
-// The origin that the clients ask, in Node: `origin.mjs http1 | http2` (in the clear). Says `ready PORT`. The same routes
-// as origin.py.
+// The origin that the clients ask, in Node: `origin.mjs http1 | http2 [CERTIFICATE KEY]`, HTTP/2 over TLS where these files
+// are given. Says `ready PORT`. The same routes as origin.py.
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { createServer as createServer2 } from 'node:http2';
+import { createSecureServer, createServer as createServer2 } from 'node:http2';
 import { gzipSync } from 'node:zlib';
 
 const letters = 'abcdefghijklmnopqrstuvwxyz0123456789';
@@ -108,7 +109,9 @@ async function answer(request, response) {
 }
 
 const streams = new Map();
-const server = http2 ? createServer2() : createServer({ keepAliveTimeout: 60_000 });
+const [certificate, key] = process.argv.slice(3).map((file) => readFileSync(file));
+const secure = () => createSecureServer({ cert: certificate, key });
+const server = certificate ? secure() : http2 ? createServer2() : createServer({ keepAliveTimeout: 60_000 });
 server.on('request', (request, response) => {
   response.on('error', () => {});
   answer(request, response).catch(() => response.destroy?.());

@@ -1,6 +1,7 @@
-"""httpx as client: `with_httpx.py URL http1.1 | http2`, the latter by prior knowledge."""
+"""httpx as client: `with_httpx.py URL http1.1 | http2`, the latter by prior knowledge or, over TLS, by ALPN."""
 
 import asyncio
+import ssl
 import sys
 
 import httpx
@@ -21,7 +22,7 @@ async def parts(count):
 
 async def main():
     limits = httpx.Limits(max_connections=4)
-    options = {"http1": protocol == "http1.1", "http2": protocol == "http2", "trust_env": False, "timeout": 40}
+    options = {"http1": protocol == "http1.1", "http2": protocol == "http2", "trust_env": False, "timeout": 40, "verify": ssl.create_default_context()}
     # httpx waits for ever where one HTTP/2 connection is asked while an answer on it is being read.
     async with httpx.AsyncClient(limits=limits, follow_redirects=True, **options) as client, httpx.AsyncClient(**options) as other:
         tell("get", await client.get(f"{base}/hello"))
