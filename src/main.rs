@@ -16,6 +16,7 @@ mod analyze;
 mod schema;
 mod check;
 mod reload;
+mod descriptors;
 mod serve;
 mod signals;
 mod settings;
