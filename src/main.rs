@@ -17,6 +17,7 @@ mod analyze;
 mod schema;
 mod check;
 mod reload;
+mod descriptors;
 mod serve;
 mod signals;
 mod settings;

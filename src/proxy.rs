@@ -7,7 +7,7 @@ use couplet_config::ProxyConfig;
 use crate::exit::{Failure, Fault};
 use crate::reload::{self, Source};
 use crate::settings::{FileArgs, Flags};
-use crate::{log, serve, settings};
+use crate::{descriptors, log, serve, settings};
 
 /// What `couplet proxy` is told.
 #[derive(Debug, clap::Args)]
@@ -88,21 +88,39 @@ change of the configuration file puts the file into force without losing a reque
 
 /// Runs a proxy until it is asked to end.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    descriptors::raise_limit();
     let config = args.load()?;
     log::start(&config.log)?;
+    let (wanted, possible) = (args.configured()?.limits.connections, config.limits.connections);
     let (service, watch) = (config.service.clone(), config.watch);
     let load = || args.load();
     let mut source = args.file.config.as_deref().map(|file| Source::new(file, &load, watch));
     serve::until_asked_to_end(
         || couplet_proxy::start(config).map_err(|error| Fault::Input.because(error).into()),
-        |running| announce(&service, running),
+        |running| {
+            announce(&service, running);
+            if possible < wanted {
+                tracing::warn!(
+                    wanted,
+                    possible,
+                    "the limit of open files is too low for limits.connections; more than possible are refused"
+                );
+            }
+        },
         async |running| reload::attend(running, source.as_mut(), |running| announce(&service, running)).await,
         couplet_proxy::Running::stop,
     )
 }
 
 impl Args {
+    /// The configuration as far as this process can serve it.
     fn load(&self) -> Result<ProxyConfig, Failure> {
+        let mut config = self.configured()?;
+        descriptors::fit(&mut config);
+        Ok(config)
+    }
+
+    fn configured(&self) -> Result<ProxyConfig, Failure> {
         settings::proxy(&self.file, self.flags(), &settings::variable)
     }
 

@@ -26,6 +26,9 @@ const WAITING_REPORTS: usize = 1_024;
 /// Connections beyond one for every proxy and page: tools, probes, scrapes.
 const SPARE_CONNECTIONS: usize = 256;
 
+/// Descriptors that are kept for everything that is no connection: the history, logs, a connection being refused.
+const SPARE_DESCRIPTORS: usize = 64;
+
 /// Why an analyzer does not start. Nothing of it runs then.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -113,6 +116,7 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     let (jobs, waiting) = sync_channel(WAITING_REPORTS);
     let (stop, stopping) = watch::channel(());
     let limit = config.limits.proxies.saturating_add(config.limits.ui_clients).saturating_add(SPARE_CONNECTIONS);
+    let limit = limit.min(connections_with_a_descriptor());
     let routes = Router::new().merge(receive::otlp::routes(&config, Arc::clone(&board), jobs)).merge(view::routes(
         &config,
         Arc::clone(&board),
@@ -128,6 +132,13 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     })?;
     tracing::info!(%address, "analyzer listens");
     Ok(Running { address, stop, serving, recording })
+}
+
+/// Connections beyond these could not be accepted, and would wait; refused, they are counted and can come again.
+fn connections_with_a_descriptor() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    limit.saturating_sub(SPARE_DESCRIPTORS).max(1)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -18,7 +18,6 @@ mod check;
 mod scenario;
 mod values;
 mod random;
-mod descriptors;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -94,7 +93,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => library::built_in(args.scenario)?,
     };
     let plan = Plan { length: args.length, multiplier: args.rate, seed: args.seed };
-    descriptors::raise_limit();
+    crate::descriptors::raise_limit();
     // Dropping the runtime would wait for whatever still blocks, also after a second signal.
     let runtime = serve::runtime()?;
     let ended = runtime.block_on(show(args, &scenario, plan));

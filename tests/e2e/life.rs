@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -420,6 +421,69 @@ fn a_second_signal_ends_at_once() {
     assert!(held.join().unwrap().is_err());
 }
 
+/// Clients that all want a connection and keep it, of a program with few descriptors; how often they were refused.
+fn crowd(address: SocketAddr, clients: usize, lasts: Duration) -> u64 {
+    let (stop, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let client = |_| {
+        let (stop, refused) = (Arc::clone(&stop), Arc::clone(&refused));
+        let wants = move || {
+            let mut client = Client::new(address, true);
+            while !stop.load(Ordering::SeqCst) {
+                if client.ask().is_err() {
+                    refused.fetch_add(1, Ordering::SeqCst);
+                }
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+        };
+        std::thread::Builder::new().stack_size(128 << 10).spawn(wants).unwrap()
+    };
+    let clients: Vec<_> = (0..clients).map(client).collect();
+    std::thread::park_timeout(lasts);
+    stop.store(true, Ordering::SeqCst);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    refused.load(Ordering::SeqCst)
+}
+
+/// The program of `line` with 256 descriptors.
+fn with_few_descriptors(line: &str) -> Command {
+    let program = couplet(line);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""]).arg(program.get_program()).args(program.get_args());
+    shell.stdin(std::process::Stdio::null());
+    shell
+}
+
+#[test]
+fn without_descriptors_it_lives_refuses_what_is_too_much_and_counts_it_exactly() {
+    let lasts = Duration::from_secs(if heavy() { 30 } else { 2 });
+    let origin = Origin::start("shop", Duration::ZERO);
+    let file = File::new("");
+    file.write(origin.address);
+    let mut proxy = Program::start(&mut with_few_descriptors(&format!("proxy -c {}", file.path().display())));
+    proxy.listener("admin");
+    let mut analyzer = Program::start(&mut with_few_descriptors("analyzer --listen 127.0.0.1:0 --log-format json"));
+    let listens = analyzer.listener("analyzer");
+
+    for (name, address, metrics, line) in [
+        ("proxy", file.inbound, file.admin, "couplet_connections_refused_total "),
+        ("analyzer", listens, listens, "couplet_analyzer_connections_refused_total "),
+    ] {
+        let refused = crowd(address, 400, lasts);
+        let began = Instant::now();
+        eventually("it accepts again", || Client::new(address, false).ask().ok());
+        let after = began.elapsed();
+        let page = get(metrics, "/metrics").1;
+        let counted = page.lines().find_map(|found| found.strip_prefix(line)).unwrap();
+        writeln!(std::io::stderr(), "{name}: {refused} refused in {lasts:?}, accepts again after {after:?}").unwrap();
+        assert!(refused > 0);
+        assert_eq!(counted, refused.to_string(), "{name}");
+    }
+    for mut program in [proxy, analyzer] {
+        program.signal(Signal::TERM);
+        assert_eq!(program.exit_code(), Some(0), "{}", program.said());
+    }
+}
+
 /// A file that is replaced as Kubernetes replaces a ConfigMap: by a link to a folder that points elsewhere.
 #[test]
 fn a_config_map_that_is_swapped_is_noticed() {
@@ -441,4 +505,84 @@ fn a_config_map_that_is_swapped_is_noticed() {
     let body = || Client::new(file.inbound, false).ask().unwrap().body;
     eventually("the swap is noticed", || (body() == "two").then_some(()));
     assert_eq!(file.generation(), 2);
+}
+
+#[test]
+fn secrets_of_requests_are_in_nothing_that_a_run_writes_or_shows() {
+    let origin = Origin::start("shop", Duration::ZERO);
+    let data = tempfile::tempdir().unwrap();
+    let line =
+        format!("analyzer --listen 127.0.0.1:0 --log-format json --log-level trace --data {}", data.path().display());
+    let mut analyzer = Program::start(&mut couplet(&line));
+    let listens = analyzer.listener("analyzer");
+    let file =
+        File::new(&format!("telemetry: {{window: 100ms}}\nanalyzer: {{url: \"http://{listens}\", token: canary-t}}"));
+    file.write(origin.address);
+    let mut proxy = Program::start(&mut couplet(&format!("proxy -c {} --log-level trace", file.path().display())));
+    proxy.listener("admin");
+    let mut stream = TcpStream::connect(file.inbound).unwrap();
+    let request = "GET /orders/17?key=canary-q HTTP/1.1\r\nhost: shop.test\r\nauthorization: Bearer canary-a\r\n\
+                   cookie: session=canary-c\r\nproxy-authorization: Basic canary-p\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let shown = |address, paths: &[&str]| paths.iter().map(|path| get(address, path).1).collect::<String>();
+    eventually("the request is reported", || get(listens, "/api/v1/document").1.contains("/orders/{id}").then_some(()));
+    let mut all = shown(file.admin, &["/metrics", "/config", "/endpoints", "/readyz?verbose"]);
+    all.push_str(&shown(listens, &["/metrics", "/api/v1/document"]));
+    for program in [&mut proxy, &mut analyzer] {
+        program.signal(Signal::TERM);
+        assert_eq!(program.exit_code(), Some(0));
+        all.push_str(&program.said());
+    }
+    let stored = std::fs::read_dir(data.path()).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    let mut stored: Vec<u8> = stored.flatten().collect();
+    assert!(all.contains("/orders/{id}") && stored.len() > 1_000, "the search looks at something");
+    stored.extend_from_slice(all.as_bytes());
+    for canary in ["canary-q", "canary-a", "canary-c", "canary-p", "canary-t"] {
+        let found = stored.windows(canary.len()).position(|window| window == canary.as_bytes());
+        let around = found.map(|at| String::from_utf8_lossy(&stored[at.saturating_sub(200)..at + 20]).into_owned());
+        assert_eq!(around, None, "{canary}");
+    }
+}
+
+#[test]
+fn no_request_to_a_data_port_reaches_the_admin_listener() {
+    let origin = Origin::start("shop", Duration::ZERO);
+    let (explicit, outbound) = (free_port(), free_port());
+    let file = File::new(&format!(
+        "explicit: 127.0.0.1:{explicit}\noutbound: [stock@127.0.0.1:{outbound}={}]",
+        origin.address
+    ));
+    file.write(origin.address);
+    let _proxy = file.start();
+    let admin = file.admin.port();
+    let mut probes = 0;
+    for port in [file.inbound.port(), explicit, outbound] {
+        for host in ["127.0.0.1", "localhost", "127.1", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "127.0.0.2"] {
+            for request in [
+                format!("GET /config HTTP/1.1\r\nhost: {host}:{admin}\r\nconnection: close\r\n\r\n"),
+                format!(
+                    "GET http://{host}:{admin}/config HTTP/1.1\r\nhost: {host}:{admin}\r\nconnection: close\r\n\r\n"
+                ),
+                format!(
+                    "CONNECT {host}:{admin} HTTP/1.1\r\nhost: {host}:{admin}\r\n\r\n\
+                     GET /config HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+                ),
+            ] {
+                let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                stream.write_all(request.as_bytes()).unwrap();
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                let mut answer = Vec::new();
+                let _ = stream.read_to_end(&mut answer);
+                let answer = String::from_utf8_lossy(&answer);
+                assert!(!answer.contains("\"generation\""), "port {port}: {request}\n{answer}");
+                probes += 1;
+            }
+        }
+    }
+    assert!(probes >= 40);
+    assert!(get(file.admin, "/config").1.contains("\"generation\""), "the probes look for something that is there");
 }
