@@ -57,7 +57,7 @@ impl Confined {
     }
 
     /// On a network of podman's.
-    fn on(network: &str) -> Self {
+    pub(crate) fn on(network: &str) -> Self {
         static CONTAINERS: AtomicUsize = AtomicUsize::new(0);
         let number = CONTAINERS.fetch_add(1, Ordering::SeqCst);
         let name = format!("couplet-test-{}-{number}", std::process::id());

@@ -76,6 +76,8 @@ fn a_confined_container_proxies_reports_to_a_name_and_drains_when_it_is_stopped(
     );
     let (inbound, admin) = (proxy.program.listener("inbound"), proxy.program.listener("admin"));
     assert_eq!(get(admin, "/readyz").0, 200);
+    // What asks from inside, where there is no other program to ask with.
+    told(&["exec", &proxy.name, "/usr/bin/couplet", "await", "--admin", &admin.to_string(), "--timeout", "30s"]);
 
     // As confined as was asked for.
     let status = proxy.proc("status");

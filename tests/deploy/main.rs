@@ -7,7 +7,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails is meant to panic")]
 
 mod image;
+mod pod;
 mod systemd;
+mod kubernetes;
 mod container;
 mod place;
 #[path = "../e2e/harness.rs"]
