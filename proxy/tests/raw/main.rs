@@ -14,6 +14,7 @@ mod corpus;
 mod cases;
 mod harness;
 mod judge;
+mod mutants;
 mod requests;
 mod responses;
 mod slow;
