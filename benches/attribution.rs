@@ -1,7 +1,7 @@
 //! How well calls are attributed to handlers by timing alone, compared with the truth that traces hold.
 //!
-//! `cargo bench --bench attribution -- [FILE[:MOST_TRACES] RATE[,RATE...]]...`; without arguments, the sets under
-//! `../shared/data/traces` where there are any. Parents are forgotten, whole traces start as a Poisson process at each
+//! `cargo bench --bench attribution -- [SEED] [cost | FILE[:MOST_TRACES] RATE[,RATE...]]...`; without files, the sets
+//! under `../shared/data/traces` where there are any. Parents are forgotten, whole traces start as a Poisson process at each
 //! rate, and the events of each service go to the online estimator in the order of time. One line per set and rate:
 //! - `L`: handlers in flight when a call is made, mean, in the busiest service;
 //! - `link`: calls whose most likely handler is the true one, %; `parent`, `fifo`: the same for the handler that
@@ -9,12 +9,20 @@
 //! - `cover`, `right`: links stated, and how many of them are right, %; also of services up to 6 in flight;
 //! - `error`: total variation of endpoint → callee expectations, %; `nnls`: the same for least squares on seconds;
 //! - `pairs`: true pairs with at least 20 calls that were found; `false`: pairs said to call at least once in twenty
-//!   handlings, with no such call in truth.
+//!   handlings, with no such call in truth;
+//! - `bounds cost`: what the limits of the estimator cost, all kinds together; `µs/call`: processor time of linking.
+//!
+//! What a call may cost is not limited in that table. A second one is about cost, with the limit that the estimator has
+//! by itself: every trace comes several times, so that the first look at a service weighs as little as it does in a life
+//! of days. `of recording`: how much that is of recording a call whose handler is known; `at sight`: calls that were
+//! linked without being weighed, because the limit was reached, %.
 
 #![expect(clippy::indexing_slicing, clippy::print_stdout, reason = "a program for one who looks at its output")]
 
 #[path = "attribution/baselines.rs"]
 mod baselines;
+#[path = "attribution/cost.rs"]
+mod cost;
 #[path = "attribution/random.rs"]
 mod random;
 #[path = "attribution/replay.rs"]
@@ -26,12 +34,10 @@ mod traces;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use score::Score;
+use couplet_proxy::attribution::Settings;
+use score::{FEWEST_HANDLERS, Score};
 
-/// Services with fewer handlers than this are left out: there is nothing to learn from.
-const FEWEST_HANDLERS: usize = 30;
 const SEED: u32 = 1;
 
 /// The sets that are known, with the rates per second at which they are looked at and the traces taken.
@@ -43,42 +49,63 @@ const SETS: [(&str, &str, usize); 5] = [
     ("trainticket29", "5,20,60,200", 1_200),
 ];
 
+/// The sets and rates of which the cost is looked at: up to about six in flight, and one far beyond.
+const COSTS: [(&str, f64, usize); 5] = [
+    ("hotel75", 100.0, usize::MAX),
+    ("node50", 100.0, usize::MAX),
+    ("trainticket29", 20.0, 1_200),
+    ("boutique", 10.0, 1_500),
+    ("boutique", 200.0, 1_500),
+];
+const TIMES: usize = 8;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    println!("{}", Score::HEADER);
-    if arguments.is_empty() {
+    let seed = arguments.first().and_then(|argument| argument.parse().ok());
+    let files = arguments.get(usize::from(seed.is_some())..).unwrap_or_default();
+    let seed = seed.unwrap_or(SEED);
+    let only_cost = files.first().is_some_and(|word| word == "cost");
+    if files.is_empty() || only_cost {
         let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/traces"));
-        for (set, rates, most) in SETS {
-            let path = folder.join(format!("{set}.zipkin.json.gz"));
-            if path.exists() {
-                measure(&path, rates, most)?;
+        let path = |set: &str| folder.join(format!("{set}.zipkin.json.gz"));
+        if !only_cost {
+            println!("{}", Score::HEADER);
+            for (set, rates, most) in SETS.into_iter().filter(|(set, ..)| path(set).exists()) {
+                measure(&path(set), rates, most, seed)?;
             }
+            println!();
         }
+        println!("{}", cost::HEADER);
+        for (set, rate, most) in COSTS.into_iter().filter(|(set, ..)| path(set).exists()) {
+            println!("{}", cost::line(&traces::read(&path(set), most)?, set, rate, seed, TIMES));
+        }
+        return Ok(());
     }
-    for pair in arguments.chunks(2) {
+    println!("{}", Score::HEADER);
+    for pair in files.chunks(2) {
         let [file, rates] = pair else { return Err("rates are missing after the file".into()) };
         let (file, most) = match file.rsplit_once(':') {
             Some((file, most)) => (file, most.parse()?),
             None => (file.as_str(), usize::MAX),
         };
-        measure(Path::new(file), rates, most)?;
+        measure(Path::new(file), rates, most, seed)?;
     }
     Ok(())
 }
 
-fn measure(path: &Path, rates: &str, most: usize) -> Result<(), Box<dyn Error>> {
+fn measure(path: &Path, rates: &str, most: usize, seed: u32) -> Result<(), Box<dyn Error>> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let set = name.split('.').next().unwrap_or(name);
     let traces = traces::read(path, most)?;
     for rate in rates.split(',') {
         let mut total = Score::default();
-        let started = Instant::now();
-        for traffic in traces::retimed(&traces, rate.parse()?, SEED).values() {
+        for traffic in traces::retimed(&traces, rate.parse()?, seed, 1).values() {
             if traffic.handlers.len() >= FEWEST_HANDLERS && !traffic.calls.is_empty() {
-                total.add(traffic, &replay::linked(traffic));
+                let settings = Settings { questions_per_second: u64::MAX, ..Settings::default() };
+                total.add(traffic, &replay::linked(traffic, settings));
             }
         }
-        println!("{}", total.line(set, rate, started.elapsed()));
+        println!("{}", total.line(set, rate));
     }
     Ok(())
 }

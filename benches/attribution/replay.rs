@@ -1,5 +1,7 @@
 //! Feeds the traffic of one service to the estimator, event by event.
 
+use std::time::Duration;
+
 use couplet_proxy::attribution::{Costs, Estimator, Expectation, Link, Settings};
 
 use crate::traces::Traffic;
@@ -10,6 +12,8 @@ pub(crate) struct Linked {
     pub(crate) expectations: Vec<Expectation>,
     pub(crate) least_squares: Vec<((u32, u32), f64)>,
     pub(crate) costs: Costs,
+    /// Processor time of feeding all events and taking all links.
+    pub(crate) spent: Duration,
 }
 
 /// What happens, in the order in which it does when several happen at a time.
@@ -23,7 +27,7 @@ enum Event {
 }
 
 /// Links and expectations of the service; handlers and calls are named by their position.
-pub(crate) fn linked(traffic: &Traffic) -> Linked {
+pub(crate) fn linked(traffic: &Traffic, settings: Settings) -> Linked {
     let mut events: Vec<(u64, Event, usize)> = Vec::new();
     for (n, handler) in traffic.handlers.iter().enumerate() {
         events.push((handler.start, Event::HandlerStarts, n));
@@ -35,7 +39,8 @@ pub(crate) fn linked(traffic: &Traffic) -> Linked {
         events.push((call.end, ends, n));
     }
     events.sort_unstable();
-    let mut estimator = Estimator::new(Settings::default());
+    let started = processor_time();
+    let mut estimator = Estimator::new(settings);
     let mut links = Vec::new();
     for (at, event, n) in events {
         let id = n as u64;
@@ -49,6 +54,13 @@ pub(crate) fn linked(traffic: &Traffic) -> Linked {
     }
     estimator.finish();
     links.append(&mut estimator.take_links());
+    let spent = processor_time() - started;
     let (expectations, least_squares) = (estimator.expectations(), estimator.cross_check());
-    Linked { links, expectations, least_squares, costs: estimator.costs() }
+    Linked { links, expectations, least_squares, costs: estimator.costs(), spent }
+}
+
+/// Processor time of this thread so far: what others do on the machine does not count.
+pub(crate) fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

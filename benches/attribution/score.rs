@@ -23,6 +23,7 @@ pub(crate) struct Score {
     found: usize,
     invented: usize,
     cost: u64,
+    spent: Duration,
 }
 
 #[derive(Default)]
@@ -32,6 +33,8 @@ struct Stated {
     right: usize,
 }
 
+/// Services with fewer handlers than this are left out: there is nothing to learn from.
+pub(crate) const FEWEST_HANDLERS: usize = 30;
 /// Handlers in flight up to which stated links are also looked at apart.
 const LIGHT: f64 = 6.0;
 const STATED: f64 = 0.9;
@@ -44,7 +47,7 @@ const MUST: f64 = 20.0;
 impl Score {
     /// Titles of [`Self::line`].
     pub(crate) const HEADER: &str = "set              rate     L | link % parent   fifo | cover  right | L<=6: cover  right | \
-        error %  nnls | pairs  false | bounds cost  seconds";
+        error %  nnls | pairs  false | bounds cost  µs/call";
 
     /// Adds one service.
     pub(crate) fn add(&mut self, traffic: &Traffic, linked: &Linked) {
@@ -65,11 +68,12 @@ impl Score {
             self.light.add(&stated);
         }
         self.all.add(&stated);
+        self.spent += linked.spent;
         self.nearest_parent += nearest_parent(traffic);
         self.first_in_first_out += first_in_first_out(traffic);
         let costs = linked.costs;
         self.cost += costs.handlers_given_up + costs.calls_hurried + costs.candidates_left_out;
-        self.cost += costs.observations_refused + costs.pairs_refused + costs.events_ignored;
+        self.cost += costs.calls_at_sight + costs.observations_refused + costs.pairs_refused + costs.events_ignored;
         self.expect(traffic, linked);
     }
 
@@ -97,11 +101,11 @@ impl Score {
     }
 
     /// One line of the table.
-    pub(crate) fn line(&self, set: &str, rate: &str, took: Duration) -> String {
+    pub(crate) fn line(&self, set: &str, rate: &str) -> String {
         let nnls =
             self.least_squares.map_or("-".to_owned(), |error| format!("{:.1}", percent(error, self.calls as f64)));
         format!(
-            "{set:14} {rate:>6} {:5.1} | {:6.1} {:6.1} {:6.1} | {} | {:>12} | {:7.1} {nnls:>5} | {:>2}/{:<2} {:>6} | {:11} {:8.1}",
+            "{set:14} {rate:>6} {:5.1} | {:6.1} {:6.1} {:6.1} | {} | {:>12} | {:7.1} {nnls:>5} | {:>2}/{:<2} {:>6} | {:11} {:8.2}",
             self.in_flight,
             percent(self.right as f64, self.calls as f64),
             percent(self.nearest_parent as f64, self.calls as f64),
@@ -113,7 +117,7 @@ impl Score {
             self.pairs,
             self.invented,
             self.cost,
-            took.as_secs_f64(),
+            self.spent.as_secs_f64() * 1e6 / self.calls as f64,
         )
     }
 }

@@ -108,16 +108,16 @@ fn resolved(written: Vec<Written>) -> Trace {
     spans.collect()
 }
 
-/// The traffic of every service when traces start as a Poisson process of `rate` per second. What happens inside a
-/// trace keeps its timing; the order of traces and their starts follow from `seed` alone.
-pub(crate) fn retimed(traces: &[Trace], rate: f64, seed: u32) -> BTreeMap<String, Traffic> {
+/// The traffic of every service when traces start as a Poisson process of `rate` per second, each as many `times`. What
+/// happens inside a trace keeps its timing; the order of traces and their starts follow from `seed` alone.
+pub(crate) fn retimed(traces: &[Trace], rate: f64, seed: u32, times: usize) -> BTreeMap<String, Traffic> {
     let mut random = Random::new(seed);
-    let mut order: Vec<usize> = (0..traces.len()).collect();
+    let mut order: Vec<usize> = (0..traces.len()).cycle().take(times * traces.len()).collect();
     random.shuffle(&mut order);
     let mut names: HashMap<String, u32> = HashMap::new();
     let mut traffic: BTreeMap<String, Traffic> = BTreeMap::new();
     let mut now = 0.0;
-    for number_of_trace in order {
+    for (nth, number_of_trace) in order.into_iter().enumerate() {
         let trace = &traces[number_of_trace];
         now += random.exponential(rate) * 1e9;
         let shift = now as i64 - trace.iter().map(|span| span.start).min().unwrap_or(0);
@@ -134,7 +134,7 @@ pub(crate) fn retimed(traces: &[Trace], rate: f64, seed: u32) -> BTreeMap<String
                     start: at(span.start),
                     end: at(span.end),
                     endpoint,
-                    identity: (number_of_trace, span.same),
+                    identity: (nth, span.same),
                 });
             }
         }
@@ -147,7 +147,7 @@ pub(crate) fn retimed(traces: &[Trace], rate: f64, seed: u32) -> BTreeMap<String
             // The caller's own span of the call where there is one, else the callee's.
             let side = if own == parent { span } else { &trace[parent] };
             let callee = number(format!("{} {}", span.service, span.name));
-            let (handler, endpoint) = ((number_of_trace, trace[own].same), number(trace[own].name.clone()));
+            let (handler, endpoint) = ((nth, trace[own].same), number(trace[own].name.clone()));
             let call = Call { start: at(side.start), end: at(side.end), callee, handler, endpoint };
             traffic.entry(trace[parent].service.clone()).or_default().calls.push(call);
         }

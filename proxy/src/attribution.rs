@@ -16,6 +16,8 @@ mod tally;
 mod least_squares;
 mod learn;
 mod sampler;
+mod path;
+mod memo;
 mod buffer;
 mod settings;
 mod batch;

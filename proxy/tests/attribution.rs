@@ -209,6 +209,44 @@ fn nothing_that_stays_open_makes_it_grow() {
 }
 
 #[test]
+fn what_would_cost_too_much_is_linked_at_sight_and_not_stated() {
+    let mut service = Service::new();
+    for n in 0..600 {
+        service.handle(n * 15 * MILLISECOND, 0, &[1, 2, 3]);
+    }
+    let mut estimator = Estimator::new(Settings { questions_per_second: 0, ..settings() });
+    let links = service.shown_to(&mut estimator);
+    let at_sight = estimator.costs().calls_at_sight as usize;
+    assert!(at_sight >= 1_000, "{at_sight} of 1800 at sight");
+    let unstated = links.iter().filter(|link| link.probability == 0.0);
+    assert!(unstated.clone().count() >= at_sight);
+    let right = unstated.filter(|link| service.right(link)).count();
+    assert!(right as f64 > 0.7 * at_sight as f64, "{right} of {at_sight} right");
+    let expected = per_handling(&estimator);
+    assert!((expected[&(0, 2)] - 1.0).abs() < 0.1, "{expected:?}");
+}
+
+#[test]
+fn two_ways_to_find_expectations_agree_on_plain_traffic_and_say_nothing_too_early() {
+    let mut estimator = Estimator::new(settings());
+    let mut random = fastrand::Rng::with_seed(9);
+    let mut service = Service::new();
+    service.handle(0, 0, &[1]);
+    service.shown_to(&mut estimator);
+    assert_eq!(estimator.disagreement(), None);
+    let mut service = Service { handlers: 10, ..Service::new() };
+    for second in 1..60 {
+        for n in 0..random.u64(2..10) {
+            let endpoint = random.u32(0..2);
+            service.handle((second * 1_000 + n * 80) * MILLISECOND, endpoint, &[endpoint + 1]);
+        }
+    }
+    service.shown_to(&mut estimator);
+    assert!(estimator.disagreement().unwrap() < 0.1, "{:?}", estimator.disagreement());
+    assert!(!estimator.is_uncertain());
+}
+
+#[test]
 fn a_call_does_not_wait_for_company_for_ever() {
     let mut estimator = Estimator::new(settings());
     estimator.handler_started(1, 0, 0);

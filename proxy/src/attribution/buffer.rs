@@ -1,9 +1,13 @@
 //! Handlers and calls that are not done with, kept in order of their start.
 
+#![expect(clippy::indexing_slicing, reason = "positions in a batch are made with the batch and never leave it")]
+
 use std::collections::HashMap;
 
-use super::batch::{self, Batch, SLACK};
+use super::batch::{self, Batch, OPEN_END, SLACK};
+use super::hash::Spread;
 use super::settings::{Costs, Settings};
+use super::tally::Odds;
 
 /// A call that has been decided.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,8 +54,8 @@ pub(super) struct Pending {
 pub(super) struct Buffer {
     pub(super) handlers: Vec<Handled>,
     pub(super) calls: Vec<Pending>,
-    handler_at: HashMap<u64, usize>,
-    call_at: HashMap<u64, usize>,
+    handler_at: HashMap<u64, usize, Spread>,
+    call_at: HashMap<u64, usize, Spread>,
 }
 
 /// Up to when everything about calls is known.
@@ -117,52 +121,68 @@ impl Buffer {
         self.calls.iter().filter(move |call| call.decided.is_none() && call.start < before)
     }
 
-    /// Everything that is kept as a batch; what `outlives` says of a callee decides whether handlers that ended before
-    /// the call did are weighed.
-    pub(super) fn batch(&self, decidable: u64, outlives: &[f64], settings: &Settings, costs: &mut Costs) -> Batch {
-        let mut batch = Batch::default();
+    /// Fills in everything that is kept as a batch.
+    pub(super) fn batch(&self, decidable: u64, odds: &Odds, settings: &Settings, costs: &mut Costs, batch: &mut Batch) {
+        batch.handlers.clear();
+        batch.calls.clear();
+        batch.candidates.clear();
+        // The latest end of all handlers up to each: further back than the start of a call none is looked for.
+        let mut reach: Vec<u64> = Vec::with_capacity(self.handlers.len());
         for handler in &self.handlers {
-            let retires = handler.end.is_some_and(|end| end < decidable);
-            let Handled { start, end, endpoint, .. } = *handler;
-            batch.handlers.push(batch::Handler { start, end, endpoint, retires });
+            let Handled { start, endpoint, .. } = *handler;
+            let end = handler.end.unwrap_or(OPEN_END);
+            batch.handlers.push(batch::Handler { start, end, endpoint, retires: end < decidable });
+            reach.push(reach.last().map_or(end, |&latest| end.max(latest)));
         }
         let position = |id: u64| self.handler_at.get(&id).map(|&at| at as u32);
-        for call in &self.calls {
-            let owner = call.owner.and_then(position);
-            let known = call.exact.and_then(position).or(owner.filter(|_| call.decided.is_some()));
-            let settled = known.is_some() || call.decided.is_some();
-            let mut made = batch::Call {
-                start: call.start,
-                end: call.end,
-                callee: call.callee,
-                candidates: Vec::new(),
+        for pending in &self.calls {
+            let owner = pending.owner.and_then(position);
+            let known = pending.exact.and_then(position).or(owner.filter(|_| pending.decided.is_some()));
+            let settled = known.is_some() || pending.decided.is_some();
+            let first = batch.candidates.len() as u32;
+            let mut call = batch::Call {
+                start: pending.start,
+                end: pending.end.unwrap_or(OPEN_END),
+                callee: pending.callee,
+                candidates: first..first,
                 settled,
                 owner: if settled { known } else { owner },
             };
             if settled {
-                made.candidates.extend(known);
+                batch.candidates.extend(known);
             } else {
-                let rarely = outlives.get(call.callee as usize).is_none_or(|share| *share < RARELY);
                 let before = self.handlers.partition_point(|handler| handler.start <= call.start.saturating_add(SLACK));
-                let upto = batch.handlers.iter().enumerate().take(before).rev();
-                let mut late = Vec::new();
-                for (at, handler) in upto {
-                    if handler.end.is_some_and(|end| end.saturating_add(SLACK) < call.start) {
+                let mut nested = 0;
+                for (at, (handler, reach)) in batch.handlers.iter().zip(&reach).enumerate().take(before).rev() {
+                    if reach.saturating_add(SLACK) < call.start {
+                        break;
+                    }
+                    if handler.end.saturating_add(SLACK) < call.start {
                         continue;
                     }
-                    if made.candidates.len() >= settings.max_candidates {
+                    if batch.candidates.len() - first as usize >= settings.max_candidates {
                         costs.candidates_left_out += 1;
                         break;
                     }
-                    if made.nested(handler) { made.candidates.push(at as u32) } else { late.push(at as u32) }
+                    nested += usize::from(call.nested(handler));
+                    batch.candidates.push(at as u32);
                 }
-                if made.candidates.is_empty() || !rarely {
-                    made.candidates.extend(late);
+                let rarely = odds.outliving(call.callee).is_none_or(|share| share < RARELY);
+                if nested > 0 && rarely {
+                    let mut kept = first as usize;
+                    for at in first as usize..batch.candidates.len() {
+                        let candidate = batch.candidates[at];
+                        if call.nested(&batch.handlers[candidate as usize]) {
+                            batch.candidates[kept] = candidate;
+                            kept += 1;
+                        }
+                    }
+                    batch.candidates.truncate(kept);
                 }
             }
-            batch.calls.push(made);
+            call.candidates.end = batch.candidates.len() as u32;
+            batch.calls.push(call);
         }
-        batch
     }
 
     /// When the middle one of the handlers or calls, whichever is later, started.
@@ -174,7 +194,7 @@ impl Buffer {
 
     /// Handlings that ended before and whose calls are all stated: endpoint, and callee, start and end of each call.
     pub(super) fn stated_handlings(&self, decidable: u64, stated: f64) -> Vec<Handling> {
-        let mut by: HashMap<u64, Option<Calls>> = HashMap::new();
+        let mut by: HashMap<u64, Option<Calls>, Spread> = HashMap::default();
         for call in &self.calls {
             let Some(owner) = call.owner else { continue };
             let calls = by.entry(owner).or_insert_with(|| Some(Vec::new()));

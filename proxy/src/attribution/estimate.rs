@@ -5,10 +5,12 @@
 use super::batch::Batch;
 use super::buffer::{Buffer, Horizon, Link};
 use super::learn;
+use super::memo::Memo;
 use super::model::Model;
-use super::sampler::{Sampler, follow};
+use super::path::follow;
+use super::sampler::{Sampler, TRUST, places};
 use super::settings::{Costs, Settings};
-use super::tally::{Expectation, Order, Tally};
+use super::tally::{Expectation, Odds, Order, Tally};
 
 /// Links calls to handlers by timing, for one service. See the module for how.
 #[derive(Debug)]
@@ -16,6 +18,9 @@ pub struct Estimator {
     settings: Settings,
     buffer: Buffer,
     model: Model,
+    memo: Memo,
+    odds: Odds,
+    batch: Batch,
     tally: Tally,
     warm: bool,
     first: Option<u64>,
@@ -23,30 +28,36 @@ pub struct Estimator {
     /// Calls that ended since it was last asked whether any can be decided.
     unchecked: usize,
     runs: u64,
+    /// Questions to the model that may still be asked, and up to when they were granted.
+    credit: f64,
+    granted: u64,
     links: Vec<Link>,
     costs: Costs,
 }
 
-/// Draws per batch that only find the way, that count, and that doubt.
+/// Sweeps over a batch that only find the way, that count, and that doubt.
 const UNCOUNTED: usize = 8;
 const COUNTED: usize = 24;
 const DOUBTING: usize = 12;
-/// One counted draw in so many is learned from.
+/// One counted sweep in so many is learned from.
 const LEARN_EVERY: usize = 6;
-/// How far the model is believed. What follows what is not independent in truth: at 1 the links stated at 0.9 are right
-/// far less often, and the draws get stuck; measured over five sets of traces.
-const TRUST: f64 = 0.5;
-/// How far it is believed by the draws that doubt: what only holds at full trust is not stated.
-const DOUBT: f64 = 0.28;
+/// How far the model is believed by the sweeps that doubt: what only holds at more trust is not stated. What follows
+/// what is not independent in truth; docs/attribution.md says what this was chosen by.
+const DOUBT: f64 = 0.3;
+
+/// Disagreement of the two ways to find expectations from which they are uncertain.
+const UNCERTAIN: f64 = 0.15;
+/// Seconds of traffic whose questions may be asked at once.
+const BURST: f64 = 10.0;
 
 /// What the draws over a batch came to.
 struct Drawn {
-    /// By call and candidate, the background last: draws in which the call belonged there.
-    counts: Vec<Vec<u32>>,
-    /// The same over the draws that doubt.
-    doubts: Vec<Vec<u32>>,
-    /// Some of the draws: by handler, the calls it held.
-    examples: Vec<Vec<Vec<u32>>>,
+    /// By call and candidate, the background last: how likely it is that the call belongs there.
+    shares: Vec<f32>,
+    /// The same by the sweeps that doubt.
+    doubtful: Vec<f32>,
+    /// Some of the draws: the owner of each call.
+    examples: Vec<Vec<Option<u32>>>,
 }
 
 impl Estimator {
@@ -58,12 +69,17 @@ impl Estimator {
             settings,
             buffer: Buffer::default(),
             model,
+            memo: Memo::default(),
+            odds: Odds::default(),
+            batch: Batch::default(),
             tally,
             warm: false,
             first: None,
             now: 0,
             unchecked: 0,
             runs: 0,
+            credit: 0.0,
+            granted: 0,
             links: Vec::new(),
             costs: Costs::default(),
         }
@@ -151,6 +167,17 @@ impl Estimator {
         self.tally.cross_check()
     }
 
+    /// Share of the calls, 0 to 1, that the expectations and the independent way see at different endpoints; none until
+    /// there are enough seconds. Costly: it solves for the independent way.
+    pub fn disagreement(&self) -> Option<f64> {
+        self.tally.disagreement()
+    }
+
+    /// Whether what a service calls is in doubt as a whole.
+    pub fn is_uncertain(&self) -> bool {
+        self.disagreement().is_some_and(|share| share > UNCERTAIN)
+    }
+
     /// What the limits cost so far.
     pub fn costs(&self) -> Costs {
         Costs { observations_refused: self.model.refused, pairs_refused: self.tally.refused, ..self.costs }
@@ -202,90 +229,132 @@ impl Estimator {
         let hurried = self.buffer.waiting(horizon.decidable).filter(|call| call.start >= horizon.closed).count();
         self.costs.calls_hurried += hurried as u64;
         let elapsed = self.now - self.first.unwrap_or(self.now);
-        let (background, outlives) = (self.tally.log_background_rates(elapsed), self.tally.outliving_shares());
-        let mut batch = self.buffer.batch(horizon.decidable, &outlives, &self.settings, &mut self.costs);
-        if batch.calls.is_empty() {
-            self.buffer.drop_before(horizon.decidable);
-            return;
+        self.tally.odds(elapsed, &mut self.odds);
+        let mut batch = std::mem::take(&mut self.batch);
+        self.buffer.batch(horizon.decidable, &self.odds, &self.settings, &mut self.costs, &mut batch);
+        if !batch.calls.is_empty() {
+            self.decide_batch(&mut batch, horizon);
         }
-        if self.warm {
-            learn::weigh(&mut batch, &self.model, None);
-        } else {
-            let (most, half_life) = (self.settings.max_statistics, self.settings.half_life);
-            learn::from_nothing(&mut batch, &mut self.model, &background, &outlives, || Model::new(most, half_life));
-            self.warm = true;
-        }
-        let drawn = self.draw(&batch, &background, &outlives);
-        self.learn(&batch, &drawn);
-        self.state(&batch, &drawn, horizon);
-        let dropped = self.buffer.stated_handlings(horizon.decidable, self.settings.stated);
-        dropped.iter().for_each(|(endpoint, calls)| self.tally.handling(*endpoint, calls));
+        self.batch = batch;
         self.buffer.drop_before(horizon.decidable);
     }
 
-    fn draw(&self, batch: &Batch, background: &[f64], outlives: &[f64]) -> Drawn {
-        let mut counts: Vec<Vec<u32>> = batch.calls.iter().map(|call| vec![0; call.candidates.len() + 1]).collect();
-        let (mut doubts, mut examples) = (counts.clone(), Vec::new());
-        let mut sampler = Sampler::new(batch, &self.model, background, outlives, self.runs);
-        for sweep in 0..UNCOUNTED + COUNTED + DOUBTING {
-            let doubting = sweep >= UNCOUNTED + COUNTED;
-            sampler.trust = if doubting { DOUBT } else { TRUST };
-            sampler.sweep();
-            if sweep < UNCOUNTED {
-                continue;
-            }
-            let into = if doubting { &mut doubts } else { &mut counts };
-            for (count, owner) in into.iter_mut().zip(&sampler.owner) {
-                let background = count.len() - 1;
-                count[owner.unwrap_or(background)] += 1;
-            }
-            if !doubting && (sweep + 1 - UNCOUNTED).is_multiple_of(LEARN_EVERY) {
-                examples.push((0..batch.handlers.len()).map(|handler| sampler.held(handler).to_vec()).collect());
+    fn decide_batch(&mut self, batch: &mut Batch, horizon: Horizon) {
+        let asked = self.memo.asked;
+        let affordable = self.affordable();
+        if self.warm {
+            learn::weigh(batch, &self.model, &mut self.memo, None);
+        } else {
+            let (most, half_life) = (self.settings.max_statistics, self.settings.half_life);
+            let fresh = || Model::new(most, half_life);
+            learn::from_nothing(batch, &mut self.model, &mut self.memo, &self.odds, fresh);
+        }
+        let drawn = if affordable || !self.warm { self.draw(batch) } else { Drawn::at_sight(batch) };
+        self.warm = true;
+        self.credit -= (self.memo.asked - asked) as f64;
+        self.learn(batch, &drawn);
+        self.state(batch, &drawn, horizon);
+        let dropped = self.buffer.stated_handlings(horizon.decidable, self.settings.stated);
+        dropped.iter().for_each(|(endpoint, calls)| self.tally.handling(*endpoint, calls));
+    }
+
+    /// Whether what was asked so far leaves room for more. A debt is paid off by the time that passes; so the first look
+    /// at a service, which is always taken, is paid for as well.
+    fn affordable(&mut self) -> bool {
+        let rate = self.settings.questions_per_second as f64;
+        let seconds = self.now.saturating_sub(self.granted) as f64 / 1e9;
+        self.granted = self.now;
+        self.credit = (self.credit + seconds * rate).min(BURST * rate);
+        self.credit >= 0.0
+    }
+
+    fn draw(&mut self, batch: &Batch) -> Drawn {
+        let mut sampler = Sampler::new(batch, &self.model, &mut self.memo, &self.odds, self.runs);
+        (0..UNCOUNTED).for_each(|_| sampler.sweep(TRUST));
+        sampler.take_shares();
+        let mut examples = Vec::new();
+        for sweep in 1..=COUNTED {
+            sampler.sweep(TRUST);
+            if sweep.is_multiple_of(LEARN_EVERY) {
+                examples.push(sampler.owner.clone());
             }
         }
-        Drawn { counts, doubts, examples }
+        let shares = sampler.take_shares();
+        (0..DOUBTING).for_each(|_| sampler.sweep(DOUBT));
+        Drawn { shares, doubtful: sampler.take_shares(), examples }
     }
 
     /// Learns from handlers to which nothing can be added any more, each once.
     fn learn(&mut self, batch: &Batch, drawn: &Drawn) {
+        if drawn.examples.is_empty() {
+            return;
+        }
         let weight = 1.0 / drawn.examples.len() as f64;
-        for (handler, _) in batch.handlers.iter().enumerate().filter(|(_, handler)| handler.retires) {
-            self.model.age();
-            self.tally.age();
-            for held in &drawn.examples {
-                follow(batch, handler, &held[handler], |moment, event| self.model.observe(moment, event, weight));
+        let mut learned = 0.0;
+        let mut held: Vec<Vec<u32>> = vec![Vec::new(); batch.handlers.len()];
+        for (example, owners) in drawn.examples.iter().enumerate() {
+            held.iter_mut().for_each(Vec::clear);
+            for (n, owner) in owners.iter().enumerate() {
+                if let Some(owner) = owner {
+                    held[*owner as usize].push(n as u32);
+                }
+            }
+            for (handler, _) in batch.handlers.iter().enumerate().filter(|(_, handler)| handler.retires) {
+                if example == 0 {
+                    self.model.age();
+                    self.tally.age();
+                }
+                follow(batch, handler, &held[handler], |moment, gap, event| {
+                    learned += weight;
+                    self.model.observe(moment, gap, event, weight);
+                });
             }
         }
+        self.memo.refresh(&self.model, learned);
     }
 
     fn state(&mut self, batch: &Batch, drawn: &Drawn, horizon: Horizon) {
-        let all = COUNTED as f64;
-        for (at, (of, count)) in batch.calls.iter().zip(&drawn.counts).enumerate() {
-            let doubt = &drawn.doubts[at];
+        for (at, of) in batch.calls.iter().enumerate() {
             let call = &mut self.buffer.calls[at];
             if call.decided.is_some() {
                 continue;
             }
-            let best = (0..count.len()).max_by_key(|&at| (count[at], count.len() - at)).unwrap_or(0);
-            let owner = of.candidates.get(best);
+            let places = places(of, at as u32);
+            let (shares, doubtful) = (&drawn.shares[places.clone()], &drawn.doubtful[places]);
+            let best = (0..shares.len()).max_by(|&a, &b| shares[a].total_cmp(&shares[b]).then(b.cmp(&a))).unwrap_or(0);
+            let owner = batch.candidates(of).get(best);
             call.owner = owner.map(|&handler| self.buffer.handlers[handler as usize].id);
             if call.start >= horizon.decidable {
                 continue;
             }
             let exact = call.exact.is_some() && call.exact == call.owner;
-            let probability = if exact {
-                1.0
-            } else {
-                (f64::from(count[best]) / all + f64::from(doubt[best]) / DOUBTING as f64) / 2.0
-            };
+            let probability = if exact { 1.0 } else { f64::from(shares[best].min(doubtful[best])) };
             call.decided = Some(probability);
+            self.costs.calls_at_sight += u64::from(drawn.examples.is_empty() && !of.settled);
             self.links.push(Link { call: call.id, handler: call.owner, probability, exact });
-            let shares = of.candidates.iter().zip(count).filter(|(_, count)| **count > 0);
-            let shares = shares.map(|(&handler, &count)| {
+            let by_endpoint = batch.candidates(of).iter().zip(shares).filter(|(_, share)| **share > 0.0);
+            let by_endpoint = by_endpoint.map(|(&handler, &share)| {
                 let handler = &batch.handlers[handler as usize];
-                (handler.endpoint, f64::from(count) / all, of.nested(handler))
+                (handler.endpoint, f64::from(share), of.nested(handler))
             });
-            self.tally.call(of.callee, owner.map(|_| probability), shares);
+            let sure = if drawn.examples.is_empty() { probability } else { f64::from(shares[best]) };
+            self.tally.call(of.callee, owner.map(|_| sure), by_endpoint);
         }
+    }
+}
+
+impl Drawn {
+    /// Each call with the owner that it has in the batch, and full doubt about those that are not settled.
+    fn at_sight(batch: &Batch) -> Self {
+        let mut shares = vec![0.0; batch.candidates.len() + batch.calls.len()];
+        let mut doubtful = shares.clone();
+        for (n, call) in batch.calls.iter().enumerate() {
+            let places = places(call, n as u32);
+            let owner = call.owner.and_then(|owner| batch.place(call, owner));
+            let at = owner.map_or(places.end - 1, |place| places.start + place);
+            shares[at] = 1.0;
+            doubtful[at] = if call.settled { 1.0 } else { 0.0 };
+        }
+        Self { shares, doubtful, examples: Vec::new() }
     }
 }

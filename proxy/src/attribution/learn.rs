@@ -2,9 +2,13 @@
 
 #![expect(clippy::indexing_slicing, reason = "positions in a batch are made with the batch and never leave it")]
 
-use super::batch::Batch;
+use super::batch::{Batch, OPEN_END};
+use super::density::Gap;
+use super::memo::Memo;
 use super::model::{END, Model, Moment};
-use super::sampler::{Path, Sampler, follow};
+use super::path::{Path, follow};
+use super::sampler::{Sampler, TRUST};
+use super::tally::Odds;
 
 /// Rounds of weighing each call by itself, then rounds of drawing all at once.
 const SOFT_ROUNDS: usize = 6;
@@ -16,27 +20,30 @@ const UNOBSERVED: usize = 3;
 pub(super) fn from_nothing(
     batch: &mut Batch,
     model: &mut Model,
-    background: &[f64],
-    outlives: &[f64],
+    memo: &mut Memo,
+    odds: &Odds,
     fresh: impl Fn() -> Model,
 ) {
     for round in 0..SOFT_ROUNDS {
         let mut next = fresh();
-        weigh(batch, model, Some((&mut next, round > 0)));
+        memo.clear();
+        weigh(batch, model, memo, Some((&mut next, round > 0)));
         *model = next;
     }
-    weigh(batch, model, None);
+    memo.clear();
+    weigh(batch, model, memo, None);
     for round in 0..DRAWN_ROUNDS {
         let mut next = fresh();
+        memo.clear();
         let owners = {
-            let mut sampler = Sampler::new(batch, model, background, outlives, round as u64);
+            let mut sampler = Sampler::new(batch, model, memo, odds, round as u64);
             for sweep in 0..SWEEPS {
-                sampler.sweep();
+                sampler.sweep(TRUST);
                 if sweep >= UNOBSERVED {
                     for handler in 0..batch.handlers.len() {
                         let weight = 1.0 / (SWEEPS - UNOBSERVED) as f64;
-                        follow(batch, handler, sampler.held(handler), |moment, event| {
-                            next.observe(moment, event, weight);
+                        follow(batch, handler, sampler.held(handler), |moment, gap, event| {
+                            next.observe(moment, gap, event, weight);
                         });
                     }
                 }
@@ -44,41 +51,44 @@ pub(super) fn from_nothing(
             sampler.owner
         };
         for (call, owner) in batch.calls.iter_mut().zip(owners) {
-            call.owner = owner.and_then(|at| call.candidates.get(at).copied());
+            call.owner = owner;
         }
         *model = next;
     }
+    memo.clear();
 }
 
 /// Gives each call without an owner, in order of their start, to the candidate that is most likely by what that one
 /// holds so far. With `learn`, all calls are given anew, and all that was weighed is observed.
-pub(super) fn weigh(batch: &mut Batch, model: &Model, mut learn: Option<(&mut Model, bool)>) {
+pub(super) fn weigh(batch: &mut Batch, model: &Model, memo: &mut Memo, mut learn: Option<(&mut Model, bool)>) {
     let mut held: Vec<Vec<u32>> = vec![Vec::new(); batch.handlers.len()];
-    let mut row: Vec<(u32, Moment, f64)> = Vec::new();
+    let mut row: Vec<(u32, Moment, Gap, f64)> = Vec::new();
     for n in 0..batch.calls.len() {
         let call = &batch.calls[n];
         let fixed = call.settled || (call.owner.is_some() && learn.is_none());
         row.clear();
-        for &handler in &call.candidates {
+        let even = learn.as_ref().is_some_and(|(_, informed)| !informed);
+        let alone = learn.is_none() && call.candidates.len() == 1;
+        for &handler in batch.candidates(call) {
             if fixed && Some(handler) != call.owner {
                 continue;
             }
-            let moment = moment(batch, handler as usize, &held[handler as usize], call.start);
-            let log = if learn.as_ref().is_some_and(|(_, informed)| !informed) {
+            let (moment, gap) = moment(batch, handler as usize, &held[handler as usize], call.start);
+            let log = if even || alone || (fixed && learn.is_none()) {
                 0.0
             } else {
                 let late = if call.nested(&batch.handlers[handler as usize]) { 0.0 } else { LATE };
-                model.log_likelihood(moment, call.callee) + late
+                memo.log_likelihood(model, moment, gap, call.callee) + late
             };
-            row.push((handler, moment, log));
+            row.push((handler, moment, gap, log));
         }
-        let best = row.iter().max_by(|a, b| a.2.total_cmp(&b.2)).map(|(handler, _, log)| (*handler, *log));
+        let best = row.iter().max_by(|a, b| a.3.total_cmp(&b.3)).map(|(handler, .., log)| (*handler, *log));
         if let Some((next, informed)) = &mut learn
             && let Some((_, most)) = best
         {
-            let total: f64 = row.iter().map(|(_, _, log)| (log - most).exp()).sum();
-            for (_, moment, log) in &row {
-                next.observe(*moment, call.callee, (log - most).exp() / total);
+            let total: f64 = row.iter().map(|(.., log)| (log - most).exp()).sum();
+            for (_, moment, gap, log) in &row {
+                next.observe(*moment, *gap, call.callee, (log - most).exp() / total);
             }
             if !*informed && row.len() > 1 {
                 continue;
@@ -90,10 +100,9 @@ pub(super) fn weigh(batch: &mut Batch, model: &Model, mut learn: Option<(&mut Mo
         }
     }
     if let Some((next, _)) = &mut learn {
-        for (handler, of) in batch.handlers.iter().enumerate() {
-            if let Some(end) = of.end {
-                next.observe(moment(batch, handler, &held[handler], end), END, 1.0);
-            }
+        for (handler, of) in batch.handlers.iter().enumerate().filter(|(_, of)| of.end != OPEN_END) {
+            let (moment, gap) = moment(batch, handler, &held[handler], of.end);
+            next.observe(moment, gap, END, 1.0);
         }
     }
 }
@@ -101,11 +110,9 @@ pub(super) fn weigh(batch: &mut Batch, model: &Model, mut learn: Option<(&mut Mo
 /// Logarithm of the odds against a call that outlives its handler, before anything is known.
 const LATE: f64 = -5.0;
 
-fn moment(batch: &Batch, handler: usize, held: &[u32], at: u64) -> Moment {
+fn moment(batch: &Batch, handler: usize, held: &[u32], at: u64) -> (Moment, Gap) {
     let of = &batch.handlers[handler];
-    let mut path = Path::new(of.start);
-    for &n in held {
-        path.take(&batch.calls[n as usize]);
-    }
-    path.moment(of.endpoint, at)
+    let mut path = Path::new(of.start, of.endpoint);
+    held.iter().for_each(|&n| path.take(&batch.calls[n as usize]));
+    path.moment(at)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::density::{Density, Gap, UNKNOWN};
+use super::density::{Density, Gap, UNKNOWN, WIDTH};
 use super::hash::{Spread, mix};
 
 /// The callee number that stands for the end of the handler.
@@ -10,22 +10,20 @@ pub(super) const END: u32 = u32::MAX;
 
 /// The latest event of a handler, as the next one may follow from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Last {
-    /// The request came.
-    Start,
-    /// A call of this callee started.
-    CallStart(u32),
-    /// A call of this callee ended.
-    CallEnd(u32),
-}
+pub(super) struct Last(u32);
 
 impl Last {
-    fn key(self) -> u64 {
-        match self {
-            Self::Start => 1,
-            Self::CallStart(callee) => 2 | u64::from(callee) << 2,
-            Self::CallEnd(callee) => 3 | u64::from(callee) << 2,
-        }
+    /// The request came.
+    pub(super) const START: Self = Self(0);
+
+    /// A call of this callee started.
+    pub(super) fn call_start(callee: u32) -> Self {
+        Self(callee.wrapping_mul(2).wrapping_add(1))
+    }
+
+    /// A call of this callee ended.
+    pub(super) fn call_end(callee: u32) -> Self {
+        Self(callee.wrapping_mul(2).wrapping_add(2))
     }
 }
 
@@ -36,8 +34,6 @@ pub(super) struct Moment {
     pub(super) last: Last,
     /// Mixes everything called so far.
     pub(super) history: u64,
-    /// Since the latest event.
-    pub(super) gap: Gap,
 }
 
 /// Counts of what came next.
@@ -68,8 +64,10 @@ pub(super) struct Model {
     next: HashMap<u64, Next, Spread>,
     most: usize,
     /// Weight of an observation made now; grows, so that earlier ones fade beside it.
-    pub(super) unit: f64,
+    unit: f64,
     growth: f64,
+    /// Weight of all observations.
+    observed: f64,
     /// Observations that found no room.
     pub(super) refused: u64,
 }
@@ -97,6 +95,7 @@ impl Model {
             most,
             unit: 1.0,
             growth: 0.5f64.powf(-1.0 / half_life.max(1.0)),
+            observed: 0.0,
             refused: 0,
         }
     }
@@ -106,12 +105,18 @@ impl Model {
         self.gaps.len() + self.next.len()
     }
 
+    /// Observations in all, in units of one made now.
+    pub(super) fn observed(&self) -> f64 {
+        self.observed / self.unit
+    }
+
     /// One more handler has passed: what was seen before counts a little less.
     pub(super) fn age(&mut self) {
         self.unit *= self.growth;
         if self.unit > LARGEST_UNIT {
             let by = 1.0 / self.unit;
             self.unit = 1.0;
+            self.observed *= by;
             self.gaps.retain(|_, density| {
                 density.scale(by);
                 density.total > FADED
@@ -125,12 +130,13 @@ impl Model {
         }
     }
 
-    /// Takes in that `event` came at this moment.
-    pub(super) fn observe(&mut self, moment: Moment, event: u32, weight: f64) {
+    /// Takes in that `event` came at this moment, this long after the latest event.
+    pub(super) fn observe(&mut self, moment: Moment, gap: Gap, event: u32, weight: f64) {
         let weight = weight * self.unit;
+        self.observed += weight;
         for key in gap_keys(moment, event) {
             if let Some(density) = room(&mut self.gaps, key, self.most, &mut self.refused, Density::new) {
-                density.add(moment.gap, weight);
+                density.add(gap, weight);
             }
         }
         for key in next_keys(moment) {
@@ -140,21 +146,19 @@ impl Model {
         }
     }
 
-    /// Logarithm of how likely it is that `event` comes at this moment, per tick of time.
-    pub(super) fn log_likelihood(&self, moment: Moment, event: u32) -> f64 {
-        (self.gap(moment, event) * self.probability(moment, event) / super::density::WIDTH).ln() - moment.gap.stretch
-    }
-
-    fn gap(&self, moment: Moment, event: u32) -> f64 {
+    /// Logarithm of how likely it is that a gap before `event` falls into a bin, per unit of logarithmic time.
+    pub(super) fn log_gap(&self, moment: Moment, event: u32, bin: usize) -> f64 {
         let [coarse, fine] = gap_keys(moment, event);
-        let base = self.gaps.get(&coarse).map_or(UNKNOWN, |density| density.share(moment.gap, self.unit));
-        let Some(density) = self.gaps.get(&fine) else { return base };
-        let trust = TRUST_GAP * self.unit;
-        let own = density.share(moment.gap, self.unit);
-        (own * density.total + base * trust) / (density.total + trust)
+        let base = self.gaps.get(&coarse).map_or(UNKNOWN, |density| density.share(bin, self.unit));
+        let share = self.gaps.get(&fine).map_or(base, |density| {
+            let trust = TRUST_GAP * self.unit;
+            (density.share(bin, self.unit) * density.total + base * trust) / (density.total + trust)
+        });
+        (share / WIDTH).ln()
     }
 
-    fn probability(&self, moment: Moment, event: u32) -> f64 {
+    /// Logarithm of how likely it is that `event` comes next.
+    pub(super) fn log_next(&self, moment: Moment, event: u32) -> f64 {
         let [endpoint, last, history] = next_keys(moment);
         let mut share = RARE;
         for (key, trust) in [(endpoint, TRUST_ENDPOINT), (last, TRUST_LAST), (history, TRUST_HISTORY)] {
@@ -165,19 +169,28 @@ impl Model {
                 share = (seen + share * spread) / (next.total + trust * self.unit);
             }
         }
-        share
+        share.ln()
     }
 }
 
-fn gap_keys(moment: Moment, event: u32) -> [u64; 2] {
-    let coarse = mix(moment.last.key(), u64::from(event));
+/// Names what densities of gaps are kept for: what came last and comes next, without and with the endpoint.
+pub(super) fn gap_keys(moment: Moment, event: u32) -> [u64; 2] {
+    let coarse = mix(u64::from(moment.last.0), u64::from(event));
     [coarse, mix(coarse, u64::from(moment.endpoint) + 1)]
 }
 
 fn next_keys(moment: Moment) -> [u64; 3] {
     let endpoint = mix(u64::from(moment.endpoint), 7);
-    let last = mix(endpoint, moment.last.key());
+    let last = mix(endpoint, u64::from(moment.last.0));
     [endpoint, last, mix(last, moment.history)]
+}
+
+impl Moment {
+    /// Names the moment together with what comes next.
+    pub(super) fn key(self, event: u32) -> u64 {
+        let place = u64::from(self.endpoint) << 32 | u64::from(self.last.0);
+        mix(self.history ^ place.wrapping_mul(0xd6e8_feb8_6659_fd93), u64::from(event))
+    }
 }
 
 fn room<'a, T>(

@@ -1,81 +1,146 @@
 //! Draws likely ways to hand out the calls of a batch to its handlers, all at once.
 //!
 //! One way to hand them out is judged by everything each handler then did, in order: what came next and after how
-//! long, up to its end. Gibbs steps move single calls; exchanges trade calls, or all that follows, between two
-//! handlers, because where a handler makes one call of a kind no single move leads from one likely way to another.
-//! How often a call is found with a handler over many draws is the probability that the handler made it: doubt
-//! about one call includes the doubt about all those around it.
+//! long, up to its end. Gibbs steps move single calls; exchanges trade a call for a later one of the same callee, a few
+//! calls in a row, or all that follows, between two handlers, because where a handler makes one call of a kind no single
+//! move leads from one likely way to another. How likely a call is with a handler, on average over many draws of
+//! everything else, is the probability that the handler made it: doubt about one call includes the doubt about all
+//! those around it.
+//!
+//! Most of what is asked in one sweep was asked in the sweep before, so what was found is kept until what a handler
+//! holds changes.
 
 #![expect(clippy::indexing_slicing, reason = "positions in a batch are made with the batch and never leave it")]
 
-use super::batch::{Batch, Call, SLACK};
-use super::density::Gap;
+use std::ops::Range;
+
+use super::batch::{Batch, Call, OPEN_END};
 use super::hash::mix;
-use super::model::{END, Last, Model, Moment};
+use super::memo::Memo;
+use super::model::{END, Model};
+use super::path::Path;
+use super::tally::Odds;
 
 /// Draws over one batch.
 pub(super) struct Sampler<'a> {
     batch: &'a Batch,
-    model: &'a Model,
-    background: &'a [f64],
-    outlives: &'a [f64],
-    /// Calls of each handler in order of their start, and how likely that is.
+    judge: Judge<'a>,
+    /// Calls of each handler in order of their start.
     held: Vec<Vec<u32>>,
-    score: Vec<f64>,
-    /// Owner of each call: a position among its candidates; none is the background.
-    pub(super) owner: Vec<Option<usize>>,
+    /// Names what each handler holds; another name whenever that changes.
+    version: Vec<u32>,
+    versions: u32,
+    /// What each call adds to the likelihood of the handler that holds it, and what the end of each handler adds.
+    terms: Vec<f64>,
+    ends: Vec<f64>,
+    /// The handler of each call; none is the background.
+    pub(super) owner: Vec<Option<u32>>,
+    /// What is known of each candidate of each call.
+    weighed: Vec<Weighed>,
+    /// By call and candidate, the background last: how likely it was that the call belonged there, summed over steps.
+    shares: Vec<f32>,
     random: u64,
     /// How far differences in likelihood are believed: 1 is fully.
-    pub(super) trust: f64,
-    scratch: [Vec<u32>; 4],
-    gains: Vec<f64>,
+    trust: f64,
+    /// Places of the candidates of the call at hand that the moment does not rule out.
+    thinkable: Vec<u32>,
+    weights: Vec<f64>,
+    mine: Hand,
+    theirs: Hand,
+    both: Vec<u32>,
     /// Steps in a row in which nothing else was thinkable, by call.
     calm: Vec<u8>,
     sweeps: usize,
 }
 
+/// What was found about a candidate of a call, and for which versions of what the handlers hold it still holds.
+#[derive(Debug, Clone, Copy)]
+struct Weighed {
+    version: u32,
+    /// Logarithm of how likely the call is at that moment, whatever follows.
+    first: f32,
+    /// How much likelier everything that the candidate does is with the call than without; not a number where nobody
+    /// asked.
+    gain: f32,
+    /// What exchanging the rest with the candidate gains.
+    rest: Exchange,
+}
+
+/// What an exchange gains, for these versions of what the two hold.
+#[derive(Debug, Clone, Copy)]
+struct Exchange {
+    versions: (u32, u32),
+    gain: f32,
+}
+
+const UNKNOWN: Weighed = Weighed { version: 0, first: 0.0, gain: 0.0, rest: Exchange { versions: (0, 0), gain: 0.0 } };
+
+/// Says how likely it is that handlers make calls.
+struct Judge<'a> {
+    batch: &'a Batch,
+    model: &'a Model,
+    memo: &'a mut Memo,
+    odds: &'a Odds,
+}
+
+/// Calls that a handler might hold from some point on, and what each and the end adds to its likelihood.
+#[derive(Debug, Default)]
+struct Hand {
+    calls: Vec<u32>,
+    terms: Vec<f64>,
+    end: f64,
+}
+
+/// How far the model is believed. What follows what is not independent in truth, so that at 1 the draws get stuck in
+/// whatever was learned first.
+pub(super) const TRUST: f64 = 0.5;
+/// Steps without doubt after which a call is only looked at every so many sweeps.
+const CALM: u8 = 2;
+const CALM_EVERY: usize = 4;
+/// Logarithm of the odds beyond which another owner is not thinkable: by the moment alone, where what follows may
+/// still make up for much; and all things considered, after the trust.
+const OUT_OF_PLACE: f32 = 14.0;
+const DOUBT: f64 = 7.0;
+
 impl<'a> Sampler<'a> {
-    /// Starts from the owners that the batch gives. `background` and `outlives` are by callee: logarithm of the rate
-    /// of calls that no handler makes, per tick; and share of calls that go on when their handler has ended.
-    pub(super) fn new(
-        batch: &'a Batch,
-        model: &'a Model,
-        background: &'a [f64],
-        outlives: &'a [f64],
-        seed: u64,
-    ) -> Self {
+    /// Starts from the owners that the batch gives.
+    pub(super) fn new(batch: &'a Batch, model: &'a Model, memo: &'a mut Memo, odds: &'a Odds, seed: u64) -> Self {
         let mut held = vec![Vec::new(); batch.handlers.len()];
-        let mut owner = Vec::with_capacity(batch.calls.len());
         for (n, call) in batch.calls.iter().enumerate() {
-            let at = call.candidates.iter().position(|&handler| Some(handler) == call.owner);
-            if let Some(&handler) = at.and_then(|at| call.candidates.get(at))
-                && let Some(list) = held.get_mut(handler as usize)
-            {
-                list.push(n as u32);
+            if let Some(handler) = call.owner {
+                held[handler as usize].push(n as u32);
             }
-            owner.push(at);
         }
         let mut sampler = Self {
             batch,
-            model,
-            background,
-            outlives,
-            score: Vec::new(),
+            judge: Judge { batch, model, memo, odds },
+            terms: vec![0.0; batch.calls.len()],
+            ends: vec![0.0; held.len()],
+            version: (1..=held.len() as u32).collect(),
+            versions: held.len() as u32,
+            weighed: vec![UNKNOWN; batch.candidates.len()],
             held,
-            owner,
+            owner: batch.calls.iter().map(|call| call.owner).collect(),
+            shares: vec![0.0; batch.candidates.len() + batch.calls.len()],
             random: mix(seed, 11) | 1,
-            trust: 1.0,
-            scratch: Default::default(),
-            gains: Vec::new(),
+            trust: TRUST,
+            thinkable: Vec::new(),
+            weights: Vec::new(),
+            mine: Hand::default(),
+            theirs: Hand::default(),
+            both: Vec::new(),
             calm: vec![0; batch.calls.len()],
             sweeps: 0,
         };
-        sampler.score = (0..sampler.held.len()).map(|h| sampler.judge(h, &sampler.held[h])).collect();
+        for handler in 0..sampler.held.len() {
+            sampler.appraise(handler, 0);
+        }
         sampler
     }
 
-    /// Moves every call once; those about which there has been no doubt for a while only now and then.
-    pub(super) fn sweep(&mut self) {
+    /// Moves every call once, believing the model this far, 1 being fully; those about which there has been no doubt for a while only now and then.
+    pub(super) fn sweep(&mut self, trust: f64) {
+        self.trust = trust;
         self.sweeps += 1;
         for n in 0..self.batch.calls.len() {
             if self.calm[n] >= CALM && !(self.sweeps + n).is_multiple_of(CALM_EVERY) {
@@ -85,146 +150,32 @@ impl<'a> Sampler<'a> {
             if call.settled || call.candidates.is_empty() {
                 continue;
             }
-            self.step(n, call);
-            if call.candidates.len() > 1 {
-                for _ in 0..call.candidates.len().min(EXCHANGES) {
-                    self.exchange(n, call, false);
-                }
-                self.exchange(n, call, true);
+            self.step(n as u32, call);
+            if self.thinkable.len() > 1 {
+                self.exchange(n as u32, call);
+                self.exchange_rest(n as u32, call);
+                self.exchange_some(n as u32, call);
             }
         }
     }
 
-    /// Draws the owner of one call, all others staying as they are.
-    fn step(&mut self, n: usize, call: &Call) {
-        let mut gains = std::mem::take(&mut self.gains);
-        let mut list = std::mem::take(&mut self.scratch[0]);
-        gains.clear();
-        let mut without = 0.0;
-        for (at, &handler) in call.candidates.iter().enumerate() {
-            let handler = handler as usize;
-            if self.owner[n] == Some(at) {
-                list.clear();
-                list.extend(self.held[handler].iter().filter(|&&held| held != n as u32));
-                let gain =
-                    self.judge_from(handler, &self.held[handler], n as u32) - self.judge_from(handler, &list, n as u32);
-                without = self.score[handler] - gain;
-                gains.push(gain);
+    /// Takes how likely each call was with each of its candidates, and last with nobody, in the sweeps since this was last
+    /// asked: adds up to 1 for each call.
+    pub(super) fn take_shares(&mut self) -> Vec<f32> {
+        let mut taken = vec![0.0; self.shares.len()];
+        std::mem::swap(&mut taken, &mut self.shares);
+        for (n, call) in self.batch.calls.iter().enumerate() {
+            let shares = &mut taken[places(call, n as u32)];
+            let total: f32 = shares.iter().sum();
+            if total > 0.0 {
+                shares.iter_mut().for_each(|share| *share /= total);
             } else {
-                inserted(&mut list, &self.held[handler], n as u32);
-                gains.push(
-                    self.judge_from(handler, &list, n as u32) - self.judge_from(handler, &self.held[handler], n as u32),
-                );
+                // Nothing was weighed: settled, or without candidates.
+                let at = if call.candidates.is_empty() { shares.len() - 1 } else { 0 };
+                shares[at] = 1.0;
             }
         }
-        gains.push(self.background.get(call.callee as usize).copied().unwrap_or(UNSEEN_BACKGROUND));
-        gains.iter_mut().for_each(|gain| *gain *= self.trust);
-        let drawn = self.draw(&gains);
-        let most = gains.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let others = gains.iter().filter(|&&gain| gain > most - DOUBT).count() > 1;
-        gains.iter_mut().for_each(|gain| *gain /= self.trust);
-        let same = Some(drawn) == self.owner[n];
-        self.calm[n] = if same && !others { self.calm[n].saturating_add(1) } else { 0 };
-        let drawn = (drawn < call.candidates.len()).then_some(drawn);
-        if drawn != self.owner[n] {
-            if let Some(from) = self.owner[n] {
-                let handler = call.candidates[from] as usize;
-                self.held[handler].retain(|&held| held != n as u32);
-                self.score[handler] = without;
-            }
-            if let Some(to) = drawn {
-                let handler = call.candidates[to] as usize;
-                self.score[handler] += gains[to];
-                inserted(&mut list, &self.held[handler], n as u32);
-                std::mem::swap(&mut self.held[handler], &mut list);
-            }
-            self.owner[n] = drawn;
-        }
-        self.gains = gains;
-        self.scratch[0] = list;
-    }
-
-    /// Offers an exchange between the owner of a call and another candidate: of this call and one of the same callee,
-    /// or of everything from this call on.
-    fn exchange(&mut self, n: usize, call: &Call, rest: bool) {
-        let Some(from) = self.owner[n] else { return };
-        let to = self.below(call.candidates.len());
-        if to == from {
-            return;
-        }
-        let (a, b) = (call.candidates[from] as usize, call.candidates[to] as usize);
-        let [list, mut mine, mut theirs, mut moved] = std::mem::take(&mut self.scratch);
-        mine.clear();
-        theirs.clear();
-        moved.clear();
-        let mut odds = 0.0;
-        if rest {
-            let split = |held: &Vec<u32>, keep: &mut Vec<u32>, go: &mut Vec<u32>| {
-                for &held in held {
-                    if held < n as u32 { keep.push(held) } else { go.push(held) }
-                }
-            };
-            split(&self.held[a], &mut mine, &mut moved);
-            let first = moved.len();
-            split(&self.held[b], &mut theirs, &mut moved);
-            theirs.extend(&moved[..first]);
-            mine.extend(&moved[first..]);
-        } else {
-            let same = |&&held: &&u32| self.batch.calls[held as usize].callee == call.callee;
-            let count = self.held[b].iter().filter(same).count();
-            if count > 0 {
-                let pick = self.below(count);
-                let other = self.held[b].iter().filter(same).nth(pick).copied().unwrap_or_default();
-                moved.extend([n as u32, other]);
-                odds = (count as f64).ln() - (self.held[a].iter().filter(same).count() as f64).ln();
-                mine.extend(self.held[a].iter().filter(|&&held| held != n as u32));
-                theirs.extend(self.held[b].iter().filter(|&&held| held != other));
-                mine.push(other);
-                theirs.push(n as u32);
-                mine.sort_unstable();
-                theirs.sort_unstable();
-            }
-        }
-        let can = !moved.is_empty()
-            && moved.iter().all(|&held| {
-                let call = &self.batch.calls[held as usize];
-                let has = |h: usize| call.candidates.contains(&(h as u32));
-                !call.settled && has(a) && has(b)
-            });
-        if can {
-            let scores = [self.judge(a, &mine), self.judge(b, &theirs)];
-            let gain = (scores[0] + scores[1] - self.score[a] - self.score[b]) * self.trust + odds;
-            if gain >= 0.0 || self.uniform() < gain.exp() {
-                for (handler, list) in [(a, &mine), (b, &theirs)] {
-                    for &held in list {
-                        let call = &self.batch.calls[held as usize];
-                        self.calm[held as usize] = 0;
-                        self.owner[held as usize] = call.candidates.iter().position(|&c| c as usize == handler);
-                    }
-                }
-                [self.score[a], self.score[b]] = scores;
-                std::mem::swap(&mut self.held[a], &mut mine);
-                std::mem::swap(&mut self.held[b], &mut theirs);
-            }
-        }
-        self.scratch = [list, mine, theirs, moved];
-    }
-
-    /// Logarithm of how likely it is that a handler makes exactly these calls.
-    fn judge(&self, handler: usize, calls: &[u32]) -> f64 {
-        self.judge_from(handler, calls, 0)
-    }
-
-    /// As [`Self::judge`], of the calls from this one on.
-    fn judge_from(&self, handler: usize, calls: &[u32], from: u32) -> f64 {
-        let mut sum = 0.0;
-        for &n in &calls[calls.partition_point(|&n| n < from)..] {
-            let call = &self.batch.calls[n as usize];
-            let share = self.outlives.get(call.callee as usize).copied().unwrap_or(UNSEEN_OUTLIVING);
-            sum += if call.nested(&self.batch.handlers[handler]) { 1.0 - share } else { share }.ln();
-        }
-        follow_from(self.batch, handler, calls, from, |moment, event| sum += self.model.log_likelihood(moment, event));
-        sum
+        taken
     }
 
     /// Calls that a handler holds now.
@@ -232,125 +183,378 @@ impl<'a> Sampler<'a> {
         &self.held[handler]
     }
 
-    fn draw(&mut self, logs: &[f64]) -> usize {
-        let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let total: f64 = logs.iter().map(|log| (log - most).exp()).sum();
-        let mut left = self.uniform() * total;
-        for (at, log) in logs.iter().enumerate() {
-            left -= (log - most).exp();
-            if left < 0.0 {
-                return at;
+    /// Draws the owner of one call, all others staying as they are.
+    fn step(&mut self, n: u32, call: &Call) {
+        self.think(n, call);
+        let (batch, owner, first) = (self.batch, self.owner[n as usize], call.candidates.start as usize);
+        let nobody = self.judge.odds.background(call.callee);
+        self.weights.clear();
+        let mut most = nobody;
+        for &place in &self.thinkable {
+            let handler = batch.candidates[first + place as usize];
+            let known = &mut self.weighed[first + place as usize];
+            if known.gain.is_nan() {
+                let (before, after) = split(&self.held[handler as usize], n);
+                let now: f64 = after.iter().map(|&n| self.terms[n as usize]).sum::<f64>() + self.ends[handler as usize];
+                known.gain = if owner == Some(handler) {
+                    now - self.judge.rest(handler as usize, before, after.get(1..).unwrap_or_default(), None)
+                } else {
+                    f64::from(known.first) + self.judge.rest(handler as usize, before, after, Some(call)) - now
+                } as f32;
             }
+            self.weights.push(f64::from(known.gain));
+            most = most.max(f64::from(known.gain));
         }
-        logs.len() - 1
-    }
-
-    fn next(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        ((u128::from(self.next()) * limit as u128) >> 64) as usize
-    }
-}
-
-/// What is assumed of a callee that was never called before: logarithm of its calls of nobody per tick, and share of
-/// calls that outlive their handler.
-const UNSEEN_BACKGROUND: f64 = -25.0;
-const UNSEEN_OUTLIVING: f64 = 0.005;
-/// Exchanges offered per call and sweep.
-const EXCHANGES: usize = 3;
-/// Steps without doubt after which a call is only looked at every so many sweeps.
-const CALM: u8 = 3;
-const CALM_EVERY: usize = 4;
-/// Logarithm of the odds beyond which another owner is not thinkable.
-const DOUBT: f64 = 7.0;
-
-fn inserted(list: &mut Vec<u32>, held: &[u32], n: u32) {
-    list.clear();
-    let at = held.partition_point(|&held| held < n);
-    list.extend(&held[..at]);
-    list.push(n);
-    list.extend(&held[at..]);
-}
-
-/// Walks through what a handler does when it makes these calls, in order of their start: each call and the end.
-pub(super) fn follow(batch: &Batch, handler: usize, calls: &[u32], visit: impl FnMut(Moment, u32)) {
-    follow_from(batch, handler, calls, 0, visit);
-}
-
-/// As [`follow`], but visits only calls from this one on.
-fn follow_from(batch: &Batch, handler: usize, calls: &[u32], from: u32, mut visit: impl FnMut(Moment, u32)) {
-    let of = &batch.handlers[handler];
-    let mut path = Path::new(of.start);
-    for &n in calls {
-        let call = &batch.calls[n as usize];
-        if n >= from {
-            visit(path.moment(of.endpoint, call.start), call.callee);
+        self.weights.push(nobody);
+        let trust = self.trust;
+        let mut doubt = 0;
+        for weight in &mut self.weights {
+            *weight = (*weight - most) * trust;
+            doubt += usize::from(*weight > -DOUBT);
         }
-        path.take(call);
-    }
-    if let Some(end) = of.end {
-        visit(path.moment(of.endpoint, end), END);
-    }
-}
-
-/// What a handler has done so far.
-pub(super) struct Path {
-    since: u64,
-    last: Last,
-    history: u64,
-    /// Calls whose end has not been passed: when and whose.
-    open: [(u64, u32); OPEN],
-    opened: usize,
-}
-
-impl Path {
-    pub(super) fn new(start: u64) -> Self {
-        Self { since: start, last: Last::Start, history: 0, open: [(0, 0); OPEN], opened: 0 }
-    }
-
-    /// The moment at which something happens now. Time must not run back.
-    pub(super) fn moment(&mut self, endpoint: u32, at: u64) -> Moment {
-        let mut n = 0;
-        while n < self.opened {
-            let (end, callee) = self.open[n];
-            if end <= at.saturating_add(SLACK) {
-                if end >= self.since {
-                    (self.since, self.last) = (end, Last::CallEnd(callee));
+        let shares = &mut self.shares[places(call, n)];
+        let nobody_at = shares.len() - 1;
+        let place = |at: usize| self.thinkable.get(at).map_or(nobody_at, |&place| place as usize);
+        let drawn = if doubt > 1 {
+            let drawn = draw(&mut self.weights, &mut self.random);
+            let total: f64 = self.weights.iter().sum();
+            for (at, weight) in self.weights.iter().enumerate() {
+                shares[place(at)] += (weight / total) as f32;
+            }
+            drawn
+        } else {
+            let drawn = self.weights.iter().position(|&weight| weight >= 0.0).unwrap_or(0);
+            shares[place(drawn)] += 1.0;
+            drawn
+        };
+        let drawn = self.thinkable.get(drawn).map(|&place| batch.candidates[first + place as usize]);
+        self.calm[n as usize] = if doubt > 1 || drawn != owner { 0 } else { self.calm[n as usize].saturating_add(1) };
+        if drawn != owner {
+            self.owner[n as usize] = drawn;
+            for handler in [owner, drawn].into_iter().flatten() {
+                let list = &mut self.held[handler as usize];
+                let at = list.partition_point(|&held| held < n);
+                if Some(handler) == owner {
+                    list.remove(at);
+                } else {
+                    list.insert(at, n);
                 }
-                self.opened -= 1;
-                self.open[n] = self.open[self.opened];
-            } else {
-                n += 1;
+                self.appraise(handler as usize, n);
+                // What the call adds to it is the same, whether it is there or not.
+                if let Some(place) = batch.place(call, handler) {
+                    self.weighed[first + place].version = self.version[handler as usize];
+                }
             }
         }
-        Moment { endpoint, last: self.last, history: self.history, gap: Gap::new(at.saturating_sub(self.since)) }
     }
 
-    /// Makes a call, at the moment that was just asked for.
-    pub(super) fn take(&mut self, call: &Call) {
-        // The end of an earlier call is passed, whether or not anyone asked.
-        self.moment(0, call.start);
-        if call.start >= self.since {
-            (self.since, self.last) = (call.start, Last::CallStart(call.callee));
+    /// Finds the candidates that are thinkable by what each has done before, without a look at what it does next. So
+    /// the exchanges below, which only change what comes next, are as likely to be offered one way as back.
+    fn think(&mut self, n: u32, call: &Call) {
+        let owner = self.owner[n as usize];
+        let (mut most, mut at_owner) = (f32::NEG_INFINITY, u32::MAX);
+        let first = call.candidates.start as usize;
+        let places = self.batch.candidates(call).iter().zip(&mut self.weighed[first..]);
+        for (place, (&handler, known)) in places.enumerate() {
+            let version = self.version[handler as usize];
+            if known.version != version {
+                let (before, _) = split(&self.held[handler as usize], n);
+                known.first = self.judge.first(handler as usize, before, call) as f32;
+                known.gain = f32::NAN;
+                known.version = version;
+            }
+            most = most.max(known.first);
+            if owner == Some(handler) {
+                at_owner = place as u32;
+            }
         }
-        if let Some(end) = call.end {
-            let at = self.opened.min(OPEN - 1);
-            self.open[at] = (end, call.callee);
-            self.opened = at + 1;
+        self.thinkable.clear();
+        let known = self.weighed[first..].iter().take(call.candidates.len());
+        let least = most - OUT_OF_PLACE;
+        let thinkable = known.zip(0..).filter(|(known, place)| known.first > least || *place == at_owner);
+        self.thinkable.extend(thinkable.map(|(_, place)| place));
+    }
+
+    /// The owner of a call, another thinkable one and its place, drawn by how likely the call is at that moment; and
+    /// the logarithm of the odds of drawing the same two from the other side.
+    fn two(&mut self, n: u32, call: &Call) -> Option<(usize, usize, usize, f64)> {
+        let owner = self.owner[n as usize]?;
+        let first = call.candidates.start as usize;
+        let chances = self.thinkable.iter().map(|&place| self.weighed[first + place as usize].first);
+        let most = chances.clone().fold(f32::NEG_INFINITY, f32::max);
+        self.weights.clear();
+        let trust = self.trust;
+        self.weights.extend(chances.map(|first| f64::from(first - most) * trust));
+        let log = |at: usize| f64::from(self.weighed[first + self.thinkable[at] as usize].first) * trust;
+        let at_owner =
+            self.thinkable.iter().position(|&place| self.batch.candidates[first + place as usize] == owner)?;
+        let log_owner = log(at_owner);
+        let at = draw(&mut self.weights, &mut self.random);
+        let place = first + self.thinkable[at] as usize;
+        let other = self.batch.candidates[place];
+        let odds = log_owner - f64::from(self.weighed[place].first) * trust;
+        (other != owner).then_some((owner as usize, other as usize, place, odds))
+    }
+
+    /// Offers the exchange of a call for a later one of the same callee that another handler holds.
+    fn exchange(&mut self, n: u32, call: &Call) {
+        let Some((a, b, _, odds)) = self.two(n, call) else { return };
+        let (before, mine) = split(&self.held[a], n);
+        let (before_theirs, theirs) = split(&self.held[b], n);
+        let same = |&&held: &&u32| self.batch.calls[held as usize].callee == call.callee;
+        let count = theirs.iter().filter(same).count();
+        if count == 0 {
+            return;
         }
-        // A sum does not depend on the order of calls that run side by side.
-        self.history = self.history.wrapping_add(mix(u64::from(call.callee), 5));
+        let odds = odds + (count as f64).ln() - (mine.iter().filter(same).count() as f64).ln();
+        let at = below(&mut self.random, count);
+        let (batch, other) = (self.batch, theirs.iter().filter(same).nth(at).copied().unwrap_or_default());
+        let later = &batch.calls[other as usize];
+        if later.settled || batch.place(later, a as u32).is_none() {
+            return;
+        }
+        self.mine.calls.clear();
+        self.mine.calls.extend(mine.iter().filter(|&&held| held != n));
+        let at = self.mine.calls.partition_point(|&held| held < other);
+        self.mine.calls.insert(at, other);
+        self.theirs.calls.clear();
+        self.theirs.calls.push(n);
+        self.theirs.calls.extend(theirs.iter().filter(|&&held| held != other));
+        self.judge.hand(a, before, &mut self.mine);
+        self.judge.hand(b, before_theirs, &mut self.theirs);
+        let gain = self.mine.worth() + self.theirs.worth() - self.worth(a, n) - self.worth(b, n);
+        if self.accepts(gain * self.trust + odds) {
+            self.exchange_hands(n, a, b);
+        }
+    }
+
+    /// Offers the exchange of everything from a call on with what another handler does from then on.
+    fn exchange_rest(&mut self, n: u32, call: &Call) {
+        let Some((a, b, place, odds)) = self.two(n, call) else { return };
+        let versions = (self.version[a], self.version[b]);
+        let known = self.weighed[place].rest;
+        let known = (known.versions == versions).then_some(f64::from(known.gain));
+        let gain = known.unwrap_or_else(|| {
+            let gain = self.gain(n, a, b, u32::MAX);
+            self.weighed[place].rest = Exchange { versions, gain: gain as f32 };
+            gain
+        });
+        if self.accepts(gain * self.trust + odds) {
+            if known.is_some() {
+                self.gain(n, a, b, u32::MAX);
+            }
+            self.exchange_hands(n, a, b);
+        }
+    }
+
+    /// Offers the exchange of a few calls from this one on, as many as both handlers make up to some later one.
+    fn exchange_some(&mut self, n: u32, call: &Call) {
+        let Some((a, b, _, odds)) = self.two(n, call) else { return };
+        let mut both = std::mem::take(&mut self.both);
+        both.clear();
+        for handler in [a, b] {
+            let (_, after) = split(&self.held[handler], n);
+            both.extend(after.iter().filter(|&&held| held != n).take(SOME));
+        }
+        both.sort_unstable();
+        both.truncate(SOME);
+        // What comes after the first of them, up to all that follow; the choice is the same seen from the other side.
+        let cut = if both.len() < 2 { None } else { both.get(1 + below(&mut self.random, both.len() - 1)).copied() };
+        self.both = both;
+        if let Some(cut) = cut {
+            let gain = self.gain(n, a, b, cut);
+            if self.accepts(gain * self.trust + odds) {
+                self.exchange_hands(n, a, b);
+            }
+        }
+    }
+
+    /// Puts together what two handlers would hold if they exchanged all from a call on up to where it is cut, and says
+    /// what that gains.
+    fn gain(&mut self, n: u32, a: usize, b: usize, cut: u32) -> f64 {
+        let batch = self.batch;
+        let (before, mine) = split(&self.held[a], n);
+        let (before_theirs, theirs) = split(&self.held[b], n);
+        let (my_part, my_rest) = split(mine, cut);
+        let (their_part, their_rest) = split(theirs, cut);
+        let can = |held: &[u32], to: usize| {
+            held.iter().all(|&held| {
+                let moved = &batch.calls[held as usize];
+                !moved.settled && (held == n || batch.place(moved, to as u32).is_some())
+            })
+        };
+        // If nothing but this call would move, the step has offered that.
+        if my_part.len() < 2 && their_part.is_empty() || !can(my_part, b) || !can(their_part, a) {
+            return f64::NEG_INFINITY;
+        }
+        self.mine.calls.clear();
+        self.mine.calls.extend(their_part.iter().chain(my_rest));
+        self.theirs.calls.clear();
+        self.theirs.calls.extend(my_part.iter().chain(their_rest));
+        self.judge.hand(a, before, &mut self.mine);
+        self.judge.hand(b, before_theirs, &mut self.theirs);
+        self.mine.worth() + self.theirs.worth() - self.worth(a, n) - self.worth(b, n)
+    }
+
+    /// Whether to take what is this much likelier by the logarithm: always if it is, or else now and then.
+    fn accepts(&mut self, gain: f64) -> bool {
+        gain >= 0.0 || gain > -UNTHINKABLE && uniform(&mut self.random) < gain.exp()
+    }
+
+    /// Gives the two hands to two handlers, in the place of what they hold from a call on.
+    fn exchange_hands(&mut self, n: u32, a: usize, b: usize) {
+        let (mine, theirs) = (std::mem::take(&mut self.mine), std::mem::take(&mut self.theirs));
+        for (handler, hand) in [(a, &mine), (b, &theirs)] {
+            let at = self.held[handler].partition_point(|&held| held < n);
+            self.held[handler].truncate(at);
+            self.held[handler].extend(&hand.calls);
+            for (&held, &term) in hand.calls.iter().zip(&hand.terms) {
+                self.terms[held as usize] = term;
+                if self.owner[held as usize] != Some(handler as u32) {
+                    self.owner[held as usize] = Some(handler as u32);
+                    self.calm[held as usize] = 0;
+                }
+            }
+            self.ends[handler] = hand.end;
+            self.renew(handler);
+        }
+        (self.mine, self.theirs) = (mine, theirs);
+    }
+
+    /// What a handler holds has changed.
+    fn renew(&mut self, handler: usize) {
+        self.versions += 1;
+        self.version[handler] = self.versions;
+    }
+
+    /// What a handler's calls from this one on, and its end, add to its likelihood.
+    fn worth(&self, handler: usize, from: u32) -> f64 {
+        let (_, after) = split(&self.held[handler], from);
+        after.iter().map(|&n| self.terms[n as usize]).sum::<f64>() + self.ends[handler]
+    }
+
+    /// Judges a handler anew from a call on.
+    fn appraise(&mut self, handler: usize, from: u32) {
+        let (before, after) = split(&self.held[handler], from);
+        self.mine.calls.clear();
+        self.mine.calls.extend(after);
+        self.judge.hand(handler, before, &mut self.mine);
+        for (&held, &term) in self.mine.calls.iter().zip(&self.mine.terms) {
+            self.terms[held as usize] = term;
+        }
+        self.ends[handler] = self.mine.end;
+        self.renew(handler);
     }
 }
 
-/// Calls that are open side by side in one handler, as far as the end of each is looked for.
-const OPEN: usize = 12;
+/// Calls that two handlers exchange at most when they do not exchange all.
+const SOME: usize = 8;
+/// Logarithm of the odds beyond which nothing is drawn.
+const UNTHINKABLE: f64 = 20.0;
+
+impl Judge<'_> {
+    /// Logarithm of how likely a call is for a handler that made these before.
+    fn first(&mut self, handler: usize, before: &[u32], call: &Call) -> f64 {
+        let mut path = self.path(handler, before);
+        self.term(&mut path, handler, call)
+    }
+
+    /// Logarithm of how likely the rest of a handling is, after the calls before and perhaps one more.
+    fn rest(&mut self, handler: usize, before: &[u32], after: &[u32], more: Option<&Call>) -> f64 {
+        let mut path = self.path(handler, before);
+        if let Some(call) = more {
+            path.take(call);
+        }
+        let mut sum = 0.0;
+        for &n in after {
+            let call = &self.batch.calls[n as usize];
+            sum += self.term(&mut path, handler, call);
+            path.take(call);
+        }
+        sum + self.end(&mut path, handler)
+    }
+
+    /// Fills in what the calls of a hand and the end are worth after the calls before.
+    fn hand(&mut self, handler: usize, before: &[u32], hand: &mut Hand) {
+        let mut path = self.path(handler, before);
+        hand.terms.clear();
+        for &n in &hand.calls {
+            let call = &self.batch.calls[n as usize];
+            hand.terms.push(self.term(&mut path, handler, call));
+            path.take(call);
+        }
+        hand.end = self.end(&mut path, handler);
+    }
+
+    fn path(&self, handler: usize, calls: &[u32]) -> Path {
+        let of = &self.batch.handlers[handler];
+        let mut path = Path::new(of.start, of.endpoint);
+        calls.iter().for_each(|&n| path.take(&self.batch.calls[n as usize]));
+        path
+    }
+
+    fn term(&mut self, path: &mut Path, handler: usize, call: &Call) -> f64 {
+        let (moment, gap) = path.moment(call.start);
+        let nested = call.nested(&self.batch.handlers[handler]);
+        self.memo.log_likelihood(self.model, moment, gap, call.callee) + self.odds.ending(call.callee, nested)
+    }
+
+    fn end(&mut self, path: &mut Path, handler: usize) -> f64 {
+        let end = self.batch.handlers[handler].end;
+        if end == OPEN_END {
+            return 0.0;
+        }
+        let (moment, gap) = path.moment(end);
+        self.memo.log_likelihood(self.model, moment, gap, END)
+    }
+}
+
+impl Hand {
+    fn worth(&self) -> f64 {
+        self.terms.iter().sum::<f64>() + self.end
+    }
+}
+
+/// Calls before this one, and from this one on.
+fn split(calls: &[u32], n: u32) -> (&[u32], &[u32]) {
+    calls.split_at(calls.partition_point(|&call| call < n))
+}
+
+/// Where the shares of a call stand: one place for each candidate and one for the background.
+pub(super) fn places(call: &Call, n: u32) -> Range<usize> {
+    let shift = n as usize;
+    call.candidates.start as usize + shift..call.candidates.end as usize + shift + 1
+}
+
+/// Turns logarithms, of which the largest is 0, into weights, and draws a position by them.
+fn draw(weights: &mut [f64], random: &mut u64) -> usize {
+    let mut total = 0.0;
+    for weight in weights.iter_mut() {
+        *weight = if *weight > -UNTHINKABLE { weight.exp() } else { 0.0 };
+        total += *weight;
+    }
+    let mut left = uniform(random) * total;
+    for (at, weight) in weights.iter().enumerate() {
+        left -= weight;
+        if left < 0.0 {
+            return at;
+        }
+    }
+    weights.len() - 1
+}
+
+fn uniform(random: &mut u64) -> f64 {
+    (next(random) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// The next number of xorshift64*.
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+}
+
+fn below(state: &mut u64, limit: usize) -> usize {
+    ((u128::from(next(state)) * limit as u128) >> 64) as usize
+}

@@ -25,6 +25,9 @@ pub struct Settings {
     pub half_life: f64,
     /// Probability from which a link is stated.
     pub stated: f64,
+    /// Questions to the model that a second of traffic may cost on average, each a few tens of nanoseconds. Beyond it
+    /// calls are linked at sight, and none of these links is stated.
+    pub questions_per_second: u64,
 }
 
 impl Default for Settings {
@@ -41,6 +44,7 @@ impl Default for Settings {
             longest: 60_000_000_000,
             half_life: 10_000.0,
             stated: 0.9,
+            questions_per_second: 800_000,
         }
     }
 }
@@ -52,6 +56,8 @@ pub struct Costs {
     pub handlers_given_up: u64,
     /// Calls decided before all that could have made them had ended.
     pub calls_hurried: u64,
+    /// Calls linked at sight, because weighing them would have cost too much.
+    pub calls_at_sight: u64,
     /// Calls weighed against fewer handlers than could have made them.
     pub candidates_left_out: u64,
     /// Observations that found no room in the statistics.

@@ -60,6 +60,48 @@ struct Endpoint {
     late: f64,
 }
 
+/// How calls of each callee stand to handlers at all.
+#[derive(Debug, Default)]
+pub(super) struct Odds {
+    of: Vec<OddsOf>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct OddsOf {
+    /// Logarithm of the calls that no handler makes, per tick.
+    background: f64,
+    /// Share of calls that go on when their handler has ended; its logarithm, and that of the others.
+    outliving: f64,
+    late: f64,
+    nested: f64,
+}
+
+/// The same of a callee that was never called before.
+const UNSEEN: OddsOf = OddsOf { background: -25.0, outliving: 0.005, late: -5.298, nested: -0.005 };
+
+impl Odds {
+    fn of(&self, callee: u32) -> &OddsOf {
+        self.of.get(callee as usize).unwrap_or(&UNSEEN)
+    }
+
+    /// Logarithm of how many calls to a callee are made by no handler, per tick.
+    pub(super) fn background(&self, callee: u32) -> f64 {
+        self.of(callee).background
+    }
+
+    /// Share of the calls to a callee that outlive their handler; none if it was never called.
+    pub(super) fn outliving(&self, callee: u32) -> Option<f64> {
+        self.of.get(callee as usize).map(|of| of.outliving)
+    }
+
+    /// Logarithm of how likely it is that a call to a callee is, or is not, over when its handler ends.
+    #[inline]
+    pub(super) fn ending(&self, callee: u32, nested: bool) -> f64 {
+        let of = self.of(callee);
+        if nested { of.nested } else { of.late }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Tally {
     most: usize,
@@ -118,9 +160,10 @@ impl Tally {
         self.seconds.call(callee, at);
     }
 
-    /// A call is decided, its best handler being this probable; endpoints that may have made it, with what probability, and whether it was over in time.
+    /// A call is decided, its best handler, if any, having this share of it; endpoints that may have made it, with what
+    /// share, and whether it was over in time.
     pub(super) fn call(&mut self, callee: u32, best: Option<f64>, shares: impl Iterator<Item = (u32, f64, bool)>) {
-        let sure = best.is_some_and(|probability| probability >= self.stated);
+        let sure = best.is_some_and(|share| share >= self.stated);
         let mut nobody = 1.0;
         let mut outliving = 0.0;
         let mut by: Vec<(u32, f64, f64)> = Vec::new();
@@ -187,16 +230,19 @@ impl Tally {
         }
     }
 
-    /// By callee, as far as there were calls: logarithm of the calls of nobody per tick.
-    pub(super) fn log_background_rates(&self, elapsed: u64) -> Vec<f64> {
+    /// What was seen of each callee, for weighing; `elapsed` nanoseconds have passed in all.
+    pub(super) fn odds(&self, elapsed: u64, odds: &mut Odds) {
         let ticks = (elapsed as f64 / TICK).max(1.0);
-        let rate = |of: &Callee| (of.background + BACKGROUND.0 * of.calls + BACKGROUND.1) / ticks;
-        self.callees.iter().map(|of| rate(of).ln()).collect()
-    }
-
-    /// By callee, as far as there were calls: share of calls that go on when their handler has ended.
-    pub(super) fn outliving_shares(&self) -> Vec<f64> {
-        self.callees.iter().map(|of| (of.outliving + OUTLIVING.0) / (of.calls + OUTLIVING.1)).collect()
+        odds.of.clear();
+        odds.of.extend(self.callees.iter().map(|of| {
+            let outliving = (of.outliving + OUTLIVING.0) / (of.calls + OUTLIVING.1);
+            OddsOf {
+                background: ((of.background + BACKGROUND.0 * of.calls + BACKGROUND.1) / ticks).ln(),
+                outliving,
+                late: outliving.ln(),
+                nested: (1.0 - outliving).ln(),
+            }
+        }));
     }
 
     pub(super) fn background(&self, callee: u32) -> Option<f64> {
@@ -234,6 +280,25 @@ impl Tally {
 
     pub(super) fn cross_check(&self) -> Vec<((u32, u32), f64)> {
         self.seconds.solve()
+    }
+
+    /// Half the sum of differences to the cross-check, over all calls. The cross-check looks back a bounded time, as
+    /// what is counted of late does, so the two are compared per handling and weighed by the handlings of late.
+    pub(super) fn disagreement(&self) -> Option<f64> {
+        let solved: BTreeMap<(u32, u32), f64> = self.cross_check().into_iter().collect();
+        if solved.is_empty() {
+            return None;
+        }
+        let expected = self.expectations();
+        let expected: BTreeMap<_, _> = expected.iter().map(|e| ((e.endpoint, e.callee), e.per_handling)).collect();
+        let (mut apart, mut calls) = (0.0, 0.0);
+        for key in solved.keys().chain(expected.keys().filter(|key| !solved.contains_key(key))) {
+            let of = |map: &BTreeMap<(u32, u32), f64>| map.get(key).copied().unwrap_or(0.0);
+            let late = self.endpoints.get(&key.0).map_or(0.0, |endpoint| endpoint.late);
+            apart += (of(&solved) - of(&expected)).abs() / 2.0 * late;
+            calls += of(&expected) * late;
+        }
+        (calls > 0.0).then(|| apart / calls)
     }
 }
 
