@@ -14,6 +14,7 @@ mod authority;
 mod head;
 mod fields;
 
+pub(crate) use fields::resembles_framing;
 pub(crate) use gate::{Expected, Gate, Verdict};
 pub(crate) use trailers::Trailers;
 #[cfg(feature = "fuzzing")]

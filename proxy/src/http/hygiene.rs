@@ -6,6 +6,7 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, header, request, response};
 
 use crate::error::Fault;
+use crate::http1::resembles_framing;
 
 /// Checks a request.
 ///
@@ -21,6 +22,7 @@ pub(crate) fn check_request(parts: &request::Parts, max_fields: usize) -> Result
     target(parts)
         .and_then(|()| authority(parts))
         .and_then(|()| fields(&parts.headers))
+        .and_then(|()| names(&parts.headers))
         .map_err(|why| (Fault::Malformed, why))
 }
 
@@ -92,6 +94,12 @@ fn fields(headers: &HeaderMap) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Of requests alone: what a service answers is read by clients, and few of them make variables of names.
+fn names(headers: &HeaderMap) -> Result<(), &'static str> {
+    let resembling = headers.keys().any(|name| resembles_framing(name.as_str().as_bytes()));
+    if resembling { Err("a field name that could be taken for one of framing") } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use http::{Request, Response};
@@ -115,7 +123,7 @@ mod tests {
 
     #[test]
     fn whoever_could_read_another_request_gets_none() {
-        let cases: [(&str, &[(&str, &str)]); 9] = [
+        let cases: [(&str, &[(&str, &str)]); 10] = [
             ("/", &[]),
             ("http://shop/", &[("host", "other")]),
             ("/", &[("host", "a"), ("host", "a")]),
@@ -125,6 +133,7 @@ mod tests {
             ("http://shop/", &[("content-length", "+5")]),
             ("http://shop/", &[("content-length", "9223372036854775808")]),
             ("http://shop/", &[("x", " padded")]),
+            ("http://shop/", &[("content_length", "5")]),
         ];
         for (uri, fields) in cases {
             assert_eq!(verdict(uri, fields).unwrap_err().0, Fault::Malformed, "{uri} {fields:?}");

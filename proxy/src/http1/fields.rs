@@ -16,6 +16,18 @@ impl Field<'_> {
     }
 }
 
+/// Whether a name is one of those that frame a message but for the characters between its letters, such as
+/// `Transfer_Encoding`. It is a legal name; a server that makes variables of names may take it for framing all the same.
+pub(crate) fn resembles_framing(name: &[u8]) -> bool {
+    FRAMING.into_iter().any(|framing| !name.eq_ignore_ascii_case(framing) && letters(name).eq(letters(framing)))
+}
+
+const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
+
+fn letters(name: &[u8]) -> impl Iterator<Item = u8> {
+    name.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase)
+}
+
 /// The lines of a head, without their CR LF, up to the empty one.
 #[derive(Clone)]
 pub(crate) struct Lines<'a>(&'a [u8]);
@@ -110,6 +122,16 @@ mod tests {
     fn names_and_values_keep_their_case_and_order() {
         let fields = read("Host: a\r\nX-Two:\t b c \t\r\nempty:\r\n\r\nnot: this\r\n");
         assert_eq!(fields, Ok(vec![("Host", "a"), ("X-Two", "b c"), ("empty", "")]));
+    }
+
+    #[test]
+    fn a_name_resembles_framing_when_only_the_characters_between_its_letters_differ() {
+        for name in ["Transfer_Encoding", "transfer-encoding_", "ContentLength", "Content--Length", "content.length1"] {
+            assert!(resembles_framing(name.as_bytes()), "{name}");
+        }
+        for name in ["Transfer-Encoding", "content-length", "Content-Lengths", "x-content-length", "Length", "_"] {
+            assert!(!resembles_framing(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One head, whole: is it one that everybody reads alike, and what comes after it?
 
 use super::authority::Authority;
-use super::fields::{Field, Lines, fields, is_token, listed};
+use super::fields::{Field, Lines, fields, is_token, listed, resembles_framing};
 use super::framing::{Framing, MAX_LENGTH};
 use super::{Bounds, Violation};
 
@@ -73,6 +73,9 @@ pub(crate) fn request(head: &[u8], bounds: Bounds) -> Result<RequestHead, Violat
     for field in fields(lines, bounds) {
         let field = field?;
         content.note(&field)?;
+        if resembles_framing(field.name) {
+            return Err(Violation::Field);
+        }
         if field.is("host") {
             let valid = Authority::parse(field.value).ok_or(Violation::Host)?;
             if host.replace(valid).is_some() {
