@@ -189,6 +189,11 @@ impl State {
 pub(crate) struct Moving(Progress);
 
 impl Moving {
+    /// A number that no other connection has while this one is there.
+    pub(crate) fn connection(&self) -> usize {
+        Arc::as_ptr(&self.0.0).addr()
+    }
+
     pub(crate) fn on(&self) {
         self.0.0.lock().moved += 1;
     }

@@ -54,9 +54,10 @@ pub(crate) async fn send(
         name_proxy(request.headers_mut(), received);
     }
     let hostless = protocol == Protocol::Http1 && !request.headers().contains_key(header::HOST) && !connect;
+    let client = request.body().client();
     let mut attempts = 0;
     loop {
-        let mut lease = upstream.lease(&worker.connector, protocol).await.map_err(|fault| (fault, attempts))?;
+        let mut lease = upstream.lease(&worker.connector, protocol, client).await.map_err(|fault| (fault, attempts))?;
         if hostless {
             name_host(request.headers_mut(), &lease);
         }

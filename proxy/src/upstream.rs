@@ -90,17 +90,17 @@ impl Upstream {
     }
 
     /// A connection for one exchange: of the endpoint that balancing names, or of the next one where none can be made
-    /// to that; nothing was sent then.
+    /// to that; nothing was sent then. `client` tells the connections apart that requests come on.
     ///
     /// # Errors
     /// Where there is none to be had within the connect timeout.
-    pub(crate) async fn lease(&self, connector: &Connector, protocol: Protocol) -> Result<Lease, Fault> {
+    pub(crate) async fn lease(&self, connector: &Connector, protocol: Protocol, client: usize) -> Result<Lease, Fault> {
         let mut search = self.search(connector).await?;
         while let Some((endpoint, deadline)) = search.next() {
             let outstanding = endpoint.begin();
             let connected = match protocol {
                 Protocol::Http1 => endpoint.http1(connector, deadline).await,
-                Protocol::Http2 => endpoint.http2(connector, deadline).await,
+                Protocol::Http2 => endpoint.http2(connector, client, deadline).await,
             };
             match connected {
                 Ok(connection) => return Ok(Lease::new(connection, endpoint, outstanding, connector)),

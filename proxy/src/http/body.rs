@@ -125,6 +125,11 @@ impl RequestBody {
         Self { body, count, sized: version != Version::HTTP_2, again: None, waiting: None, moving, trailers: None }
     }
 
+    /// Tells the connections apart that requests come on.
+    pub(crate) fn client(&self) -> usize {
+        self.moving.connection()
+    }
+
     /// Where its bytes are counted, if there can be any.
     pub(crate) fn count(&self) -> Option<Arc<AtomicU64>> {
         self.count.clone()

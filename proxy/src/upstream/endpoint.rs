@@ -20,8 +20,13 @@ use crate::metrics::Metrics;
 use crate::stream::Stream as Carrier;
 use crate::tls::Secure;
 
-/// HTTP/2 connections to one endpoint: one, and more only while all of them carry as many streams as the endpoint takes.
-const MAX_SHARED: usize = 16;
+/// HTTP/2 connections to one endpoint. Each carries the streams of one client, so that nobody pays for what another one
+/// does: a server may end a connection on which too many streams were reset. Beyond so many, clients share.
+const MAX_SHARED: usize = 64;
+/// Streams that may have been cut on a connection that another client takes over. Servers bear twice as many at least.
+const MAX_BROKEN: usize = 8;
+/// The client of a connection that carries nothing yet.
+const NOBODY: usize = 0;
 /// A connection that has been idle for longer is looked at before it is used again.
 const FRESH: Duration = Duration::from_millis(1);
 
@@ -83,7 +88,11 @@ pub(super) struct Shared {
     identity: Option<Arc<SpiffeId>>,
     /// How many streams the endpoint takes.
     limit: Arc<AtomicUsize>,
+    /// Whose streams it carries, until there are none.
+    client: AtomicUsize,
     streams: AtomicUsize,
+    /// Streams that are not whole: those that are open, and those that were cut.
+    broken: AtomicUsize,
     /// It takes no further requests; those on it come to their end.
     retired: AtomicBool,
     used: Mutex<Instant>,
@@ -186,35 +195,42 @@ impl Endpoint {
         self.idle.lock().clear();
     }
 
-    /// A stream on an HTTP/2 connection: one that has room, or a new one.
-    pub(super) async fn http2(&self, connector: &Connector, deadline: Instant) -> Result<Connection, Fault> {
+    /// A stream on an HTTP/2 connection of `client`: one that has room, or a new one.
+    pub(super) async fn http2(
+        &self,
+        connector: &Connector,
+        client: usize,
+        deadline: Instant,
+    ) -> Result<Connection, Fault> {
         let connection = |stream: Stream, reused| {
             let identity = stream.0.identity.clone();
             Connection { sender: Sender::Http2(stream), address: self.address, identity, reused }
         };
-        if let Some(stream) = self.join() {
+        if let Some(stream) = self.join(client) {
             connector.metrics.upstream_connections_reused.add(1);
             return Ok(connection(stream, true));
         }
         let turn = timeout_at(deadline, self.connecting.lock()).await;
         let _turn = turn.map_err(|_| Fault::ConnectTimeout)?;
         // Whoever was first may have made one meanwhile.
-        if let Some(stream) = self.join() {
+        if let Some(stream) = self.join(client) {
             connector.metrics.upstream_connections_reused.add(1);
             return Ok(connection(stream, true));
         }
         let connected = self.judge(connector.http2(self.address, self.secure.as_deref(), deadline).await)?;
-        Ok(connection(self.share(connected), false))
+        Ok(connection(self.share(connected, client), false))
     }
 
-    /// Keeps an HTTP/2 connection for all who ask for one, and begins a stream on it.
-    fn share(&self, Http2 { sender, limit, identity }: Http2) -> Stream {
+    /// Keeps an HTTP/2 connection for whatever `client` asks for, and begins a stream on it.
+    fn share(&self, Http2 { sender, limit, identity }: Http2, client: usize) -> Stream {
         let shared = Arc::new(Shared {
             sender,
             https: self.secure.as_ref().is_some_and(|secure| secure.is_https()),
             identity,
             limit,
+            client: AtomicUsize::new(client),
             streams: AtomicUsize::new(0),
+            broken: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
             used: Mutex::new(Instant::now()),
         });
@@ -234,24 +250,30 @@ impl Endpoint {
             }
             Protocol::Http2 => {
                 if let Ok(spoken) = connector.speak_http2(stream, None).await {
-                    drop(self.share(spoken));
+                    self.share(spoken, NOBODY).whole();
                 }
             }
         }
     }
 
-    /// A stream on a connection with room; on the one with the most room where there may be no more connections.
-    fn join(&self) -> Option<Stream> {
+    /// A stream on a connection of `client` with room, or on one that carries nothing and is in good standing; on the one
+    /// with the most room where there may be no more connections.
+    fn join(&self, client: usize) -> Option<Stream> {
         let mut shared = self.shared.lock();
         shared.retain(|shared| shared.serves());
-        let free = |shared: &&Arc<Shared>| {
-            shared.streams.load(Ordering::Relaxed) < shared.limit.load(Ordering::Relaxed).max(1)
-        };
-        let joined = shared.iter().find(free).or_else(|| {
-            let full = shared.len() >= MAX_SHARED;
-            full.then(|| shared.iter().min_by_key(|shared| shared.streams.load(Ordering::Relaxed))).flatten()
-        });
-        joined.map(Stream::on)
+        let streams = |shared: &Shared| shared.streams.load(Ordering::Relaxed);
+        let room = |shared: &Shared| streams(shared) < shared.limit.load(Ordering::Relaxed).max(1);
+        let own = |shared: &&Arc<Shared>| shared.client.load(Ordering::Relaxed) == client && room(shared);
+        let joined =
+            shared.iter().find(own).or_else(|| shared.iter().find(|shared| shared.is_free())).or_else(|| {
+                let full = shared.len() >= MAX_SHARED;
+                full.then(|| shared.iter().min_by_key(|shared| streams(shared))).flatten()
+            })?;
+        // Under the lock, as everybody who looks at it.
+        if streams(joined) == 0 {
+            joined.client.store(client, Ordering::Relaxed);
+        }
+        Some(Stream::on(joined))
     }
 
     /// Closes connections that were idle for too long.
@@ -277,6 +299,11 @@ impl Drop for Outstanding {
 }
 
 impl Shared {
+    /// Whether another client may have it: the resets of those who left may still be under way on it.
+    fn is_free(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) == 0 && self.broken.load(Ordering::Relaxed) < MAX_BROKEN
+    }
+
     fn serves(&self) -> bool {
         !self.retired.load(Ordering::Relaxed) && !self.sender.is_closed()
     }
@@ -285,7 +312,13 @@ impl Shared {
 impl Stream {
     fn on(shared: &Arc<Shared>) -> Self {
         shared.streams.fetch_add(1, Ordering::Relaxed);
+        shared.broken.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(shared))
+    }
+
+    /// The exchange on it came to its end.
+    pub(super) fn whole(&self) {
+        self.0.broken.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn sender(&self) -> http2::SendRequest<Lent> {

@@ -116,8 +116,9 @@ impl Lease {
             // A body was announced on it and will never come.
             return;
         }
-        if let Sender::Http1(sender) = self.connection.sender {
-            self.endpoint.keep(sender, self.keep, self.room);
+        match self.connection.sender {
+            Sender::Http1(sender) => self.endpoint.keep(sender, self.keep, self.room),
+            Sender::Http2(stream) => stream.whole(),
         }
     }
 }
