@@ -1,5 +1,5 @@
-//! The admin listener: is it alive, is it ready, what does it count, how is it configured, how does it name endpoints. Served from the control
-//! thread, so that no scrape delays a request.
+//! The admin listener: is it alive, is it ready, what does it count, how is it configured, how does it name endpoints.
+//! Served from the control thread, so that no scrape delays a request.
 
 mod endpoints;
 mod metrics;

@@ -74,8 +74,8 @@ const CLIENT_HELLO: u8 = 1;
 
 /// The content of the record that `bytes` begin with, as far as it has come, and what follows it.
 fn record(bytes: &[u8]) -> Result<(&[u8], &[u8]), Trouble> {
-    let head = |at: usize| bytes.get(at).copied();
-    if head(0).is_some_and(|kind| kind != HANDSHAKE) || head(1).is_some_and(|major| major != 3) {
+    // The version in a record's head "MUST be ignored for all purposes" (RFC 8446, section 5.1), and libraries do.
+    if bytes.first().is_some_and(|kind| *kind != HANDSHAKE) {
         return Err(Wrong);
     }
     let [_, _, _, high, low, rest @ ..] = bytes else { return Err(Short) };
@@ -231,6 +231,14 @@ mod tests {
                 "records of {length}"
             );
         }
+    }
+
+    #[test]
+    fn the_versions_of_the_records_are_nobodys_business() {
+        let mut bytes = records(&hello(&[sni("shop.test")]), 30);
+        let records = (0..bytes.len()).step_by(35);
+        records.skip(1).for_each(|head| bytes[head + 1..head + 3].copy_from_slice(&[0xfe, 0xfd]));
+        assert_eq!(read(&bytes), Peek::Name("shop.test".to_owned()));
     }
 
     #[test]
