@@ -95,6 +95,11 @@ pub(crate) async fn send(
         }
         let summary = parts.headers.get(SUMMARY_HEADER).cloned();
         strip_hop_by_hop(&mut parts.headers, switching);
+        if expectation.as_ref().is_some_and(Expectation::is_refused) {
+            // The body that was announced will never be read, so the connection ends. The codec sees that at once only if
+            // nobody holds the body any more when the head is written; else the client would not be told.
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if via {
             name_proxy(&mut parts.headers, parts.version);
         }

@@ -55,6 +55,11 @@ impl Expectation {
         self.become_of(|phase| (phase == Phase::Answered { refused: false }).then_some(Phase::Wanted));
     }
 
+    /// Whether the body was refused before anybody had asked for it.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.0.lock().phase == Phase::Answered { refused: true }
+    }
+
     fn become_of(&self, next: impl Fn(Phase) -> Option<Phase>) {
         let mut state = self.0.lock();
         if let Some(phase) = next(state.phase) {

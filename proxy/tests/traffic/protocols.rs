@@ -188,7 +188,8 @@ async fn an_upload_that_the_service_refuses_is_never_asked_for() {
         let mut service = stock.meet().await;
         service.head().await;
         service.say(&format!("HTTP/1.1 413 Content Too Large\r\n{refusal}")).await;
-        assert!(client.head().await.starts_with("HTTP/1.1 413 "));
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 413 ") && head.contains("connection: close"), "{head}");
         assert!(client.rest().await.contains("no"), "and the connection closes: a body was announced on it");
         assert_eq!(service.rest().await, "", "nothing of a body, and no end that would make one");
     }
@@ -203,7 +204,8 @@ async fn an_upload_that_is_refused_without_a_body_is_never_asked_for() {
     let mut service = stock.meet().await;
     service.head().await;
     service.say("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n").await;
-    assert!(client.head().await.starts_with("HTTP/1.1 417 "));
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 417 ") && head.contains("connection: close"), "{head}");
     assert_eq!((client.rest().await.as_str(), service.rest().await.as_str()), ("", ""));
 }
 
