@@ -31,6 +31,7 @@ mod replay;
 mod score;
 #[path = "attribution/traces.rs"]
 mod traces;
+mod sample;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

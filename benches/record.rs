@@ -2,52 +2,17 @@
 //!
 //! `cargo bench --bench record`. Compare runs of one machine with one another, nothing else.
 
+mod sample;
+
 use std::hint::black_box;
-use std::sync::Arc;
 
 use couplet_telemetry::endpoint::Templates;
 use couplet_telemetry::otlp::{Bounds, decode, encode};
-use couplet_telemetry::outcome::{Evidence, Outcome};
-use couplet_telemetry::report::{Callee, Origin, PathDefinition};
-use couplet_telemetry::window::{Call, CalleeUse, Handling, Window, WindowLimits};
+use couplet_telemetry::report::Origin;
+use couplet_telemetry::window::Window;
 use criterion::{Criterion, criterion_group, criterion_main};
 
-const LIMITS: WindowLimits = WindowLimits { paths: 2_048, callees: 2_048 };
-
-fn path(n: usize) -> Arc<PathDefinition> {
-    Arc::new(PathDefinition::root("shop", &format!("GET /orders/{n}")))
-}
-
-fn callee(n: usize) -> Arc<Callee> {
-    Arc::new(Callee::new("stock", format!("GET /items/{n}")))
-}
-
-fn handling(uses: &[CalleeUse]) -> Handling<'_> {
-    Handling {
-        outcome: Outcome::Ok,
-        duration: 1_234_567,
-        blocked: 600_000,
-        busy: 700_000,
-        asynchronous: 0,
-        calls: 1,
-        callees: 1,
-        depth_below: 2,
-        calls_below: 3,
-        services_below: 2,
-        uses,
-    }
-}
-
-const CALL: Call = Call {
-    outcome: Outcome::Ok,
-    duration: 654_321,
-    first_byte: Some(600_000),
-    blocking: true,
-    evidence: Evidence::Exact,
-    attempts: 1,
-    request_bytes: 0,
-    response_bytes: 512,
-};
+use sample::{CALL, LIMITS, callee, handling, path, used};
 
 fn templates(c: &mut Criterion) {
     let templates = Templates::default();
@@ -60,10 +25,7 @@ fn templates(c: &mut Criterion) {
 fn records(c: &mut Criterion) {
     for size in [1, 100, 1_000] {
         let pairs: Vec<_> = (0..size).map(|n| (path(n), callee(n))).collect();
-        let uses: Vec<_> = pairs
-            .iter()
-            .map(|(_, callee)| [CalleeUse { callee: Arc::clone(callee), calls: 1, failed: false, blocked: 600_000 }])
-            .collect();
+        let uses: Vec<_> = pairs.iter().map(|(_, callee)| used(callee)).collect();
         let mut window = Window::new(LIMITS);
         let mut next = (0..size).cycle();
         c.bench_function(&format!("one handling with one call, {size} paths"), |b| {

@@ -1,14 +1,12 @@
 //! What linking costs per call, beside what it costs to record a call whose handler is known.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use couplet_proxy::attribution::Settings;
-use couplet_telemetry::outcome::{Evidence, Outcome};
-use couplet_telemetry::report::{Callee, PathDefinition};
-use couplet_telemetry::window::{Call, CalleeUse, Handling, Window, WindowLimits};
+use couplet_telemetry::window::Window;
 
 use crate::replay::{linked, processor_time};
+use crate::sample::{CALL, LIMITS, callee, handling, path, used};
 use crate::score::FEWEST_HANDLERS;
 use crate::traces::{Trace, retimed};
 
@@ -36,33 +34,10 @@ pub(crate) fn line(traces: &[Trace], set: &str, rate: f64, seed: u32, times: usi
 /// Microseconds for one handling with one call whose link is known, as it is written to the window.
 fn recording() -> f64 {
     const ROUNDS: u32 = 200_000;
-    let path = Arc::new(PathDefinition::root("shop", "GET /orders/{id}"));
-    let callee = Arc::new(Callee::new("stock", "GET /items/{id}".to_owned()));
-    let uses = [CalleeUse { callee: Arc::clone(&callee), calls: 1, failed: false, blocked: 600_000 }];
-    let call = Call {
-        outcome: Outcome::Ok,
-        duration: 654_321,
-        first_byte: Some(600_000),
-        blocking: true,
-        evidence: Evidence::Exact,
-        attempts: 1,
-        request_bytes: 0,
-        response_bytes: 512,
-    };
-    let handling = Handling {
-        outcome: Outcome::Ok,
-        duration: 1_234_567,
-        blocked: 600_000,
-        busy: 700_000,
-        asynchronous: 0,
-        calls: 1,
-        callees: 1,
-        depth_below: 2,
-        calls_below: 3,
-        services_below: 2,
-        uses: &uses,
-    };
-    let mut window = Window::new(WindowLimits { paths: 2_048, callees: 2_048 });
+    let (path, callee) = (path(17), callee(4));
+    let (call, uses) = (CALL, used(&callee));
+    let handling = handling(&uses);
+    let mut window = Window::new(LIMITS);
     let started = processor_time();
     for _ in 0..ROUNDS {
         window.call(&path, &callee, black_box(&call));

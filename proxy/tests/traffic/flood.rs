@@ -153,7 +153,7 @@ impl Scene {
         let kinds: std::collections::BTreeSet<_> = kinds.iter().collect();
         // The attacker may hear of the end before the connection has ended.
         for _ in 0..100 {
-            let page = client(self.proxy.admin().unwrap()).await.get("/metrics").await.text;
+            let page = metrics(&self.proxy).await;
             let of = |kind: &&str| {
                 let name = format!("couplet_http2_floods_total{{kind=\"{kind}\"}} ");
                 page.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0.0)
@@ -349,6 +349,6 @@ async fn an_upstream_that_floods_is_cut_and_the_others_are_served() {
     assert_eq!(answer.await.unwrap().status().as_u16(), 502);
     let (answer, _) = to_good.send_request(framed::request("GET", "/", &[]), true).unwrap();
     assert_eq!(answer.await.unwrap().status().as_u16(), 204);
-    let page = client(proxy.admin().unwrap()).await.get("/metrics").await.text;
+    let page = metrics(&proxy).await;
     assert!(!page.contains("couplet_http2_floods_total{kind=\"ping\"} 0"), "{page}");
 }

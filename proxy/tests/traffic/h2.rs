@@ -141,11 +141,7 @@ async fn nobody_shares_a_connection_with_a_client_that_leaves_many_streams_behin
     let mut config = config("shop").to("stock", origin.address);
     config.admin = Some(free());
     let proxy = config.start();
-    let opened = async || {
-        let page = client(proxy.admin().unwrap()).await.get("/metrics").await.text;
-        let line = page.lines().find(|line| line.starts_with("couplet_upstream_connections_opened_total"));
-        line.unwrap().rsplit(' ').next().unwrap().to_owned()
-    };
+    let opened = || metric(&proxy, "couplet_upstream_connections_opened_total");
     let mut steady = connect(proxy.outbound()[0].1).await;
     let (answer, _) = steady.send_request(request("GET", "/", &[]), true).unwrap();
     let mut held = origin.next().await;
@@ -156,7 +152,7 @@ async fn nobody_shares_a_connection_with_a_client_that_leaves_many_streams_behin
         left.push(hasty.send_request(request("POST", "/", &[]), false).unwrap());
         asked.push(origin.next().await);
     }
-    assert_eq!(opened().await, "2", "each client has a connection of its own");
+    assert_eq!(opened().await, 2, "each client has a connection of its own");
     drop((left, hasty));
     for mut asked in asked {
         assert!(asked.body.data().await.unwrap().is_err());
@@ -165,14 +161,14 @@ async fn nobody_shares_a_connection_with_a_client_that_leaves_many_streams_behin
     let mut next = connect(proxy.outbound()[0].1).await;
     let (_answer, _) = next.send_request(request("GET", "/", &[]), true).unwrap();
     let _asked = origin.next().await;
-    assert_eq!(opened().await, "3", "what is left of the hasty one may still be under way");
+    assert_eq!(opened().await, 3, "what is left of the hasty one may still be under way");
 
     held.reply(200, &[], "");
     read(answer.await.unwrap().into_body()).await.unwrap();
     let mut last = connect(proxy.outbound()[0].1).await;
     let (_answer, _) = last.send_request(request("GET", "/", &[]), true).unwrap();
     let _asked = origin.next().await;
-    assert_eq!(opened().await, "3", "a connection that carries nothing is used again");
+    assert_eq!(opened().await, 3, "a connection that carries nothing is used again");
 }
 
 #[tokio::test]

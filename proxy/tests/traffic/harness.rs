@@ -270,3 +270,15 @@ pub(crate) fn resident() -> Option<usize> {
 pub(crate) fn growth(before: Option<usize>) -> Option<usize> {
     before.zip(resident()).map(|(before, now)| now.saturating_sub(before))
 }
+
+/// The metrics page of a proxy that has an admin listener.
+pub(crate) async fn metrics(proxy: &Running) -> String {
+    client(proxy.admin().unwrap()).await.get("/metrics").await.text
+}
+
+/// The sample of a metric whose name and labels stand like this on the page.
+pub(crate) async fn metric(proxy: &Running, name: &str) -> u64 {
+    let page = metrics(proxy).await;
+    let sample = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    sample.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse::<f64>().unwrap() as u64
+}

@@ -20,9 +20,8 @@ fn on_admin(service: &str) -> ProxyConfig {
     config
 }
 
-async fn metric(proxy: &Running, line: &str) -> bool {
-    let page = client(proxy.admin().unwrap()).await.get("/metrics").await.text;
-    page.lines().any(|found| found == line)
+async fn shows(proxy: &Running, line: &str) -> bool {
+    metrics(proxy).await.lines().any(|found| found == line)
 }
 
 #[tokio::test]
@@ -126,8 +125,8 @@ async fn a_port_that_cannot_be_had_changes_nothing() {
     assert_eq!(proxy.outbound(), [("stock".to_owned(), listen)]);
     let answer = open.get("/").await;
     assert_eq!((answer.text.as_str(), answer.headers.get("connection")), ("stock", None));
-    assert!(metric(&proxy, "couplet_config_reloads_total{result=\"refused\"} 1").await);
-    assert!(metric(&proxy, "couplet_config_last_reload_success 0").await);
+    assert!(shows(&proxy, "couplet_config_reloads_total{result=\"refused\"} 1").await);
+    assert!(shows(&proxy, "couplet_config_last_reload_success 0").await);
     let page = client(proxy.admin().unwrap()).await.get("/config").await.text;
     let page: serde_json::Value = serde_json::from_str(&page).unwrap();
     assert_eq!((&page["generation"], page["problem"].as_str()), (&1.into(), Some(error.as_str())));
@@ -153,7 +152,7 @@ async fn every_way_in_which_a_reload_can_end_is_counted_and_shown() {
     let mut proxy = before.clone().start();
     assert!(matches!(proxy.reload(Ok(before.clone())), Ok(Reloaded::Unchanged)));
     assert!(proxy.reload(Err("proxy.yaml:1:1: no".to_owned())).is_err());
-    assert!(metric(&proxy, "couplet_config_last_reload_success 0").await);
+    assert!(shows(&proxy, "couplet_config_last_reload_success 0").await);
     let mut after = before;
     after.outbound.push(Outbound::parse("prices@127.0.0.1:0=127.0.0.1:1").unwrap());
     applied(&mut proxy, after);
@@ -164,7 +163,7 @@ async fn every_way_in_which_a_reload_can_end_is_counted_and_shown() {
         "couplet_config_last_reload_success 1",
         "couplet_config_generation 2",
     ] {
-        assert!(metric(&proxy, line).await, "{line}");
+        assert!(shows(&proxy, line).await, "{line}");
     }
 }
 

@@ -21,9 +21,7 @@ fn proxy(stock: &Played) -> Running {
 
 /// How many exchanges ended for their stillness.
 async fn ended(proxy: &Running) -> u64 {
-    let page = client(proxy.admin().unwrap()).await.get("/metrics").await.text;
-    let count = page.lines().find_map(|line| line.strip_prefix("couplet_streams_timed_out_total "));
-    count.unwrap().parse().unwrap()
+    metric(proxy, "couplet_streams_timed_out_total").await
 }
 
 #[tokio::test]

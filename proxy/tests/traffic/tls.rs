@@ -38,13 +38,6 @@ impl Secured for ProxyConfig {
     }
 }
 
-/// The sample of a metric whose name and labels stand like this on the page.
-async fn metric(proxy: &Running, name: &str) -> u64 {
-    let page = client(proxy.admin().unwrap()).await.get("/metrics").await.text;
-    let sample = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    sample.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse::<f64>().unwrap() as u64
-}
-
 /// Waits until a counter has come so far; asking for it is all that is done meanwhile.
 async fn reached(proxy: &Running, name: &str, count: u64) {
     while metric(proxy, name).await < count {}
@@ -561,7 +554,7 @@ async fn no_handshake_fails_while_certificates_are_replaced() {
     let handshakes = metric(&stock, "couplet_tls_handshakes_total{side=\"inbound\"}").await;
     assert!(handshakes > ROTATIONS, "{handshakes} handshakes for {requests} requests");
     for proxy in [&stock, &shop] {
-        let page = client(proxy.admin().unwrap()).await.get("/metrics").await.text;
+        let page = metrics(proxy).await;
         let failed = page.lines().filter(|line| line.starts_with("couplet_tls_refused_total") && !line.ends_with(" 0"));
         assert_eq!(failed.collect::<Vec<_>>(), Vec::<&str>::new());
     }

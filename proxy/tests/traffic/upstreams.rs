@@ -47,11 +47,11 @@ async fn an_endpoint_that_is_down_costs_no_request() {
     for _ in 0..50 {
         assert_eq!(client(proxy.outbound()[0].1).await.get("/").await.status.as_u16(), 200);
     }
-    let metrics = client(proxy.admin().unwrap()).await.get("/metrics").await.text;
-    let failures = metrics.lines().find(|line| line.starts_with("couplet_connect_failures_total{"));
+    let page = metrics(&proxy).await;
+    let failures = page.lines().find(|line| line.starts_with("couplet_connect_failures_total{"));
     let failures: f64 = failures.unwrap_or("0").rsplit(' ').next().unwrap().parse().unwrap();
     assert!(failures <= 2.0, "an endpoint that has just failed is left alone for a moment: {failures}");
-    assert!(metrics.contains("couplet_upstream_endpoints 2"), "{metrics}");
+    assert!(page.contains("couplet_upstream_endpoints 2"), "{page}");
 }
 
 #[tokio::test]
