@@ -161,7 +161,7 @@ function pathDetails(p, actions) {
     ]),
     h("table", { class: "facts" }, h("tbody", null,
       h("tr", { title: "the share of its own time that it spends waiting for calls" }, h("th", { scope: "row" }, "waits for others"), h("td", null, meter(p.blocked_share), " ", percent(p.blocked_share))),
-      fact("depth", plural(p.depth ?? 0, "hop")), fact("linked", p.evidence), fact("path", p.id))),
+      fact("depth", plural(p.depth ?? 0, "hop")), fact("linked", p.evidence === "exact" || !p.links ? p.evidence : `${p.evidence} (${linkText(p.links)})`), fact("path", p.id))),
     p.trail?.length > 1 ? section("From the entry", h("ol", { class: "chain" }, p.trail.map((step) => h("li", null, h("div", { class: "step" }, link(step.service, () => actions.select({ path: step.id }), "strong", `trail ${step.id}`), h("span", { class: "endpoint" }, step.endpoint)))))) : null,
   ];
 }
@@ -174,7 +174,7 @@ function overview(doc, status, actions) {
     entries.length ? h("table", { class: "entries" },
       h("thead", null, h("tr", null, h("th", { scope: "col" }, "entry"), h("th", { scope: "col", title: "Requests" }, "req"), h("th", { scope: "col", title: "Service changes along the longest blocking chain" }, "depth"), h("th", { scope: "col", title: "Calls made below" }, "calls"), h("th", { scope: "col" }, "p95"))),
       h("tbody", null, entries.slice(0, MOST_ROWS).map((e) => h("tr", null,
-        h("th", { scope: "row" }, link(e.service, () => actions.look({ tab: "chains", entry: `${e.service} ${e.endpoint}` }), "strong", `entry ${e.service} ${e.endpoint}`), h("span", { class: "endpoint" }, e.endpoint)),
+        h("th", { scope: "row" }, link(e.service, () => actions.look({ tab: "chains", entry: `${e.service} ${e.endpoint}` }), "strong", `entry ${e.service} ${e.endpoint}`), h("span", { class: "endpoint" }, e.endpoint), (e.evidence ?? "exact") === "exact" ? null : h("span", { class: "dim" }, ` chain ${e.evidence}`)),
         h("td", null, compact(e.requests)), h("td", null, number(e.depth?.p95)), h("td", null, number(e.calls?.p95)), h("td", null, duration(e.duration?.p95)))))) : null,
     more(entries),
     losses.length ? section("Limits that were reached", h("p", { class: "dim" }, "Totals still count what is beyond a limit; details of it are missing."), h("table", { class: "facts" }, h("tbody", null, losses.map(([name, value]) => fact(name.replaceAll("_", " "), number(value)))))) : null,

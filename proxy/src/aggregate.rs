@@ -52,7 +52,8 @@ struct Tables {
     age: u32,
     learner: Learner,
     endpoints: HashMap<Box<str>, Kept<Arc<str>>>,
-    paths: HashMap<PathId, Kept<Arc<PathDefinition>>>,
+    /// One path may be reached on links of different strength: its definition says how surely.
+    paths: HashMap<(PathId, Evidence), Kept<Arc<PathDefinition>>>,
     callees: HashMap<u64, Kept<Arc<Callee>>>,
     /// Where an endpoint is written before it is looked up: no allocation for one that is known.
     scratch: String,
@@ -114,7 +115,8 @@ impl Local {
             Some(calling) => calling.path.child(&self.service, &endpoint),
             None => PathId::root(&self.service, &endpoint),
         };
-        if let Some(known) = tables.paths.get_mut(&id) {
+        let evidence = calling.map_or(Evidence::Exact, |calling| calling.evidence);
+        if let Some(known) = tables.paths.get_mut(&(id, evidence)) {
             known.used = tables.age;
             return Arc::clone(&known.value);
         }
@@ -126,11 +128,11 @@ impl Local {
             endpoint: endpoint.to_string(),
             depth: calling.map_or(0, |calling| calling.depth + 1),
             kind: PathKind::Handler,
-            evidence: calling.map_or(Evidence::Exact, |calling| calling.evidence),
+            evidence,
         });
         // Beyond the limit the definition is made again each time; the window counts what goes to the overflow path.
         if tables.paths.len() < self.limits.window.paths {
-            tables.paths.insert(id, Kept { value: Arc::clone(&path), used: tables.age, learned: true });
+            tables.paths.insert((id, evidence), Kept { value: Arc::clone(&path), used: tables.age, learned: true });
         }
         path
     }

@@ -1,5 +1,6 @@
 //! Which outbound call belongs to which inbound request: the handlers that are open, found by what a call carries.
 
+mod found;
 mod handler;
 
 use std::collections::{HashMap, VecDeque};
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub(crate) use found::{FEW, Found, How, Link};
 pub(crate) use handler::{CallEnd, Handler, nanos};
 
 /// Handlers are spread by trace over this many tables, so that workers seldom meet at a lock.
@@ -59,22 +61,23 @@ impl Handlers {
         }
     }
 
-    /// The one handler that a call belongs to, if what it carries proves it.
+    /// The handler that a call belongs to, as far as what it carries proves it.
     ///
     /// The handler id is proof. Without it, the trace is proof where a single open handler has it; where several have
     /// (a chain that comes back to this service), the parent span that was given to one of them is. Handlers that
     /// ended count only where none is open.
-    pub(crate) fn find(&self, carried: Carried) -> Option<Arc<Handler>> {
-        let shard = self.shard(carried.trace)?.lock();
-        let handlers = shard.by_trace.get(&carried.trace)?;
+    pub(crate) fn find(&self, carried: Carried) -> Found {
+        let Some(shard) = self.shard(carried.trace) else { return Found::None };
+        let shard = shard.lock();
+        let Some(handlers) = shard.by_trace.get(&carried.trace) else { return Found::None };
         if let Some(by_id) = handlers.iter().find(|handler| Some(handler.id) == carried.handler) {
-            return Some(Arc::clone(by_id));
+            return Found::One(Arc::clone(by_id), How::Handler);
         }
         let open = |handler: &&Arc<Handler>| !handler.has_ended();
         if handlers.iter().any(|handler| open(&handler)) {
-            single(handlers.iter().filter(open), carried.span)
+            among(handlers.iter().filter(open), carried.span)
         } else {
-            single(handlers.iter(), carried.span)
+            among(handlers.iter(), carried.span)
         }
     }
 
@@ -83,13 +86,21 @@ impl Handlers {
     }
 }
 
-/// The only one, or the only one that gave out this parent span.
-fn single<'a>(candidates: impl Iterator<Item = &'a Arc<Handler>> + Clone, span: u64) -> Option<Arc<Handler>> {
-    let only = |mut candidates: Box<dyn Iterator<Item = &'a Arc<Handler>> + '_>| {
-        let first = candidates.next()?;
-        candidates.next().is_none().then(|| Arc::clone(first))
-    };
-    only(Box::new(candidates.clone())).or_else(|| only(Box::new(candidates.filter(|handler| handler.span == span))))
+/// The only one, or the only one that gave out this parent span, or all.
+fn among<'a>(candidates: impl Iterator<Item = &'a Arc<Handler>> + Clone, span: u64) -> Found {
+    if let Some(only) = only(candidates.clone()) {
+        return Found::One(only, How::Value);
+    }
+    if let Some(only) = only(candidates.clone().filter(|handler| handler.span == span)) {
+        return Found::One(only, How::Parent);
+    }
+    let few: Vec<_> = candidates.take(FEW + 1).cloned().collect();
+    if (2..=FEW).contains(&few.len()) { Found::Several(few) } else { Found::None }
+}
+
+fn only<'a>(mut candidates: impl Iterator<Item = &'a Arc<Handler>>) -> Option<Arc<Handler>> {
+    let first = candidates.next()?;
+    candidates.next().is_none().then(|| Arc::clone(first))
 }
 
 impl Shard {
@@ -114,7 +125,10 @@ mod tests {
     }
 
     fn found(handlers: &Handlers, trace: u128, span: u64, id: Option<u64>) -> Option<u64> {
-        handlers.find(Carried { trace, span, handler: id }).map(|handler| handler.id)
+        match handlers.find(Carried { trace, span, handler: id }) {
+            Found::One(handler, _) => Some(handler.id),
+            Found::Several(_) | Found::None => None,
+        }
     }
 
     fn end(handlers: &Handlers, handler: &Arc<Handler>) {
@@ -138,7 +152,18 @@ mod tests {
         handlers.open(&handler(2, 10, 200));
         assert_eq!(found(&handlers, 10, 999, Some(2)), Some(2));
         assert_eq!(found(&handlers, 10, 100, None), Some(1), "the parent span was passed on unchanged");
-        assert_eq!(found(&handlers, 10, 999, None), None, "nothing tells them apart, so nothing is claimed");
+        match handlers.find(Carried { trace: 10, span: 999, handler: None }) {
+            Found::Several(few) => assert_eq!(few.iter().map(|handler| handler.id).collect::<Vec<_>>(), [1, 2]),
+            Found::One(..) | Found::None => panic!("it is one of the two, and nothing tells which"),
+        }
+    }
+
+    #[test]
+    fn what_too_many_handlers_share_tells_nothing() {
+        let handlers = Handlers::new();
+        (0..=FEW as u64).for_each(|n| handlers.open(&handler(n, 10, 100 + n)));
+        assert!(matches!(handlers.find(Carried { trace: 10, span: 999, handler: None }), Found::None));
+        assert_eq!(found(&handlers, 10, 103, None), Some(3));
     }
 
     #[test]

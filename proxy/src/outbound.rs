@@ -16,7 +16,7 @@ use crate::context::{Calling, Summary, Traceparent, tracestate_handler, tracesta
 use crate::error::Fault;
 use crate::forward::{Exchange, Reply, bridge, refusal, send};
 use crate::http::{Fields, Head, RequestBody, Verdict, head, is_grpc, tracestate, without};
-use crate::link::{Carried, Handler};
+use crate::link::{Carried, Found, Link};
 use crate::record::Call;
 use crate::sidecar::Worker;
 use crate::upstream::{Lease, Upstream};
@@ -99,16 +99,26 @@ fn refuse(worker: &Worker, fault: Fault, destination: &str, mut call: Call, grpc
     refusal(fault, destination, Some(call), grpc)
 }
 
-/// Opens the call, inside the handler that what the request carries proves to be its own.
+/// Opens the call, inside the handler that makes it as far as that is known.
 fn open<F: Fields>(worker: &Worker, upstream: &Upstream, head: &Head<'_, F>, now: Instant) -> (Call, u64) {
     let callee = worker.recorder.local.callee(&upstream.name, &head.asked());
-    Call::open(&worker.recorder, handler(worker, head.fields), callee, now)
+    let link = link(found(worker, head.fields));
+    Call::open(&worker.recorder, link, callee, now)
 }
 
-fn handler<F: Fields>(worker: &Worker, fields: &F) -> Option<Arc<Handler>> {
-    let parent = fields.first("traceparent").and_then(Traceparent::parse)?;
+/// What the headers of a request prove.
+fn found<F: Fields>(worker: &Worker, fields: &F) -> Found {
+    let Some(parent) = fields.first("traceparent").and_then(Traceparent::parse) else { return Found::None };
     let handler = tracestate_handler(&tracestate(fields));
     worker.recorder.handlers.find(Carried { trace: parent.trace, span: parent.span, handler })
+}
+
+/// What is made of it: nothing is claimed that the headers do not prove.
+fn link(found: Found) -> Link {
+    match found {
+        Found::One(handler, _) => Link::exact(handler),
+        Found::Several(_) | Found::None => Link::unknown(),
+    }
 }
 
 /// Takes off the id of the handler: it concerns nobody else.

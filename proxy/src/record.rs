@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::aggregate::Local;
 use crate::context::Summary;
 use crate::http::{Verdict, status_of};
-use crate::link::{CallEnd, Handler, Handlers};
+use crate::link::{CallEnd, Handler, Handlers, Link};
 use crate::metrics::Metrics;
 
 /// Watches a response body. Dropped when the body is done with, whole or not: what must happen once, happens there.
@@ -151,8 +151,8 @@ fn settle(answered: &mut Option<Verdict>, trailers: &http::HeaderMap) {
 /// An outbound request while it is under way.
 pub(crate) struct Call {
     recorder: Arc<Recorder>,
-    /// The handler that calls, where it is known.
-    handler: Option<Arc<Handler>>,
+    /// The handler that calls, and how surely.
+    link: Link,
     callee: Arc<Callee>,
     started: Instant,
     first_byte: Option<Instant>,
@@ -168,13 +168,8 @@ pub(crate) struct Call {
 impl Call {
     /// Opens a call inside the handler that makes it, or inside none that is known. Also says how many requests are
     /// now in flight.
-    pub(crate) fn open(
-        recorder: &Arc<Recorder>,
-        handler: Option<Arc<Handler>>,
-        callee: Arc<Callee>,
-        now: Instant,
-    ) -> (Self, u64) {
-        if let Some(handler) = &handler
+    pub(crate) fn open(recorder: &Arc<Recorder>, link: Link, callee: Arc<Callee>, now: Instant) -> (Self, u64) {
+        if let Some(handler) = link.handler()
             && !handler.call_started(&callee, now)
         {
             recorder.local.lose(Loss::Uses);
@@ -182,7 +177,7 @@ impl Call {
         let (in_flight, in_flight_now) = InFlight::new(&recorder.metrics);
         let call = Self {
             recorder: Arc::clone(recorder),
-            handler,
+            link,
             callee,
             started: now,
             first_byte: None,
@@ -199,12 +194,12 @@ impl Call {
 
     /// The path of the handler that calls.
     pub(crate) fn path(&self) -> &Arc<PathDefinition> {
-        self.handler.as_ref().map_or(self.recorder.local.unlinked(), |handler| &handler.path)
+        self.link.handler().map_or(self.recorder.local.unlinked(), |handler| &handler.path)
     }
 
     /// How surely that handler is the one.
     pub(crate) fn evidence(&self) -> Evidence {
-        if self.handler.is_some() { Evidence::Exact } else { Evidence::Unknown }
+        self.link.evidence()
     }
 
     /// Where the body of the request is counted.
@@ -256,7 +251,7 @@ impl Drop for Call {
         let outcome = self.ended.unwrap_or(Outcome::Cancelled);
         let duration = crate::link::nanos(self.started, now);
         let end = CallEnd { callee: &self.callee, failed: outcome.is_failure(), duration, below: self.below.as_ref() };
-        let blocking = self.handler.as_ref().is_some_and(|handler| handler.call_ended(&end, now));
+        let blocking = self.link.handler().is_some_and(|handler| handler.call_ended(&end, now));
         let call = window::Call {
             outcome,
             duration,

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `http.server.request.duration` | exponential histogram, s | `couplet.path` and what defines it |
 //! | `couplet.handlings` | sum | `couplet.path`, `couplet.outcome` |
+//! | `couplet.handling.links` | sum | `couplet.path`, `couplet.evidence` |
 //! | `couplet.handling.{blocked,busy}` | sum, ns | `couplet.path` |
 //! | `couplet.handling.asynchronous` | sum | `couplet.path` |
 //! | `couplet.handling.{calls,callees,depth_below,calls_below,services_below}` | histogram | `couplet.path` |
@@ -62,6 +63,7 @@ mod words {
 
     pub(super) const SERVER_DURATION: &str = "http.server.request.duration";
     pub(super) const HANDLINGS: &str = "couplet.handlings";
+    pub(super) const HANDLING_LINKS: &str = "couplet.handling.links";
     pub(super) const HANDLING_BLOCKED: &str = "couplet.handling.blocked";
     pub(super) const HANDLING_BUSY: &str = "couplet.handling.busy";
     pub(super) const HANDLING_ASYNCHRONOUS: &str = "couplet.handling.asynchronous";
@@ -133,12 +135,20 @@ mod tests {
         })
     }
 
+    fn links() -> impl Strategy<Value = Links> {
+        prop::array::uniform3(0u64..1 << 40).prop_map(|counts| {
+            let mut links = Links::default();
+            Evidence::ALL.into_iter().zip(counts).for_each(|(evidence, n)| links.add(evidence, n));
+            links
+        })
+    }
+
     prop_compose! {
         fn path_report()(
             endpoint in "[A-Z]{3,6} /[a-z]{0,20}", parent in any::<Option<u32>>(), depth in 0u32..32,
             evidence in prop::sample::select(Evidence::ALL.to_vec()), outcomes in outcomes(), duration in histogram(),
             (blocked, busy, asynchronous) in (0u64..1 << 60, 0u64..1 << 60, 0u64..1000), calls in counts(), callees in counts(),
-            depth_below in counts(), calls_below in counts(), services_below in counts(),
+            depth_below in counts(), calls_below in counts(), services_below in counts(), links in links(),
         ) -> PathReport {
             let parent = parent.and_then(|id| PathId::new(u64::from(id)));
             let id = PathId::root("shop", &endpoint);
@@ -147,7 +157,7 @@ mod tests {
                     id, parent, root: parent.unwrap_or(id), caller: parent.map(|_| "front".to_owned()), endpoint, depth,
                     kind: PathKind::Handler, evidence,
                 }),
-                stats: HandlingStats { outcomes, duration, blocked, busy, asynchronous, calls, callees, depth_below, calls_below, services_below },
+                stats: HandlingStats { outcomes, links, duration, blocked, busy, asynchronous, calls, callees, depth_below, calls_below, services_below },
             }
         }
     }
@@ -156,15 +166,13 @@ mod tests {
         fn call_report(paths: Vec<PathId>)(
             path in prop::sample::select(paths), service in "[a-z]{1,9}", endpoint in "GET /[a-z]{0,9}", outcomes in outcomes(),
             duration in histogram(), first_byte in histogram(), (blocking, blocked, attempts) in (0u64..1 << 60, 0u64..1 << 60, 0u64..9),
-            links in prop::array::uniform3(0u64..1 << 40), per_handling in counts(), joint in prop::array::uniform4(0u64..1 << 40),
+            links in links(), per_handling in counts(), joint in prop::array::uniform4(0u64..1 << 40),
             (request_bytes, response_bytes) in (0u64..1 << 60, 0u64..1 << 60),
         ) -> CallReport {
-            let mut linked = Links::default();
-            Evidence::ALL.into_iter().zip(links).for_each(|(evidence, n)| linked.add(evidence, n));
             let joint = Joint { neither: joint[0], handling_only: joint[1], call_only: joint[2], both: joint[3] };
             CallReport {
                 path, callee: Arc::new(Callee::new(service, endpoint)),
-                stats: CallStats { outcomes, duration, first_byte, blocking, links: linked, blocked, per_handling, joint, attempts, request_bytes, response_bytes },
+                stats: CallStats { outcomes, duration, first_byte, blocking, links, blocked, per_handling, joint, attempts, request_bytes, response_bytes },
             }
         }
     }

@@ -156,7 +156,7 @@ impl Evidence {
     }
 }
 
-/// A count of calls per [`Evidence`].
+/// A count per [`Evidence`]: of calls by their own link, of handlings by the weakest one above them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Links([u64; Evidence::ALL.len()]);
 
@@ -178,6 +178,12 @@ impl Links {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    /// The weakest evidence that was seen; none where nothing was.
+    #[must_use]
+    pub fn weakest(&self) -> Option<Evidence> {
+        Evidence::ALL.into_iter().rev().find(|evidence| self.get(*evidence) > 0)
     }
 
     /// Adds all counts of `other`.

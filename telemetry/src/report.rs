@@ -216,6 +216,8 @@ pub struct PathReport {
 pub struct HandlingStats {
     /// Handlings by how they ended.
     pub outcomes: Outcomes,
+    /// Handlings by how surely the chain above them is known: by its weakest link.
+    pub links: Links,
     /// From the last byte of the request's head to the last byte of the response.
     pub duration: Histogram,
     /// Nanoseconds in which at least one blocking call was open: the union of their intervals, summed over handlings.
@@ -240,6 +242,7 @@ impl HandlingStats {
     /// Adds all of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.outcomes.merge(&other.outcomes);
+        self.links.merge(&other.links);
         self.duration.merge(&other.duration);
         self.blocked = self.blocked.saturating_add(other.blocked);
         self.busy = self.busy.saturating_add(other.busy);

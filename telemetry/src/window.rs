@@ -133,9 +133,11 @@ impl Window {
 
     /// Folds in one finished handling.
     pub fn handling(&mut self, path: &Arc<PathDefinition>, handling: &Handling<'_>) {
+        let evidence = path.evidence;
         let path = self.admit(path, 1);
         let stats = self.stats_of(&path);
         stats.outcomes.add(handling.outcome, 1);
+        stats.links.add(evidence, 1);
         stats.duration.record(handling.duration);
         stats.blocked = stats.blocked.saturating_add(handling.blocked);
         stats.busy = stats.busy.saturating_add(handling.busy);
@@ -274,7 +276,12 @@ impl Window {
 
     fn stats_of(&mut self, path: &Arc<PathDefinition>) -> &mut HandlingStats {
         let fresh = || PathReport { path: Arc::clone(path), stats: HandlingStats::default() };
-        &mut self.paths.entry(path.id).or_insert_with(fresh).stats
+        let report = self.paths.entry(path.id).or_insert_with(fresh);
+        if report.path.evidence < path.evidence {
+            // A path is as sure as the weakest link on which it was reached.
+            report.path = Arc::clone(path);
+        }
+        &mut report.stats
     }
 
     fn call_stats_of(&mut self, path: PathId, callee: Arc<Callee>) -> &mut CallStats {
@@ -295,6 +302,8 @@ pub fn overflow() -> Arc<PathDefinition> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMITS: WindowLimits = WindowLimits { paths: 10, callees: 10 };
 
     fn path(endpoint: &str) -> Arc<PathDefinition> {
         Arc::new(PathDefinition::root("shop", endpoint))
@@ -355,6 +364,21 @@ mod tests {
         assert!(report.calls.len() <= 9, "{}", report.calls.len());
         assert_eq!(report.calls.iter().map(|c| c.stats.outcomes.total()).sum::<u64>(), 100);
         assert_eq!(report.losses, [(Loss::Callees, 96)]);
+    }
+
+    #[test]
+    fn a_path_is_as_sure_as_the_weakest_link_on_which_it_was_reached() {
+        let exact = path("GET /");
+        let inferred = Arc::new(PathDefinition { evidence: Evidence::Inferred, ..(*exact).clone() });
+        let (mut window, mut other) = (Window::new(LIMITS), Window::new(LIMITS));
+        window.handling(&exact, &handling(&[]));
+        other.handling(&exact, &handling(&[]));
+        other.handling(&inferred, &handling(&[]));
+        window.merge(other);
+        let report = report(window);
+        assert_eq!((report.paths.len(), report.paths[0].path.evidence), (1, Evidence::Inferred));
+        let links = report.paths[0].stats.links;
+        assert_eq!((links.get(Evidence::Exact), links.get(Evidence::Inferred)), (2, 1));
     }
 
     #[test]

@@ -90,10 +90,13 @@ struct Candidate {
 impl Candidate {
     fn chain(self, snapshot: &Snapshot) -> Chain {
         let mut steps = steps(snapshot, self.path);
+        let mut evidence = snapshot[self.path].evidence;
         if let Some(callee) = self.beyond {
             push_step(snapshot, &mut steps, callee);
+            let calls = snapshot.calls_of(self.path).iter().filter(|call| call.callee == callee);
+            evidence = calls.filter_map(|call| call.stats.links.weakest()).fold(evidence, Ord::max);
         }
-        Chain { steps, calls: self.calls, evidence: snapshot[self.path].evidence }
+        Chain { steps, calls: self.calls, evidence }
     }
 }
 

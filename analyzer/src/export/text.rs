@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use couplet_telemetry::outcome::Evidence;
+
 use super::layers::layers;
 use super::plain::{bytes, duration, name, percent, rate};
 use crate::findings::{Finding, Severity};
@@ -112,13 +114,23 @@ fn entries(out: &mut String, document: &Document) {
         let spread = |counts: &Distribution| format!("{}/{}", counts.p50, counts.p95);
         line!(
             out,
-            "{label:<38} {:>9} {:>9} {:>7} {:>9} {:>9}",
+            "{label:<38} {:>9} {:>9} {:>7} {:>9} {:>9}{}",
             entry.requests,
             duration(entry.duration.p95),
             spread(&entry.depth),
             spread(&entry.services),
             spread(&entry.calls),
+            doubt(entry.evidence),
         );
+    }
+}
+
+/// What is no proof is said to be none.
+fn doubt(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::Exact => "",
+        Evidence::Inferred => "  chain inferred from timing",
+        Evidence::Unknown => "  chain not linked",
     }
 }
 

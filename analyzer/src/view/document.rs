@@ -53,7 +53,7 @@ pub struct Window {
     pub end: f64,
 }
 
-/// Calls by how they were linked.
+/// Calls by how they were linked; handlings by the weakest link above them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Links {
     /// A header proves it.
@@ -195,6 +195,14 @@ pub struct Entry {
     pub services: Distribution,
     /// A typical chain of the depth that 1 of 20 requests reaches.
     pub deepest: Vec<Step>,
+    /// The weakest link of that chain.
+    #[serde(default = "exact")]
+    pub evidence: outcome::Evidence,
+}
+
+/// What an older document meant where it said nothing.
+fn exact() -> outcome::Evidence {
+    outcome::Evidence::Exact
 }
 
 /// Durations in seconds.
@@ -376,6 +384,7 @@ impl Entry {
             depth: (&entry.stats.depth_below).into(),
             calls: (&entry.stats.calls_below).into(),
             services: (&entry.stats.services_below).into(),
+            evidence: chain.as_ref().map_or(outcome::Evidence::Exact, |chain| chain.evidence),
             deepest: chain.map(|chain| chain.steps.into_iter().map(step).collect()).unwrap_or_default(),
         }
     }

@@ -223,6 +223,7 @@ impl Parts {
         }
         match name {
             words::HANDLINGS => self.stats(&attributes)?.outcomes.add(attributes.outcome()?, n),
+            words::HANDLING_LINKS => self.stats(&attributes)?.links.add(attributes.evidence()?, n),
             words::HANDLING_BLOCKED => add(&mut self.stats(&attributes)?.blocked, n),
             words::HANDLING_BUSY => add(&mut self.stats(&attributes)?.busy, n),
             words::HANDLING_ASYNCHRONOUS => add(&mut self.stats(&attributes)?.asynchronous, n),

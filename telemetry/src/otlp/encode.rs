@@ -13,7 +13,7 @@ use super::words;
 use crate::counts::Counts;
 use crate::histogram::{Histogram, SCALE, seconds};
 use crate::opaque::{OpaqueReport, OpaqueStats};
-use crate::outcome::{Evidence, Outcomes};
+use crate::outcome::{Evidence, Links, Outcomes};
 use crate::report::{CallReport, CallStats, HandlingStats, PathReport, Report};
 
 /// Writes a report as the protobuf bytes of an `ExportMetricsServiceRequest`.
@@ -84,6 +84,7 @@ fn handlings(metrics: &mut Metrics, times: Times, paths: &[PathReport]) {
     push_durations(metrics, times, words::SERVER_DURATION, durations.collect::<Vec<_>>());
 
     push_outcomes(metrics, times, words::HANDLINGS, paths.iter().map(|report| (key(report), &report.stats.outcomes)));
+    push_links(metrics, times, words::HANDLING_LINKS, paths.iter().map(|report| (key(report), report.stats.links)));
     type Number = fn(&HandlingStats) -> u64;
     let numbers: [(&str, &str, Number); 3] = [
         (words::HANDLING_BLOCKED, "ns", |stats| stats.blocked),
@@ -156,12 +157,7 @@ fn calls(metrics: &mut Metrics, times: Times, calls: &[CallReport]) {
         calls.iter().map(|report| (key(report), &report.stats.per_handling)),
     );
 
-    let links = calls.iter().flat_map(|report| {
-        Evidence::ALL.into_iter().map(move |evidence| {
-            (with(key(report), text(words::EVIDENCE, evidence.as_str())), report.stats.links.get(evidence))
-        })
-    });
-    push_sum(metrics, times, words::CALL_LINKS, "{call}", links);
+    push_links(metrics, times, words::CALL_LINKS, calls.iter().map(|report| (key(report), report.stats.links)));
     let joint = calls.iter().flat_map(|report| {
         let table = report.stats.joint;
         let cells = [
@@ -219,6 +215,14 @@ fn push_outcomes<'a>(
         outcomes.iter().map(move |(outcome, n)| (with(key.clone(), text(words::OUTCOME, outcome.as_str())), n))
     });
     push_sum(metrics, times, name, "{request}", points);
+}
+
+fn push_links(metrics: &mut Metrics, times: Times, name: &str, links: impl Iterator<Item = (Vec<KeyValue>, Links)>) {
+    let points = links.flat_map(|(key, links)| {
+        let evidence = |evidence: Evidence| text(words::EVIDENCE, evidence.as_str());
+        Evidence::ALL.into_iter().map(move |kind| (with(key.clone(), evidence(kind)), links.get(kind)))
+    });
+    push_sum(metrics, times, name, "1", points);
 }
 
 /// Adds a sum; zeros are left out, since absent means zero.

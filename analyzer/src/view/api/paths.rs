@@ -10,6 +10,7 @@ use couplet_telemetry::report::PathKind;
 use serde::Serialize;
 
 use crate::graph::{Entry, PathIx, Snapshot};
+use crate::view::document::Links;
 
 /// Most nodes of one answer; the ways that most requests take come first.
 const MOST_NODES: usize = 2_000;
@@ -38,7 +39,10 @@ struct Node {
     duration: Quantiles,
     /// Share of the handling time in which a blocking call was open.
     blocked_share: Option<f64>,
+    /// The weakest link from the top to here.
     evidence: Evidence,
+    /// Handlings by the weakest link above them.
+    links: Links,
 }
 
 /// The tree below `entry` (the id of its root, or `service endpoint`), or below all tops; none for an unknown entry.
@@ -100,5 +104,6 @@ fn node(snapshot: &Snapshot, at: PathIx, requests: u64) -> Node {
         duration: stats.duration.quantiles(),
         blocked_share: (time > 0).then(|| (stats.blocked as f64 / time as f64).min(1.0)),
         evidence: path.evidence,
+        links: (&stats.links).into(),
     }
 }
