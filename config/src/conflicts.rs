@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::{
     destinations::Destination,
     proxy::ProxyConfig,
-    tls::{InboundTls, TlsMode},
+    tls::{InboundTls, OutboundTls, TlsMode},
 };
 
 /// A key and why it contradicts another one.
@@ -52,6 +52,9 @@ pub(crate) fn conflicts(config: &ProxyConfig) -> Vec<Conflict> {
     }
     if config.tls.inbound == InboundTls::Strict && config.tls.identity.is_none() && config.tls.server.is_none() {
         found.push(("tls.inbound".to_owned(), "`strict` needs `tls.identity` or `tls.server`".to_owned()));
+    }
+    if config.tls.outbound == OutboundTls::Strict && config.tls.identity.is_none() {
+        found.push(("tls.outbound".to_owned(), "`strict` needs `tls.identity`".to_owned()));
     }
     found
 }

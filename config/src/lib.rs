@@ -26,6 +26,7 @@ mod thresholds;
 mod scalars;
 mod log;
 mod names;
+mod networks;
 mod overlay;
 mod flags;
 mod interpolate;
@@ -60,6 +61,6 @@ pub use telemetry::{Endpoints, Telemetry};
 pub use thresholds::{
     ChainThresholds, CircularThresholds, FanOutThresholds, FindingThresholds, Levels, RepeatThresholds, WarnLevels,
 };
-pub use tls::{Identity, InboundTls, ServerCertificate, Tls, TlsMode, UpstreamTls};
+pub use tls::{Identity, InboundTls, OutboundTls, ServerCertificate, Tls, TlsMode, UpstreamTls};
 pub use trust::{CallerNames, Trust};
 pub use units::ByteSize;

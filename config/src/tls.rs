@@ -1,13 +1,16 @@
 //! TLS: who this proxy is, what it takes, and how it speaks to a destination.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use garde::Validate;
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    networks,
     overlay::{Overlay, Reader, Scalar, keys},
     problem::quoted,
     spiffe::{SpiffeId, is_trust_domain},
@@ -32,6 +35,17 @@ pub struct Tls {
     /// `off` (no TLS). Means nothing while there is neither `identity` nor `server`.
     pub inbound: InboundTls,
 
+    /// How destinations inside of `networks` are spoken to that no `outbound` entry configures: those of captured and of
+    /// explicit requests. `permissive` (mutual TLS where a sidecar answers, else clear text), `strict` (mutual TLS, or
+    /// nothing but what the application has encrypted itself) or `off` (clear text). Means nothing without `identity`.
+    pub outbound: OutboundTls,
+
+    /// Networks in which other sidecars may be, such as `10.0.0.0/8` or `fd00::/8`: addresses to which `outbound` applies.
+    /// The default is every private, loopback, unique local and carrier-grade NAT address.
+    #[garde(length(max = 1000))]
+    #[schemars(schema_with = "units::networks_schema")]
+    pub networks: Vec<IpNet>,
+
     /// Trust domains whose SPIFFE IDs are accepted; when empty, that of the own identity alone.
     #[garde(length(max = 64), inner(custom(trust_domain)))]
     pub trust_domains: Vec<String>,
@@ -43,7 +57,7 @@ pub struct Tls {
     pub reload: Duration,
 }
 
-keys!(Tls { identity, server, inbound, trust_domains, reload });
+keys!(Tls { identity, server, inbound, outbound, networks, trust_domains, reload });
 
 impl Default for Tls {
     fn default() -> Self {
@@ -51,6 +65,8 @@ impl Default for Tls {
             identity: None,
             server: None,
             inbound: InboundTls::default(),
+            outbound: OutboundTls::default(),
+            networks: networks::routable(),
             trust_domains: Vec::new(),
             reload: Duration::from_secs(5),
         }
@@ -100,6 +116,20 @@ pub enum InboundTls {
     Off,
 }
 
+/// How destinations are spoken to that nobody has configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema, Default)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum OutboundTls {
+    /// Mutual TLS where a sidecar answers, else clear text.
+    #[default]
+    Permissive,
+    /// Mutual TLS, or nothing but what the application has encrypted itself.
+    Strict,
+    /// Clear text alone.
+    Off,
+}
+
 /// How a destination is spoken to. In a file it is either a mapping or just the mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, Default)]
 #[schemars(deny_unknown_fields, transform = units::or_text)]
@@ -133,6 +163,11 @@ pub enum TlsMode {
 }
 
 impl Tls {
+    /// Whether a sidecar may be at this address. An IPv4 address written as IPv6 counts as IPv4.
+    pub fn covers(&self, peer: IpAddr) -> bool {
+        networks::cover(&self.networks, peer)
+    }
+
     /// The keys that must be there beside those that are.
     pub(crate) fn missing(&self) -> impl Iterator<Item = &'static str> {
         let identity = self.identity.iter().flat_map(|files| {
@@ -200,19 +235,31 @@ impl Overlay for Option<UpstreamTls> {
     }
 }
 
-impl Scalar for InboundTls {
-    const EXPECTED: &'static str = "permissive, strict or off";
+/// The three modes of a direction.
+macro_rules! modes {
+    ($modes:ty) => {
+        impl Scalar for $modes {
+            const EXPECTED: &'static str = "permissive, strict or off";
 
-    fn read(text: &str) -> Result<Self, String> {
-        match text {
-            "permissive" => Ok(Self::Permissive),
-            "strict" => Ok(Self::Strict),
-            "off" => Ok(Self::Off),
-            _ => Err(match did_you_mean(text, ["permissive", "strict", "off"]) {
-                Some(meant) => format!("{} is not a mode; did you mean `{meant}`?", quoted(text)),
-                None => format!("{} is not a mode: use permissive, strict or off", quoted(text)),
-            }),
+            fn read(text: &str) -> Result<Self, String> {
+                match text {
+                    "permissive" => Ok(Self::Permissive),
+                    "strict" => Ok(Self::Strict),
+                    "off" => Ok(Self::Off),
+                    _ => Err(no_mode(text)),
+                }
+            }
         }
+    };
+}
+
+modes!(InboundTls);
+modes!(OutboundTls);
+
+fn no_mode(text: &str) -> String {
+    match did_you_mean(text, ["permissive", "strict", "off"]) {
+        Some(meant) => format!("{} is not a mode; did you mean `{meant}`?", quoted(text)),
+        None => format!("{} is not a mode: use permissive, strict or off", quoted(text)),
     }
 }
 

@@ -1,13 +1,14 @@
 //! Whose words about calls a proxy believes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use garde::Validate;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    networks,
     overlay::{Scalar, keys},
     problem::quoted,
     spiffe::{SpiffeId, SpiffePattern},
@@ -63,8 +64,7 @@ impl Scalar for CallerNames {
 impl Trust {
     /// Whether `peer` lies in one of the networks. An IPv4 address written as IPv6 counts as IPv4.
     pub fn covers(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.networks.iter().any(|network| network.contains(&peer))
+        networks::cover(&self.networks, peer)
     }
 
     /// Whether `id`, which was verified, is a trusted one.
@@ -75,23 +75,7 @@ impl Trust {
 
 impl Default for Trust {
     fn default() -> Self {
-        let v4 = |a, b, c, d, bits| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), bits));
-        let v6 = |address, bits| IpNet::V6(Ipv6Net::new_assert(address, bits));
-        Self {
-            networks: vec![
-                v4(10, 0, 0, 0, 8),                                 // private, RFC 1918
-                v4(172, 16, 0, 0, 12),                              // private, RFC 1918
-                v4(192, 168, 0, 0, 16),                             // private, RFC 1918
-                v4(127, 0, 0, 0, 8),                                // loopback, RFC 1122
-                v4(169, 254, 0, 0, 16),                             // link-local, RFC 3927
-                v4(100, 64, 0, 0, 10),                              // carrier-grade NAT, RFC 6598
-                v6(Ipv6Addr::LOCALHOST, 128),                       // loopback, RFC 4291
-                v6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // link-local, RFC 4291
-                v6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),  // unique local, RFC 4193
-            ],
-            identities: vec![SpiffePattern::every()],
-            names: CallerNames::default(),
-        }
+        Self { networks: networks::private(), identities: vec![SpiffePattern::every()], names: CallerNames::default() }
     }
 }
 

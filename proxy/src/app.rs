@@ -180,6 +180,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         listening: places.values().copied().chain(admin).collect(),
         verdicts: Arc::default(),
         dialed: Arc::new(Dialed::new()),
+        mesh: Arc::default(),
         config,
     });
 
@@ -273,6 +274,8 @@ fn connector(sidecar: &Sidecar, own: Vec<SocketAddr>) -> Connector {
         own,
         mark: config.capture.mark.map(Mark::get),
         dialed: config.capture.outbound.map(|_| Arc::clone(&sidecar.dialed)),
+        tls: Arc::clone(&sidecar.tls),
+        mesh: Arc::clone(&sidecar.mesh),
         metrics: Arc::clone(&sidecar.metrics),
     }
 }

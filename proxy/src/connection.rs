@@ -98,8 +98,18 @@ async fn uncaptured(worker: Arc<Worker>, role: Role, mut stream: Stream, peer: S
             secured = secure(&worker, stream, judgement, &mut caller, deadline) => secured,
             () = drain.reached(role.ends_at()) => return,
         };
-        let Some(secured) = secured else { return };
-        (stream, protocol) = (secured.0, secured.1.unwrap_or(protocol));
+        let Some((secured, within)) = secured else { return };
+        stream = secured;
+        protocol = match within {
+            Within::Clear => protocol,
+            Within::Http(said) => said,
+            // A client that does not say what it speaks shows it.
+            Within::Unsaid => match tokio::time::timeout_at(deadline, detect(&mut stream)).await {
+                Ok(Ok(Judgement::Http2)) => Protocol::Http2,
+                Ok(Ok(_)) => Protocol::Http1,
+                _ => return,
+            },
+        };
     }
     let until = Until { began, ends_at: role.ends_at(), drain };
     let purpose = match role {
@@ -187,19 +197,28 @@ async fn detect(stream: &mut Stream) -> io::Result<Judgement> {
     }
 }
 
-/// Takes the handshake of a client that begins one, and lets others pass where they may be in the clear. What the
-/// client speaks then, where that is known anew; none where the connection is at its end.
+/// What a client speaks once it is known who it is.
+enum Within {
+    /// What it spoke before: there was no handshake.
+    Clear,
+    Http(Protocol),
+    /// It has not said.
+    Unsaid,
+}
+
+/// Takes the handshake of a client that begins one, and lets others pass where they may be in the clear. Nothing where
+/// the connection is at its end.
 async fn secure(
     worker: &Worker,
     stream: Stream,
     judgement: Judgement,
     caller: &mut Caller,
     deadline: Instant,
-) -> Option<(Stream, Option<Protocol>)> {
+) -> Option<(Stream, Within)> {
     let sidecar = &worker.sidecar;
     if judgement != Judgement::Tls {
         if sidecar.tls.takes_clear_text(caller.ip, stream.local_ip()) {
-            return Some((stream, None));
+            return Some((stream, Within::Clear));
         }
         sidecar.metrics.tls_refused_inbound(Refusal::ClearText);
         if sidecar.warnings.allow(caller.ip) {
@@ -209,17 +228,9 @@ async fn secure(
     }
     let most = sidecar.config.limits.tls_handshakes;
     match tls::accept(&sidecar.tls.settings(), stream, deadline, most, &sidecar.metrics).await {
-        Ok(Accepted { mut stream, identity, protocol }) => {
+        Ok(Accepted { stream, identity, protocol }) => {
             caller.identity = identity;
-            let protocol = match protocol {
-                Some(protocol) => protocol,
-                // A client that does not say what it speaks shows it.
-                None => match tokio::time::timeout_at(deadline, detect(&mut stream)).await.ok()?.ok()? {
-                    Judgement::Http2 => Protocol::Http2,
-                    _ => Protocol::Http1,
-                },
-            };
-            Some((stream, Some(protocol)))
+            Some((stream, protocol.map_or(Within::Unsaid, Within::Http)))
         }
         Err(failure) => {
             if sidecar.warnings.allow(caller.ip) {

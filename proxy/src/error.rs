@@ -30,6 +30,8 @@ pub(crate) enum Fault {
     Alpn,
     /// The upstream refused the certificate that it was shown.
     TlsRefused,
+    /// The upstream takes clear text alone, and may not get any.
+    ClearText,
     /// The upstream closed or broke the connection before it answered.
     Reset,
     /// The answer's head took longer than the limit.
@@ -52,7 +54,7 @@ pub(crate) struct Answer {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 15] = [
+    pub(crate) const ALL: [Fault; 16] = [
         Fault::BadRequest,
         Fault::Malformed,
         Fault::HeaderFields,
@@ -65,6 +67,7 @@ impl Fault {
         Fault::Identity,
         Fault::Alpn,
         Fault::TlsRefused,
+        Fault::ClearText,
         Fault::Reset,
         Fault::RequestTimeout,
         Fault::MalformedResponse,
@@ -148,6 +151,13 @@ impl Fault {
                 "tls_refused",
                 Outcome::Connect,
                 "the destination refused the TLS handshake, or the certificate of this proxy",
+            ),
+            Fault::ClearText => answer(
+                StatusCode::BAD_GATEWAY,
+                14,
+                "tls_required",
+                Outcome::Connect,
+                "no sidecar answers mutual TLS at the destination, and tls.outbound is strict: nothing was sent",
             ),
             Fault::Reset => answer(
                 StatusCode::BAD_GATEWAY,

@@ -36,6 +36,7 @@ mod link;
 pub mod attribution;
 mod aggregate;
 mod context;
+mod mesh;
 mod tls;
 mod http;
 mod http2;

@@ -131,6 +131,12 @@ pub(crate) struct Metrics {
     pub(crate) tls_handshakes: Gauge,
     pub(crate) tls_accepted: Counter,
     pub(crate) tls_connected: Counter,
+    /// Connections to destinations that nobody configured on which a sidecar answered.
+    pub(crate) mesh_secured: Counter,
+    /// Those that go in the clear, since none did.
+    pub(crate) mesh_clear: Counter,
+    /// Those of them where one had answered before.
+    pub(crate) mesh_downgrades: Counter,
     pub(crate) tls_reloads: Counter,
     pub(crate) tls_reloads_failed: Counter,
     tls_refused_inbound: [Counter; Refusal::ALL.len()],

@@ -2,6 +2,7 @@
 //! are passed on as resets, and a side that does not read holds up the other.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::time::{Instant, timeout};
 
+use crate::error::Fault;
 use crate::metrics::Metrics;
 use crate::record::Opaque;
 use crate::sidecar::Worker;
@@ -19,17 +21,18 @@ use crate::upstream::Dial;
 /// Read and not yet written, per direction.
 const BUFFER: usize = 16 * 1024;
 
-/// Passes bytes between `client` and the destination until both are done, one of them breaks, or nothing has passed for
+/// Passes bytes between `client` and its destination until both are done, one of them breaks, or nothing has passed for
 /// too long. `edge` is where they are counted, if they are.
-pub(crate) async fn relay(worker: &Arc<Worker>, client: Stream, server: Dial, mut edge: Option<Opaque>) {
+pub(crate) async fn relay(worker: &Arc<Worker>, client: Stream, to: (SocketAddr, Dial), mut edge: Option<Opaque>) {
     let metrics = &worker.sidecar.metrics;
+    let (destination, server) = to;
     let server = match server.await {
-        Ok(server) => server,
-        Err(_) => {
+        Ok(opened) => opened.stream,
+        Err(fault) => {
             if let Some(edge) = &mut edge {
                 edge.failed();
             }
-            return refuse(metrics, client);
+            return refuse(worker, client, destination, fault);
         }
     };
     let _open = Open::new(metrics);
@@ -68,8 +71,11 @@ pub(crate) async fn relay(worker: &Arc<Worker>, client: Stream, server: Dial, mu
 }
 
 /// Closes a connection so that its client sees that nobody is there.
-pub(crate) fn refuse(metrics: &Metrics, client: Stream) {
-    metrics.captured_reset.add(1);
+pub(crate) fn refuse(worker: &Worker, client: Stream, destination: SocketAddr, fault: Fault) {
+    worker.sidecar.metrics.captured_reset.add(1);
+    if fault == Fault::ClearText && worker.sidecar.warnings.allow(destination.ip()) {
+        tracing::warn!(%destination, "a connection was reset: no sidecar answers at its destination, and `tls.outbound` is `strict`");
+    }
     client.reset();
 }
 

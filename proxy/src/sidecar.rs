@@ -10,6 +10,8 @@ use couplet_telemetry::names::{OTHER, is_service_name};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
+use crate::error::Fault;
+use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::original::Dialed;
 use crate::record::Recorder;
@@ -48,6 +50,8 @@ pub(crate) struct Sidecar {
     pub(crate) verdicts: Arc<Verdicts>,
     /// The own ends of the latest connections to upstreams.
     pub(crate) dialed: Arc<Dialed>,
+    /// Where sidecars were found that speak mutual TLS.
+    pub(crate) mesh: Arc<Mesh>,
 }
 
 impl Sidecar {
@@ -65,6 +69,7 @@ impl Sidecar {
             listening,
             verdicts: Arc::clone(&self.verdicts),
             dialed: Arc::clone(&self.dialed),
+            mesh: Arc::clone(&self.mesh),
         }
     }
 
@@ -123,7 +128,9 @@ impl Worker {
             })
         });
         let outbound = outbound.collect();
-        let explicit = before.map(|before| Arc::clone(&before.explicit)).unwrap_or_default();
+        // How they are spoken to is a matter of TLS.
+        let explicit = before.filter(|before| Arc::ptr_eq(&before.sidecar.tls, &sidecar.tls));
+        let explicit = explicit.map(|before| Arc::clone(&before.explicit)).unwrap_or_default();
         let delivered = before.map(|before| Arc::clone(&before.delivered)).unwrap_or_default();
         Self { sidecar, recorder, connector, app, outbound, explicit, delivered }
     }
@@ -150,9 +157,9 @@ impl Worker {
         }
         if known.len() >= MAX_EXPLICIT {
             self.sidecar.metrics.explicit_upstreams_overflow.add(1);
-            return Arc::new(self.sidecar.upstream(OTHER, &key.1, None, now));
+            return Arc::new(self.sidecar.upstream(OTHER, &key.1, Some(Secure::Learned), now));
         }
-        let upstream = Arc::new(self.sidecar.upstream(name, &key.1, None, now));
+        let upstream = Arc::new(self.sidecar.upstream(name, &key.1, Some(Secure::Learned), now));
         known.insert(key, Arc::clone(&upstream));
         upstream
     }
@@ -178,12 +185,32 @@ impl Worker {
         upstream
     }
 
-    /// A connection to a captured destination, of which nobody knows yet what it is for.
+    /// A connection to a captured destination, of which nobody knows yet what it is for; in the clear.
     pub(crate) fn dial(self: &Arc<Self>, destination: SocketAddr) -> Dial {
         let worker = Arc::clone(self);
         Box::pin(async move {
             let deadline = Instant::now() + worker.connector.connect_timeout;
             Ok(worker.connector.dial(destination, deadline).await?.into())
+        })
+    }
+
+    /// The same to one that the application asked for: in mutual TLS where a sidecar answers.
+    pub(crate) fn dial_out(self: &Arc<Self>, destination: SocketAddr) -> Dial {
+        let worker = Arc::clone(self);
+        Box::pin(async move {
+            let deadline = Instant::now() + worker.connector.connect_timeout;
+            worker.connector.learned(destination, deadline).await
+        })
+    }
+
+    /// The same for what the application has encrypted itself: nothing forbids to pass that on.
+    pub(crate) fn encrypted(self: &Arc<Self>, dial: Dial, destination: SocketAddr) -> Dial {
+        let worker = Arc::clone(self);
+        Box::pin(async move {
+            match dial.await {
+                Err(Fault::ClearText) => worker.dial(destination).await,
+                opened => opened,
+            }
         })
     }
 

@@ -5,6 +5,7 @@ mod accept;
 mod connect;
 mod credentials;
 mod failure;
+mod join;
 mod settings;
 mod verify;
 
@@ -20,6 +21,7 @@ use parking_lot::{Mutex, RwLock};
 pub(crate) use accept::{Accepted, accept};
 pub(crate) use connect::Secure;
 pub(crate) use failure::{Failure, is_refusal};
+pub(crate) use join::Unjoined;
 
 use crate::metrics::Metrics;
 use crate::warnings::Warnings;
@@ -96,6 +98,21 @@ impl Tls {
     /// this host passes no wire.
     pub(crate) fn takes_clear_text(&self, peer: IpAddr, own: Option<IpAddr>) -> bool {
         takes_clear_text(self.config.inbound, peer, own)
+    }
+
+    /// Whether sidecars are recognised among clients.
+    pub(crate) fn meets_sidecars(&self) -> bool {
+        self.config.inbound != InboundTls::Off && self.config.identity.is_some()
+    }
+
+    /// Whether another sidecar may be at this address.
+    pub(crate) fn covers(&self, peer: IpAddr) -> bool {
+        self.config.covers(peer)
+    }
+
+    /// Whether a warning about a peer may be logged now.
+    pub(crate) fn warns_of(&self, peer: IpAddr) -> bool {
+        self.warnings.allow(peer)
     }
 
     /// Whether clients without an identity are served as well.

@@ -4,6 +4,7 @@ mod balance;
 mod connect;
 mod early;
 mod endpoint;
+mod learned;
 mod lease;
 mod lent;
 mod peer;
@@ -14,11 +15,10 @@ use std::time::Duration;
 
 use couplet_config::{Destination, Destinations};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use connect::Connector;
+pub(crate) use connect::{Connector, Opened};
 pub(crate) use early::{Dial, Early};
 pub(crate) use endpoint::Room;
 pub(crate) use lease::{Lease, Unanswered};
@@ -111,14 +111,14 @@ impl Upstream {
     }
 
     /// Takes over a connection to its one endpoint. One that cannot be used is closed; the next lease makes another.
-    pub(crate) async fn adopt(&self, connector: &Connector, protocol: Protocol, stream: Stream) {
+    pub(crate) async fn adopt(&self, connector: &Connector, protocol: Protocol, opened: Opened) {
         let only = {
             let mut members = self.members.lock();
             members.refresh(self.secure.as_ref(), &self.metrics);
             members.list.first().map(|member| Arc::clone(&member.endpoint))
         };
         if let Some(endpoint) = only {
-            endpoint.adopt(connector, protocol, stream).await;
+            endpoint.adopt(connector, protocol, opened).await;
         }
     }
 
@@ -126,10 +126,16 @@ impl Upstream {
     ///
     /// # Errors
     /// Where there is none to be had within the connect timeout.
-    pub(crate) async fn dial(&self, connector: &Connector) -> Result<TcpStream, Fault> {
+    pub(crate) async fn dial(&self, connector: &Connector) -> Result<Stream, Fault> {
         let mut search = self.search(connector).await?;
         while let Some((endpoint, deadline)) = search.next() {
-            match endpoint.judge(connector.dial(endpoint.address, deadline).await) {
+            let connected = match self.secure.as_deref() {
+                Some(Secure::Learned) => {
+                    connector.learned(endpoint.address, deadline).await.map(|opened| opened.stream)
+                }
+                _ => connector.dial(endpoint.address, deadline).await.map(Stream::from),
+            };
+            match endpoint.judge(connected) {
                 Ok(stream) => return Ok(stream),
                 Err(fault) => search.failed(fault, self)?,
             }
@@ -232,7 +238,9 @@ impl Search {
 
     /// No connection to that one. Nothing was sent, so another may serve.
     fn failed(&mut self, fault: Fault, upstream: &Upstream) -> Result<(), Fault> {
-        if !matches!(fault, Fault::Connect | Fault::ConnectTimeout | Fault::Tls | Fault::Identity | Fault::TlsRefused) {
+        let next = matches!(fault, Fault::Connect | Fault::ConnectTimeout | Fault::ClearText)
+            || matches!(fault, Fault::Tls | Fault::Identity | Fault::TlsRefused);
+        if !next {
             return Err(fault);
         }
         upstream.metrics.connect_failures.add(&upstream.name);

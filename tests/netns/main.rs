@@ -8,6 +8,7 @@ mod pod;
 mod capture;
 mod opaque;
 mod isolation;
+mod mesh;
 mod rules;
 mod peers;
 mod world;

@@ -1,15 +1,18 @@
 //! The node, its pods, and what runs in them.
 
-use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_thread_res_gid, set_thread_res_uid};
 use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::harness::{Ended, Program, eventually, get};
 
@@ -261,4 +264,70 @@ fn run(words: &[&str]) {
 pub(crate) fn say(line: &str) {
     let mut stderr = std::io::stderr();
     writeln!(stderr, "{line}").unwrap();
+}
+
+/// Everything that passes the node on its way from one pod to another.
+pub(crate) struct Wire {
+    node: Pod,
+    seen: Arc<Mutex<Seen>>,
+    over: Arc<AtomicBool>,
+}
+
+/// Frames, one after another.
+#[derive(Clone, Default)]
+pub(crate) struct Seen(Vec<Vec<u8>>);
+
+impl Wire {
+    /// Listens from now on.
+    pub(crate) fn tap(world: &World) -> Self {
+        let (seen, over) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicBool>::default());
+        let (kept, stop) = (Arc::clone(&seen), Arc::clone(&over));
+        world.outside().inside(0, move || {
+            // ETH_P_ALL, in the order of bytes of the network.
+            let all = Protocol::from(i32::from(3_u16.to_be()));
+            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(all)).unwrap();
+            socket.set_recv_buffer_size(16 << 20).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            std::thread::spawn(move || {
+                let mut frame = vec![0; 1 << 17];
+                while !stop.load(Ordering::SeqCst) {
+                    if let Ok(count) = (&socket).read(&mut frame) {
+                        kept.lock().unwrap().0.push(frame[..count].to_vec());
+                    }
+                }
+            });
+        });
+        Self { node: world.outside(), seen, over }
+    }
+
+    /// What passed so far. A frame of its own follows it, and is waited for.
+    pub(crate) fn seen(&self) -> Seen {
+        static MARKS: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("mark {} of a wire", MARKS.fetch_add(1, Ordering::Relaxed));
+        let sent = mark.clone();
+        self.node.inside(0, move || {
+            let socket = UdpSocket::bind("10.77.0.254:0").unwrap();
+            socket.send_to(sent.as_bytes(), "10.77.0.1:9").unwrap();
+        });
+        eventually("what was sent last is seen", || {
+            let seen = self.seen.lock().unwrap();
+            seen.says(mark.as_bytes()).then(|| seen.clone())
+        })
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Seen {
+    pub(crate) fn says(&self, word: &[u8]) -> bool {
+        self.0.iter().any(|frame| frame.windows(word.len()).any(|bytes| bytes == word))
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
 }

@@ -50,9 +50,29 @@ fn tls(text: &mut Text, sidecar: &Sidecar) {
     for (side, reason, count) in metrics.tls_refused() {
         text.sample("couplet_tls_refused_total", &[("side", side), ("reason", reason)], count as f64);
     }
+    mesh(text, sidecar);
     text.family("couplet_tls_reloads_total", Kind::Counter, "Changes of certificate and key files, by result.");
     for (result, counter) in [("ok", &metrics.tls_reloads), ("failed", &metrics.tls_reloads_failed)] {
         text.sample("couplet_tls_reloads_total", &[("result", result)], counter.get() as f64);
+    }
+}
+
+/// What was found out about destinations that nobody configured.
+fn mesh(text: &mut Text, sidecar: &Sidecar) {
+    let (metrics, said) = (&sidecar.metrics, sidecar.mesh.said(Instant::now()));
+    text.family("couplet_mesh_addresses", Kind::Gauge, "Destinations by whether a sidecar was found there of late.");
+    for (found, count) in [("sidecar", said.sidecars), ("other", said.others)] {
+        text.sample("couplet_mesh_addresses", &[("found", found)], count as f64);
+    }
+    let rows: [(&str, &str, u64); 4] = [
+        ("couplet_mesh_secured_total", "Connections on which a sidecar was found.", metrics.mesh_secured.get()),
+        ("couplet_mesh_clear_total", "Connections on which none was, in the clear.", metrics.mesh_clear.get()),
+        ("couplet_mesh_downgrades_total", "The same where one was found before.", metrics.mesh_downgrades.get()),
+        ("couplet_mesh_overflow_total", "Findings that were not remembered.", said.overflow),
+    ];
+    for (name, explanation, count) in rows {
+        text.family(name, Kind::Counter, explanation);
+        text.sample(name, &[], count as f64);
     }
 }
 

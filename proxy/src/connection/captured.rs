@@ -1,7 +1,8 @@
 //! Captured connections: what they are, where they go, and those that must not be carried at all.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use couplet_telemetry::names::{CAPTURE_ANSWER, CAPTURE_PROBES};
 use couplet_telemetry::opaque::Protocol as Carried;
@@ -9,18 +10,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Purpose, Role, Until, converse, linger, secure};
-use crate::capture::{Found, Seen, look};
+use super::{Purpose, Role, Until, Within, converse, linger, secure};
+use crate::capture::{Found, Seen, Side, look};
 use crate::detect::Judgement;
-use crate::detect::hello::offers;
 use crate::drain::{Phase, Watch};
-use crate::http::Protocol;
 use crate::inbound::{Caller, Delivery};
 use crate::original::{self, Arrival};
 use crate::record::Opaque;
 use crate::sidecar::Worker;
 use crate::stream::Stream;
-use crate::tls::MESH;
 use crate::upstream::Early;
 use crate::{opaque, outbound};
 
@@ -63,22 +61,27 @@ pub(super) async fn captured(
     if outbound && own() {
         return refuse_loop(&worker, stream, peer);
     }
-    let Seen { client, server, found } = tokio::select! {
-        seen = look(&worker, stream, destination) => seen,
+    let side = match outbound {
+        true => Side::Outbound,
+        false => Side::Inbound { hello: patience(&worker, peer.ip(), stream.local_ip()) },
+    };
+    let seen = tokio::select! {
+        seen = look(&worker, stream, destination, side) => seen,
         () = linger(&mut drain, role.ends_at()) => return,
     };
     // It was accepted before the attempt that it answers was over: by now that is known.
     if outbound && own() {
-        return refuse_loop(&worker, client, peer);
+        return refuse_loop(&worker, seen.client, peer);
     }
     let mut caller = Caller { ip: peer.ip().to_canonical(), identity: None };
-    let (client, found) = match outbound {
-        true => (client, found),
-        false => match unveiled(&worker, client, found, &mut caller).await {
-            Some(unveiled) => unveiled,
-            None => return,
+    let seen = match outbound {
+        true => Some(seen),
+        false => tokio::select! {
+            seen = unveiled(&worker, seen, destination, &mut caller) => seen,
+            () = linger(&mut drain, role.ends_at()) => return,
         },
     };
+    let Some(Seen { client, server, found }) = seen else { return };
     let (carried, name) = match found {
         Found::Http(protocol) => {
             let purpose = match outbound {
@@ -94,14 +97,14 @@ pub(super) async fn captured(
         }
         Found::Opaque(carried, name) => (Some(carried), name),
         Found::Ended => (None, None),
-        Found::Dead(_) => {
+        Found::Dead(fault) => {
             if outbound {
                 let peer = outbound::peer_name(&worker, None, destination);
                 Opaque::asked(&worker.recorder, peer, Carried::Tcp, Instant::now()).failed();
             }
-            return opaque::refuse(&worker.sidecar.metrics, client);
+            return opaque::refuse(&worker, client, destination, fault);
         }
-        Found::Gone => return,
+        Found::Gone | Found::Ours => return,
     };
     let Some(server) = server else { return };
     // Who calls over an inbound connection, its own proxy says.
@@ -110,22 +113,43 @@ pub(super) async fn captured(
         Opaque::asked(&worker.recorder, peer, carried, Instant::now())
     });
     tokio::select! {
-        () = opaque::relay(&worker, client, server, edge) => {}
+        () = opaque::relay(&worker, client, (destination, server), edge) => {}
         // Nobody can tell such a connection to come to its end.
         () = drain.reached(Phase::Closing) => {}
     }
 }
 
-/// Takes the handshake of a captured inbound connection that is meant for this proxy, and refuses clear text where there
-/// may be none. TLS that is meant for the application stays as it is. Nothing where the connection is at its end.
-async fn unveiled(worker: &Worker, client: Stream, found: Found, caller: &mut Caller) -> Option<(Stream, Found)> {
+/// For how long the ClientHello of a sidecar is waited for where the application has spoken first: a sidecar sends it at
+/// once, others wait for that word.
+fn patience(worker: &Worker, peer: IpAddr, own: Option<IpAddr>) -> Option<Duration> {
     let tls = &worker.sidecar.tls;
-    if !tls.accepts() || matches!(found, Found::Ended | Found::Dead(_) | Found::Gone) {
-        return Some((client, found));
+    if !tls.meets_sidecars() {
+        return None;
     }
-    let ours = matches!(found, Found::Opaque(Carried::Tls, _)) && (tls.serves() || offers(client.ahead(), MESH));
-    let judgement = if ours { Judgement::Tls } else { Judgement::Opaque };
+    match tls.takes_clear_text(peer.to_canonical(), own) {
+        false => Some(ONLY_A_SIDECAR),
+        true if Some(peer.to_canonical()) == own || peer.is_loopback() => None,
+        true => tls.covers(peer).then_some(PERHAPS_A_SIDECAR),
+    }
+}
+
+const PERHAPS_A_SIDECAR: Duration = Duration::from_millis(30);
+const ONLY_A_SIDECAR: Duration = Duration::from_secs(1);
+
+/// Takes the handshake of a captured inbound connection that is meant for this proxy, and looks what is inside; refuses
+/// clear text where there may be none. TLS that is meant for the application stays as it is. Nothing where the connection
+/// is at its end.
+async fn unveiled(worker: &Arc<Worker>, seen: Seen, destination: SocketAddr, caller: &mut Caller) -> Option<Seen> {
+    if !worker.sidecar.tls.accepts() || matches!(seen.found, Found::Ended | Found::Dead(_) | Found::Gone) {
+        return Some(seen);
+    }
+    let Seen { client, server, found } = seen;
+    let judgement = if found == Found::Ours { Judgement::Tls } else { Judgement::Opaque };
     let deadline = Instant::now() + worker.sidecar.config.timeouts.header;
-    let (stream, protocol) = secure(worker, client, judgement, caller, deadline).await?;
-    Some((stream, if ours { Found::Http(protocol.unwrap_or(Protocol::Http1)) } else { found }))
+    let (client, within) = secure(worker, client, judgement, caller, deadline).await?;
+    match within {
+        Within::Clear => Some(Seen { client, server, found }),
+        Within::Http(protocol) => Some(Seen { client, server, found: Found::Http(protocol) }),
+        Within::Unsaid => Some(look(worker, client, destination, Side::Within(server)).await),
+    }
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
-use tokio::net::TcpStream;
 
 use crate::error::Fault;
 use crate::metrics::Metrics;
 use crate::record::Observer;
 use crate::sidecar::Worker;
+use crate::stream::Stream;
 use crate::upstream::{Connector, Upstream};
 
 /// Looks at a tunnel for each time that it may stay idle.
@@ -42,12 +42,12 @@ where
 ///
 /// # Errors
 /// Why there is none.
-pub(crate) async fn connect_through(connector: &Connector, upstream: &Upstream) -> Result<TcpStream, Fault> {
+pub(crate) async fn connect_through(connector: &Connector, upstream: &Upstream) -> Result<Stream, Fault> {
     upstream.dial(connector).await
 }
 
 /// Passes bytes between a CONNECT's downstream end and `upstream`.
-pub(crate) fn relay<O>(worker: &Worker, downstream: OnUpgrade, upstream: TcpStream, mut observer: O)
+pub(crate) fn relay<O>(worker: &Worker, downstream: OnUpgrade, upstream: Stream, mut observer: O)
 where
     O: Observer + Send + 'static,
 {

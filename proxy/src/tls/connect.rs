@@ -15,8 +15,16 @@ use crate::error::{Fault, Refusal};
 use crate::http::Protocol;
 use crate::stream::Stream;
 
-/// How one destination is spoken to.
-pub(crate) struct Secure {
+/// How one destination is spoken to, where not in the clear.
+pub(crate) enum Secure {
+    /// As the configuration says.
+    Configured(Configured),
+    /// As it is found out to be.
+    Learned,
+}
+
+/// How the destination of an outbound listener is spoken to.
+pub(crate) struct Configured {
     tls: Arc<Tls>,
     /// Which of the outbound listeners it belongs to.
     index: usize,
@@ -32,21 +40,23 @@ impl Secure {
     pub(crate) fn new(tls: &Arc<Tls>, index: usize, outbound: &Outbound) -> Option<Self> {
         let config = outbound.tls.as_ref()?;
         let name = outbound.server_name().and_then(|name| ServerName::try_from(name.to_owned()).ok());
-        Some(Self {
+        Some(Self::Configured(Configured {
             tls: Arc::clone(tls),
             index,
             mesh: config.mode == TlsMode::Mesh,
             upstream: outbound.name.clone(),
             // Between sidecars no name is sent or looked at. A name that is none is no certificate's.
             name: name.unwrap_or_else(|| ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())),
-        })
+        }))
     }
 
     /// Whether the destination is an ordinary server, to which a request says that it came over TLS.
     pub(crate) fn is_https(&self) -> bool {
-        !self.mesh
+        matches!(self, Self::Configured(configured) if !configured.mesh)
     }
+}
 
+impl Configured {
     /// Shakes hands on a new connection to `address`. Who answered, where that has an identity.
     ///
     /// # Errors
@@ -62,7 +72,7 @@ impl Secure {
             Ok(connected) => connected,
             Err(_) => Err(Failure::new(Refusal::Timeout, "it took longer than timeouts.connect")),
         };
-        connected.map_err(|Failure { why, text }| {
+        connected.map_err(|Failure { why, text, .. }| {
             self.tls.metrics.tls_refused_outbound(why);
             if self.tls.warnings.allow(address.ip()) {
                 let (upstream, reason) = (&self.upstream, why.as_str());
@@ -100,7 +110,7 @@ impl Secure {
 }
 
 /// What the application is told.
-fn fault(why: Refusal) -> Fault {
+pub(super) fn fault(why: Refusal) -> Fault {
     match why {
         Refusal::Timeout => Fault::ConnectTimeout,
         Refusal::Alpn => Fault::Alpn,

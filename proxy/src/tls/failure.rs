@@ -13,18 +13,20 @@ use crate::error::Refusal;
 pub(crate) struct Failure {
     pub(crate) why: Refusal,
     pub(crate) text: String,
+    /// Whether the peer has shown a SPIFFE ID, as sidecars do.
+    pub(crate) identified: bool,
 }
 
 impl Failure {
     pub(super) fn new(why: Refusal, text: impl Into<String>) -> Self {
-        Self { why, text: text.into() }
+        Self { why, text: text.into(), identified: false }
     }
 
     /// Of what the library says.
     pub(super) fn of(error: &Error) -> Self {
         match error {
             Error::InvalidCertificate(CertificateError::Other(other)) => match other.0.downcast_ref::<Refused>() {
-                Some(refused) => Self::new(refused.why, refused.to_string()),
+                Some(refused) => Self { identified: refused.identified, ..Self::new(refused.why, refused.to_string()) },
                 None => Self::new(Refusal::Certificate, error.to_string()),
             },
             Error::InvalidCertificate(_) => {

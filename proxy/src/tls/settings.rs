@@ -11,8 +11,9 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::credentials::{Files, Pair, spiffe_id};
+use super::join::{END_OF_LINE, TUNNEL};
 use super::verify::MeshVerifier;
-use super::{HTTP1, HTTP2};
+use super::{HTTP1, HTTP2, MESH};
 
 /// Everything that the files gave.
 pub(crate) struct Settings {
@@ -22,6 +23,8 @@ pub(crate) struct Settings {
     pub(super) server: Option<Arc<ServerConfig>>,
     /// One for each outbound listener that speaks TLS to its destination, in the order of the configuration.
     pub(super) clients: Vec<Option<Arc<ClientConfig>>>,
+    /// For whoever answers at an address that nobody has configured.
+    pub(super) tunnel: Option<Arc<ClientConfig>>,
     certificates: Vec<Certificate>,
 }
 
@@ -65,6 +68,11 @@ impl Settings {
         });
         let clients = clients.collect();
         let accepting = mesh.as_ref().and_then(|mesh| mesh.server(&provider).map_err(&mut kept).ok());
+        let tunnel = mesh.as_ref().and_then(|mesh| mesh.client(None, &provider).map_err(&mut kept).ok());
+        let tunnel = tunnel.map(|mut tunnel| {
+            tunnel.alpn_protocols = [TUNNEL, MESH, END_OF_LINE].map(<[u8]>::to_vec).to_vec();
+            Arc::new(tunnel)
+        });
         let mut certificates = Vec::new();
         if let (Some(mesh), Some(of)) = (&mesh, identity) {
             certificates.push(Certificate::of("identity", &of.certificate, Some(mesh.id.clone()), &mesh.pair));
@@ -76,7 +84,7 @@ impl Settings {
             return Err(problems);
         }
         let server = server.map(|(config, _)| Arc::new(config));
-        Ok(Self { mesh: accepting.map(Arc::new), server, clients, certificates })
+        Ok(Self { mesh: accepting.map(Arc::new), server, clients, tunnel, certificates })
     }
 
     pub(super) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
@@ -136,7 +144,7 @@ impl Mesh {
         let mut config = builder
             .with_client_cert_verifier(self.verifier(None, provider)?)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.pair.certified))));
-        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec(), TUNNEL.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)

@@ -36,6 +36,8 @@ pub(super) struct Refused {
     pub(super) why: Refusal,
     /// Whose it is, as far as that can be read.
     pub(super) who: String,
+    /// Whether it has a SPIFFE ID.
+    pub(super) identified: bool,
     pub(super) text: String,
 }
 
@@ -51,7 +53,8 @@ impl MeshVerifier {
     fn check(&self, certificate: &CertificateDer<'_>, path: Result<(), Error>) -> Result<(), Error> {
         let id = spiffe_id(certificate);
         let who = id.as_ref().map_or_else(|_| "somebody without a SPIFFE ID".to_owned(), ToString::to_string);
-        let refuse = |why, text| Err(refused(Refused { why, who: who.clone(), text }));
+        let identified = id.is_ok();
+        let refuse = |why, text| Err(refused(Refused { why, who: who.clone(), identified, text }));
         if let Err(error) = path {
             let (why, text) = explained(&error);
             return refuse(why, text);

@@ -24,10 +24,11 @@ use crate::http2::{
     CONNECTION_WINDOW, ERROR_RESETS, FRAME_BYTES, Guard, HEADER_TABLE, PING_EVERY, PING_TIMEOUT, SEND_BUFFER,
     STREAM_WINDOW,
 };
+use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::original::Dialed;
 use crate::stream::{Stream, connect};
-use crate::tls::Secure;
+use crate::tls::{Secure, Tls};
 
 /// Streams on one HTTP/2 connection until the upstream has said how many it takes.
 pub(super) const INITIAL_STREAMS: usize = 100;
@@ -51,7 +52,23 @@ pub(crate) struct Connector {
     pub(crate) mark: Option<u32>,
     /// The own ends of connections, where others are captured.
     pub(crate) dialed: Option<Arc<Dialed>>,
+    pub(crate) tls: Arc<Tls>,
+    /// Where sidecars were found.
+    pub(crate) mesh: Arc<Mesh>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// A connection that stands, and who is on its other side, where that has shown an identity.
+pub(crate) struct Opened {
+    pub(crate) stream: Stream,
+    pub(crate) identity: Option<Arc<SpiffeId>>,
+}
+
+/// In the clear nobody shows one.
+impl From<TcpStream> for Opened {
+    fn from(stream: TcpStream) -> Self {
+        Self { stream: stream.into(), identity: None }
+    }
 }
 
 impl Connector {
@@ -75,18 +92,28 @@ impl Connector {
         Ok(stream)
     }
 
-    /// Opens a connection, in the clear or not. Who answered, where that has an identity.
+    /// Opens a connection, in the clear or not.
     async fn open(
         &self,
         address: SocketAddr,
         secure: Option<&Secure>,
         protocol: Protocol,
         deadline: Instant,
-    ) -> Result<(Stream, Option<Arc<SpiffeId>>), Fault> {
-        let stream = self.dial(address, deadline).await?;
+    ) -> Result<Opened, Fault> {
         match secure {
-            None => Ok((stream.into(), None)),
-            Some(secure) => secure.connect(stream, address, protocol, deadline).await,
+            None => Ok(self.dial(address, deadline).await?.into()),
+            Some(Secure::Configured(secure)) => {
+                let stream = self.dial(address, deadline).await?;
+                let (stream, identity) = secure.connect(stream, address, protocol, deadline).await?;
+                Ok(Opened { stream, identity })
+            }
+            Some(Secure::Learned) => {
+                let opened = self.learned(address, deadline).await;
+                if opened.as_ref().is_err_and(|fault| *fault == Fault::ClearText) && self.tls.warns_of(address.ip()) {
+                    tracing::warn!(%address, "no sidecar answers at a destination, and it may not be spoken to in the clear: `tls.outbound` is `strict`");
+                }
+                opened
+            }
         }
     }
 
@@ -97,12 +124,12 @@ impl Connector {
         secure: Option<&Secure>,
         deadline: Instant,
     ) -> Result<Http1, Fault> {
-        let (stream, identity) = self.open(address, secure, Protocol::Http1, deadline).await?;
-        self.speak_http1(stream, identity).await
+        let opened = self.open(address, secure, Protocol::Http1, deadline).await?;
+        self.speak_http1(opened).await
     }
 
-    /// Speaks HTTP/1 on a connection to whoever has this identity.
-    pub(super) async fn speak_http1(&self, stream: Stream, identity: Option<Arc<SpiffeId>>) -> Result<Http1, Fault> {
+    /// Speaks HTTP/1 on a connection.
+    pub(super) async fn speak_http1(&self, Opened { stream, identity }: Opened) -> Result<Http1, Fault> {
         let expected = Expected::default();
         let bounds = Bounds { bytes: self.header_bytes, fields: self.header_fields };
         let stream = Gate::responses(stream, bounds, expected.clone());
@@ -130,12 +157,12 @@ impl Connector {
         secure: Option<&Secure>,
         deadline: Instant,
     ) -> Result<Http2, Fault> {
-        let (stream, identity) = self.open(address, secure, Protocol::Http2, deadline).await?;
-        self.speak_http2(stream, identity).await
+        let opened = self.open(address, secure, Protocol::Http2, deadline).await?;
+        self.speak_http2(opened).await
     }
 
-    /// Speaks HTTP/2 on a connection to whoever has this identity.
-    pub(super) async fn speak_http2(&self, stream: Stream, identity: Option<Arc<SpiffeId>>) -> Result<Http2, Fault> {
+    /// Speaks HTTP/2 on a connection.
+    pub(super) async fn speak_http2(&self, Opened { stream, identity }: Opened) -> Result<Http2, Fault> {
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_max_send_streams(INITIAL_STREAMS)

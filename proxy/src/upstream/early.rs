@@ -4,13 +4,12 @@ use std::pin::Pin;
 
 use parking_lot::Mutex;
 
-use super::{Connector, Upstream};
+use super::{Connector, Opened, Upstream};
 use crate::error::Fault;
 use crate::http::Protocol;
-use crate::stream::Stream;
 
 /// A connection that is made, or about to be.
-pub(crate) type Dial = Pin<Box<dyn Future<Output = Result<Stream, Fault>> + Send>>;
+pub(crate) type Dial = Pin<Box<dyn Future<Output = Result<Opened, Fault>> + Send>>;
 
 /// The connection that the first request on a captured connection gets.
 pub(crate) struct Early(Mutex<Option<Dial>>);

@@ -11,13 +11,12 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::Health;
-use super::connect::{Connector, Http1, Http2};
+use super::connect::{Connector, Http1, Http2, Opened};
 use super::lease::{Connection, Sender};
 use super::lent::Lent;
 use crate::error::Fault;
 use crate::http::Protocol;
 use crate::metrics::Metrics;
-use crate::stream::Stream as Carrier;
 use crate::tls::Secure;
 
 /// HTTP/2 connections to one endpoint. Each carries the streams of one client, so that nobody pays for what another one
@@ -240,16 +239,16 @@ impl Endpoint {
     }
 
     /// Takes over a connection that was made elsewhere.
-    pub(super) async fn adopt(&self, connector: &Connector, protocol: Protocol, stream: Carrier) {
+    pub(super) async fn adopt(&self, connector: &Connector, protocol: Protocol, opened: Opened) {
         self.health.lock().connected();
         match protocol {
             Protocol::Http1 => {
-                if let Ok(sender) = connector.speak_http1(stream, None).await {
+                if let Ok(sender) = connector.speak_http1(opened).await {
                     self.keep(sender, connector.idle_timeout, connector.room);
                 }
             }
             Protocol::Http2 => {
-                if let Ok(spoken) = connector.speak_http2(stream, None).await {
+                if let Ok(spoken) = connector.speak_http2(opened).await {
                     self.share(spoken, NOBODY).whole();
                 }
             }
