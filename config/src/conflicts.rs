@@ -50,6 +50,12 @@ pub(crate) fn conflicts(config: &ProxyConfig) -> Vec<Conflict> {
         let contradictions = tls.contradictions();
         found.extend(contradictions.map(|(field, why)| (format!("{key}.{field}"), why.to_owned())));
     }
+    for (index, edge) in config.breakers.edges.iter().enumerate() {
+        if config.breakers.edges.iter().take(index).any(|earlier| earlier.to == edge.to) {
+            let message = format!("there is a breaker for {} already: one of the two would be without effect", edge.to);
+            found.push((format!("breakers.edges[{index}].to"), message));
+        }
+    }
     if config.tls.inbound == InboundTls::Strict && config.tls.identity.is_none() && config.tls.server.is_none() {
         found.push(("tls.inbound".to_owned(), "`strict` needs `tls.identity` or `tls.server`".to_owned()));
     }

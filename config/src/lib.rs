@@ -12,6 +12,7 @@ mod proxy;
 mod analyzer;
 mod link;
 mod outbound;
+mod breakers;
 mod tls;
 mod capture;
 mod destinations;
@@ -38,6 +39,7 @@ mod secret;
 mod suggest;
 
 pub use analyzer::{AnalyzerConfig, AnalyzerLimits};
+pub use breakers::{BreakerMode, BreakerSettings, Breakers, EdgeBreaker, HalfOpen, OpenTime, SlowCall};
 pub use capture::{Capture, Mark};
 pub use destinations::{Destination, Destinations};
 pub use dns::Dns;

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    breakers::Breakers,
     capture::Capture,
     dns::Dns,
     headers::Headers,
@@ -87,6 +88,10 @@ pub struct ProxyConfig {
     #[garde(dive)]
     pub telemetry: Telemetry,
 
+    /// When calls to a failing neighbour are stopped.
+    #[garde(dive)]
+    pub breakers: Breakers,
+
     /// How requests are grouped into endpoints.
     #[garde(dive)]
     pub endpoints: Endpoints,
@@ -145,6 +150,7 @@ keys!(ProxyConfig {
     register,
     resolve,
     telemetry,
+    breakers,
     endpoints,
     headers,
     tls,
@@ -180,6 +186,7 @@ impl ProxyConfig {
             register: false,
             resolve: false,
             telemetry: Telemetry::default(),
+            breakers: Breakers::default(),
             endpoints: Endpoints::default(),
             headers: Headers::default(),
             tls: Tls::default(),

@@ -66,6 +66,7 @@ impl Scalar for bool {
 
 impl Scalar for u32 {
     const EXPECTED: &'static str = WHOLE;
+    const CAN_BE_OFF: bool = true;
 
     fn read(text: &str) -> Result<Self, String> {
         whole(text)
@@ -101,6 +102,7 @@ fn whole<N: std::str::FromStr>(text: &str) -> Result<N, String> {
 
 impl Scalar for f64 {
     const EXPECTED: &'static str = "a number";
+    const CAN_BE_OFF: bool = true;
 
     fn read(text: &str) -> Result<Self, String> {
         let number = text.parse().ok().filter(|number: &f64| number.is_finite());

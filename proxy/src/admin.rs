@@ -1,6 +1,7 @@
 //! The admin listener: is it alive, is it ready, what does it count, how is it configured, how does it name endpoints.
 //! Served from the control thread, so that no scrape delays a request.
 
+mod breakers;
 mod endpoints;
 mod metrics;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::extract::{ConnectInfo, Path, Query, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,6 +18,7 @@ use axum::serve::ListenerExt;
 use couplet_config::ProxyConfig;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::drain::{Phase, Watch};
 use crate::ship::Collector;
@@ -63,12 +65,14 @@ pub(crate) async fn serve(admin: Admin, listener: tokio::net::TcpListener) {
         .route("/metrics", get(metrics))
         .route("/config", get(config))
         .route("/endpoints", get(endpoints))
+        .route("/breakers", get(breakers))
+        .route("/breakers/{to}", get(breaker).post(order))
         .route("/shutdown", post(shutdown))
         .route("/reload", post(reload))
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "there is /livez /readyz /metrics /config /endpoints, POST /reload and POST /shutdown\n",
+                "there is /livez /readyz /metrics /config /endpoints /breakers, POST /breakers/NAME, /reload and /shutdown\n",
             )
         })
         .with_state(Arc::new(admin));
@@ -130,6 +134,49 @@ async fn config(State(admin): State<Arc<Admin>>) -> Response {
 /// How requests are grouped into endpoints, and why.
 async fn endpoints(State(admin): State<Arc<Admin>>) -> Response {
     json(&endpoints::page(&admin.in_force.sidecar().config, &admin.collector))
+}
+
+/// Where every breaker stands, and why.
+async fn breakers(State(admin): State<Arc<Admin>>) -> Response {
+    let sidecar = admin.in_force.sidecar();
+    json(&breakers::page(&sidecar.config.service, &sidecar.breakers, Instant::now()))
+}
+
+async fn breaker(State(admin): State<Arc<Admin>>, Path(to): Path<String>) -> Response {
+    match admin.in_force.sidecar().breakers.known(&to) {
+        Some(breaker) => json(&breakers::entry(&breaker, Instant::now())),
+        None => no_breaker(&admin, &to),
+    }
+}
+
+/// Somebody wants a breaker to be open or closed, for a time.
+async fn order(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(to): Path<String>,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Response {
+    if let Some(forbidden) = forbidden(peer) {
+        return forbidden;
+    }
+    let order = match breakers::Order::read(&parameters) {
+        Ok(order) => order,
+        Err(problem) => return (StatusCode::BAD_REQUEST, problem + "\n").into_response(),
+    };
+    let Some(breaker) = admin.in_force.sidecar().breakers.known(&to) else { return no_breaker(&admin, &to) };
+    let now = Instant::now();
+    match order {
+        breakers::Order::Force { forced, lasts } => breaker.force(forced, lasts, now),
+        breakers::Order::Release => drop(breaker.release(now)),
+    }
+    json(&breakers::entry(&breaker, now))
+}
+
+fn no_breaker(admin: &Admin, to: &str) -> Response {
+    let known = admin.in_force.sidecar().breakers.all();
+    let names: Vec<&str> = known.iter().map(|breaker| &*breaker.to).take(20).collect();
+    let names = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
+    (StatusCode::NOT_FOUND, format!("there is no breaker for calls to {to}; there is: {names}\n")).into_response()
 }
 
 fn json(page: &impl Serialize) -> Response {

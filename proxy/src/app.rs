@@ -30,6 +30,7 @@ use crate::drain::{Drain, Ending, Phase};
 use crate::link::Handlers;
 use crate::metrics::Metrics;
 use crate::original::Dialed;
+use crate::policy::Breakers;
 use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::{Directory, Dns};
@@ -181,6 +182,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         verdicts: Arc::default(),
         dialed: Arc::new(Dialed::new()),
         mesh: Arc::default(),
+        breakers: Arc::new(Breakers::new(&config.service)),
         config,
     });
 
@@ -388,6 +390,7 @@ impl Running {
             let connector = connector(&sidecar, own.clone());
             hand.worker = Arc::new(hand.worker.next(Arc::clone(&sidecar), connector, Instant::now()));
         }
+        sidecar.breakers.configure(&sidecar.config.breakers, Instant::now());
         self.in_force.replace(sidecar);
         self.serve(&wanted, sockets, generation);
         self.drain.retire_before(generation);

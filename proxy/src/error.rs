@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     RequestTimeout,
     /// The answer breaks the rules of its protocol.
     MalformedResponse,
+    /// The breaker of the destination stops calls.
+    BreakerOpen,
 }
 
 /// What is answered and counted for a [`Fault`].
@@ -54,7 +56,7 @@ pub(crate) struct Answer {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 16] = [
+    pub(crate) const ALL: [Fault; 17] = [
         Fault::BadRequest,
         Fault::Malformed,
         Fault::HeaderFields,
@@ -71,6 +73,7 @@ impl Fault {
         Fault::Reset,
         Fault::RequestTimeout,
         Fault::MalformedResponse,
+        Fault::BreakerOpen,
     ];
 
     pub(crate) fn answer(self) -> Answer {
@@ -179,6 +182,13 @@ impl Fault {
                 "malformed_response",
                 Outcome::Reset,
                 "the destination's answer breaks the rules of its protocol",
+            ),
+            Fault::BreakerOpen => answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                14,
+                "breaker_open",
+                Outcome::Rejected,
+                "calls to the destination are stopped, since too many of them failed",
             ),
         }
     }

@@ -6,7 +6,7 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use couplet_telemetry::names::SUMMARY_HEADER;
+use couplet_telemetry::names::{REJECT_HEADER, SUMMARY_HEADER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -27,6 +27,8 @@ pub(crate) struct Exchange {
     pub(crate) attempts: u32,
     /// What the other side says of everything below; taken off the answer.
     pub(crate) summary: Option<HeaderValue>,
+    /// Which breaker further down is the cause, as the other side says; taken off the answer.
+    pub(crate) rejected: Option<HeaderValue>,
     /// Both ends, where the answer changes the protocol of the connection.
     pub(crate) upgrade: Option<(OnUpgrade, OnUpgrade)>,
 }
@@ -94,6 +96,7 @@ pub(crate) async fn send(
             return Err((Fault::MalformedResponse, attempts));
         }
         let summary = parts.headers.get(SUMMARY_HEADER).cloned();
+        let rejected = parts.headers.get(REJECT_HEADER).cloned();
         strip_hop_by_hop(&mut parts.headers, switching);
         if expectation.as_ref().is_some_and(Expectation::is_refused) {
             // The body that was announced will never be read, so the connection ends. The codec sees that at once only if
@@ -108,7 +111,7 @@ pub(crate) async fn send(
         }
         let mut response = Response::from_parts(parts, body);
         let upgrade = downstream.map(|downstream| (downstream, hyper::upgrade::on(&mut response)));
-        return Ok(Exchange { response, lease, attempts, summary, upgrade });
+        return Ok(Exchange { response, lease, attempts, summary, rejected, upgrade });
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use couplet_config::{CallerNames, SpiffeId};
-use couplet_telemetry::names::{CONTEXT_HEADER, SUMMARY_HEADER};
+use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER, SUMMARY_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use tokio::time::Instant;
 
@@ -50,6 +50,9 @@ pub(crate) async fn serve(
         true => Handling::infra(&worker.recorder, admission.handler),
         false => Handling::open(&worker.recorder, admission.handler),
     };
+    if is_trusted(worker, caller) {
+        handling.explains();
+    }
     let grpc = is_grpc(&parts.headers);
     let request = Request::from_parts(parts, body);
 
@@ -78,6 +81,9 @@ pub(crate) async fn serve(
             let (mut head, body) = exchange.response.into_parts();
             handling.answered(Verdict::of(grpc, head.status, &head.headers));
             put_summary(&mut head.headers, summary(&handling));
+            if let Some(rejected) = handling.rejected() {
+                head.headers.insert(REJECT_HEADER, rejected);
+            }
             let reply = match exchange.upgrade {
                 Some((downstream, upstream)) => {
                     bridge(worker, downstream, upstream, handling);
@@ -133,8 +139,7 @@ fn calling<'a, F: Fields>(worker: &Worker, caller: &'a Caller, fields: &'a F) ->
     let value = fields.first(CONTEXT_HEADER)?;
     let metrics = &worker.sidecar.metrics;
     let trust = &worker.sidecar.config.trust;
-    let identity = caller.identity.as_deref().filter(|id| trust.knows(id));
-    if identity.is_none() && !trust.covers(caller.ip) {
+    if !is_trusted(worker, caller) {
         metrics.contexts_untrusted.add(1);
         return None;
     }
@@ -145,12 +150,19 @@ fn calling<'a, F: Fields>(worker: &Worker, caller: &'a Caller, fields: &'a F) ->
             tracing::warn!(peer = %caller.ip, "a calling context that cannot be read was ignored; the request is taken as a root");
         }
     }
+    let identity = caller.identity.as_deref().filter(|id| trust.knows(id));
     if trust.names == CallerNames::Identity
         && let (Some(calling), Some(proved)) = (&mut calling, identity.and_then(SpiffeId::service))
     {
         calling.service = proved;
     }
     calling
+}
+
+/// Whether the caller belongs to the mesh, by its identity or where it is.
+fn is_trusted(worker: &Worker, caller: &Caller) -> bool {
+    let trust = &worker.sidecar.config.trust;
+    caller.identity.as_deref().is_some_and(|id| trust.knows(id)) || trust.covers(caller.ip)
 }
 
 impl Admission {

@@ -32,6 +32,7 @@ mod registry;
 mod client;
 mod resolve;
 mod record;
+mod policy;
 mod link;
 pub mod attribution;
 mod aggregate;

@@ -5,8 +5,8 @@ mod explicit;
 
 use std::sync::Arc;
 
-use couplet_telemetry::names::CONTEXT_HEADER;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use tokio::time::Instant;
 
 pub(crate) use captured::{Captured, peer_name, serve as serve_captured};
@@ -17,12 +17,14 @@ use crate::error::Fault;
 use crate::forward::{Exchange, Reply, bridge, refusal, send};
 use crate::http::{Fields, Head, RequestBody, Verdict, head, is_grpc, tracestate, without};
 use crate::link::{Carried, Found, Link};
+use crate::policy::{Attempt, Refused};
 use crate::record::Call;
 use crate::sidecar::Worker;
 use crate::upstream::{Lease, Upstream};
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const CONTEXT: HeaderName = HeaderName::from_static(CONTEXT_HEADER);
+const REJECT: HeaderName = HeaderName::from_static(REJECT_HEADER);
 
 /// Serves one outbound request to `upstream`.
 pub(crate) async fn serve(
@@ -35,6 +37,12 @@ pub(crate) async fn serve(
     let (mut call, in_flight) = open(worker, upstream, &head(&parts), now);
     undress(&mut parts.headers);
     let grpc = is_grpc(&parts.headers);
+    if let Some(breaker) = &upstream.breaker {
+        match Attempt::ask(breaker, grpc, &parts.headers, now) {
+            Ok(attempt) => call.attempts(attempt),
+            Err(refused) => return reject(worker, &refused, call, grpc),
+        }
+    }
     call.counts(body.count());
     let request = Request::from_parts(parts, body);
 
@@ -75,13 +83,24 @@ fn answer(
     asked: bool,
     grpc: bool,
 ) -> Response<Reply<Call>> {
-    let (head, body) = exchange.response.into_parts();
+    let (mut head, body) = exchange.response.into_parts();
     let below = summary(worker, exchange.summary.as_ref(), asked);
     if asked {
         upstream.peer.answered(below.is_some());
     }
     call.attempted(exchange.attempts);
-    call.answered(Verdict::of(grpc, head.status, &head.headers), below, Instant::now());
+    let now = Instant::now();
+    // Believed of sidecars alone: their answers carry a summary.
+    let rejected = exchange.rejected.filter(|_| below.is_some());
+    if let Some(attempt) = call.attempt() {
+        let endpoint = exchange.lease.connection.address;
+        attempt.answered(head.status, &head.headers, endpoint, rejected.is_some(), now);
+    }
+    if let Some(rejected) = rejected {
+        call.rejected(rejected.clone());
+        head.headers.insert(REJECT, rejected);
+    }
+    call.answered(Verdict::of(grpc, head.status, &head.headers), below, now);
     let reply = match exchange.upgrade {
         Some((downstream, upstream)) => {
             bridge(worker, downstream, upstream, call);
@@ -95,8 +114,37 @@ fn answer(
 /// Answers in the destination's stead.
 fn refuse(worker: &Worker, fault: Fault, destination: &str, mut call: Call, grpc: bool) -> Response<Reply<Call>> {
     worker.sidecar.metrics.fault(fault);
-    call.failed(fault.answer().outcome);
+    call.failed(fault);
     refusal(fault, destination, Some(call), grpc)
+}
+
+/// Answers in the stead of a destination that is not to be called now, and says who decided that and why.
+fn reject(worker: &Worker, refused: &Refused, mut call: Call, grpc: bool) -> Response<Reply<Call>> {
+    let fault = Fault::BreakerOpen;
+    worker.sidecar.metrics.fault(fault);
+    call.failed(fault);
+    let retry_in = refused.rejection.retry_in;
+    let why = HeaderValue::from_str(&refused.to_string()).ok();
+    if let Some(why) = &why {
+        call.rejected(why.clone());
+    }
+    let mut response = refusal(fault, &refused.to, Some(call), grpc);
+    let headers = response.headers_mut();
+    match grpc {
+        true => {
+            // Not below the millisecond, or clients come back at once.
+            let pushback = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX).max(1);
+            headers.insert("grpc-retry-pushback-ms", HeaderValue::from(pushback));
+        }
+        false => {
+            let seconds = retry_in.as_secs_f64().ceil().max(1.0) as u64;
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+    }
+    if let Some(why) = why {
+        headers.insert(REJECT, why);
+    }
+    response
 }
 
 /// Opens the call, inside the handler that makes it as far as that is known.

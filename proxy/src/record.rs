@@ -3,24 +3,28 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use couplet_telemetry::names::REJECT_HEADER;
 use couplet_telemetry::opaque::{OpaqueStats, Protocol};
 use couplet_telemetry::outcome::{Evidence, Outcome};
 use couplet_telemetry::report::{Callee, PathDefinition};
 use couplet_telemetry::window::{self, Loss};
+use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use crate::aggregate::Local;
 use crate::context::Summary;
+use crate::error::Fault;
 use crate::http::{Verdict, status_of};
 use crate::link::{CallEnd, Handler, Handlers, Link};
 use crate::metrics::Metrics;
+use crate::policy::Attempt;
 
 /// Watches a response body. Dropped when the body is done with, whole or not: what must happen once, happens there.
 pub(crate) trait Observer: Unpin {
     /// Some bytes of the body were read.
     fn bytes(&mut self, count: u64);
-    /// The trailers were read.
-    fn trailers(&mut self, trailers: &http::HeaderMap);
+    /// The trailers were read. What concerns proxies alone is taken off and put on here.
+    fn trailers(&mut self, trailers: &mut HeaderMap);
     /// The body is whole.
     fn whole(&mut self);
     /// The body broke.
@@ -60,6 +64,8 @@ pub(crate) struct Handling {
     ended: Option<Outcome>,
     /// Nobody's request: a probe of the platform.
     infra: bool,
+    /// Whether the caller may be told which breaker is the cause of a failure.
+    explains: bool,
     _in_flight: InFlight,
 }
 
@@ -79,7 +85,7 @@ impl Handling {
     fn begin(recorder: &Arc<Recorder>, handler: Arc<Handler>, infra: bool) -> (Self, u64) {
         let (in_flight, now) = InFlight::new(&recorder.metrics);
         let recorder = Arc::clone(recorder);
-        (Self { recorder, handler, answered: None, ended: None, infra, _in_flight: in_flight }, now)
+        (Self { recorder, handler, answered: None, ended: None, infra, explains: false, _in_flight: in_flight }, now)
     }
 
     /// The answer's head is on its way.
@@ -92,6 +98,17 @@ impl Handling {
         self.ended = Some(outcome);
     }
 
+    /// The caller may be told which breaker is the cause of a failure.
+    pub(crate) fn explains(&mut self) {
+        self.explains = true;
+    }
+
+    /// Which breaker stopped a call of this handling: what the caller is told where the handling failed.
+    pub(crate) fn rejected(&self) -> Option<HeaderValue> {
+        let failed = matches!(self.answered, Some(Verdict::Known(outcome)) if outcome.is_failure());
+        (failed && self.explains).then(|| self.handler.rejected()).flatten()
+    }
+
     /// What the caller's proxy is told of everything below.
     pub(crate) fn summary(&self, now: Instant) -> Summary {
         self.handler.summary(now)
@@ -101,8 +118,13 @@ impl Handling {
 impl Observer for Handling {
     fn bytes(&mut self, _count: u64) {}
 
-    fn trailers(&mut self, trailers: &http::HeaderMap) {
+    fn trailers(&mut self, trailers: &mut HeaderMap) {
         settle(&mut self.answered, trailers);
+        // What the application says of breakers it was told itself; who is the cause, this proxy knows.
+        trailers.remove(REJECT_HEADER);
+        if let Some(rejected) = self.rejected() {
+            trailers.insert(REJECT_HEADER, rejected);
+        }
     }
 
     fn whole(&mut self) {
@@ -140,7 +162,7 @@ impl Drop for Handling {
 }
 
 /// The trailers say what the head left open.
-fn settle(answered: &mut Option<Verdict>, trailers: &http::HeaderMap) {
+fn settle(answered: &mut Option<Verdict>, trailers: &HeaderMap) {
     if *answered == Some(Verdict::InTrailers)
         && let Some(outcome) = status_of(trailers)
     {
@@ -162,6 +184,8 @@ pub(crate) struct Call {
     attempts: u32,
     request_bytes: Option<Arc<AtomicU64>>,
     response_bytes: u64,
+    /// What the breaker of the destination is told, once this is gone.
+    attempt: Option<Attempt>,
     _in_flight: InFlight,
 }
 
@@ -187,6 +211,7 @@ impl Call {
             attempts: 0,
             request_bytes: None,
             response_bytes: 0,
+            attempt: None,
             _in_flight: in_flight,
         };
         (call, in_flight_now)
@@ -221,27 +246,66 @@ impl Call {
     }
 
     /// There will be no answer.
-    pub(crate) fn failed(&mut self, outcome: Outcome) {
-        self.ended = Some(outcome);
+    pub(crate) fn failed(&mut self, fault: Fault) {
+        self.ended = Some(fault.answer().outcome);
+        if let Some(attempt) = &mut self.attempt {
+            attempt.failed(fault);
+        }
+    }
+
+    /// From here on the breaker of the destination looks on.
+    pub(crate) fn attempts(&mut self, mut attempt: Attempt) {
+        attempt.belongs_to(self.link.handler().map_or(0, |handler| handler.trace));
+        self.attempt = Some(attempt);
+    }
+
+    /// What the breaker of the destination sees.
+    pub(crate) fn attempt(&mut self) -> Option<&mut Attempt> {
+        self.attempt.as_mut()
+    }
+
+    /// A breaker stopped this call, or one further down: should the handling fail, that is why.
+    pub(crate) fn rejected(&self, by: HeaderValue) {
+        if let Some(handler) = self.link.handler() {
+            handler.reject(by);
+        }
     }
 }
 
 impl Observer for Call {
     fn bytes(&mut self, count: u64) {
         self.response_bytes += count;
+        if let Some(attempt) = &mut self.attempt {
+            attempt.streams();
+        }
     }
 
-    fn trailers(&mut self, trailers: &http::HeaderMap) {
+    fn trailers(&mut self, trailers: &mut HeaderMap) {
         settle(&mut self.answered, trailers);
+        // Believed of sidecars alone; the application is told nothing that nobody vouches for.
+        let rejected = trailers.remove(REJECT_HEADER).filter(|_| self.below.is_some());
+        if let Some(attempt) = &mut self.attempt {
+            attempt.trailers(trailers, rejected.is_some(), Instant::now());
+        }
+        if let Some(rejected) = rejected {
+            self.rejected(rejected.clone());
+            trailers.insert(REJECT_HEADER, rejected);
+        }
     }
 
     fn whole(&mut self) {
         // A fault was set before; the text that explains it to the application is not an answer.
         self.ended = self.ended.or(self.answered.map(Verdict::at_end));
+        if let Some(attempt) = &mut self.attempt {
+            attempt.whole();
+        }
     }
 
     fn broken(&mut self) {
         self.ended = Some(Outcome::Reset);
+        if let Some(attempt) = &mut self.attempt {
+            attempt.broken();
+        }
     }
 }
 

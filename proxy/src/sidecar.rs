@@ -14,6 +14,7 @@ use crate::error::Fault;
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::original::Dialed;
+use crate::policy::Breakers;
 use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::Directory;
@@ -52,6 +53,8 @@ pub(crate) struct Sidecar {
     pub(crate) dialed: Arc<Dialed>,
     /// Where sidecars were found that speak mutual TLS.
     pub(crate) mesh: Arc<Mesh>,
+    /// They stop calls to destinations that fail.
+    pub(crate) breakers: Arc<Breakers>,
 }
 
 impl Sidecar {
@@ -70,7 +73,14 @@ impl Sidecar {
             verdicts: Arc::clone(&self.verdicts),
             dialed: Arc::clone(&self.dialed),
             mesh: Arc::clone(&self.mesh),
+            breakers: Arc::clone(&self.breakers),
         }
+    }
+
+    /// A destination of calls.
+    fn callee(&self, name: &str, destinations: &Destinations, secure: Option<Secure>, now: Instant) -> Upstream {
+        let breaker = self.breakers.of(name, &self.config.breakers, now);
+        self.upstream(name, destinations, secure, now).stopped_by(breaker)
     }
 
     fn upstream(&self, name: &str, destinations: &Destinations, secure: Option<Secure>, now: Instant) -> Upstream {
@@ -124,7 +134,7 @@ impl Worker {
             let known = before.and_then(|before| before.upstream_of(to, &sidecar.tls));
             known.unwrap_or_else(|| {
                 let secure = Secure::new(&sidecar.tls, index, to);
-                Arc::new(sidecar.upstream(&to.name, &to.target, secure, now))
+                Arc::new(sidecar.callee(&to.name, &to.target, secure, now))
             })
         });
         let outbound = outbound.collect();
@@ -157,9 +167,9 @@ impl Worker {
         }
         if known.len() >= MAX_EXPLICIT {
             self.sidecar.metrics.explicit_upstreams_overflow.add(1);
-            return Arc::new(self.sidecar.upstream(OTHER, &key.1, Some(Secure::Learned), now));
+            return Arc::new(self.sidecar.callee(OTHER, &key.1, Some(Secure::Learned), now));
         }
-        let upstream = Arc::new(self.sidecar.upstream(name, &key.1, Some(Secure::Learned), now));
+        let upstream = Arc::new(self.sidecar.callee(name, &key.1, Some(Secure::Learned), now));
         known.insert(key, Arc::clone(&upstream));
         upstream
     }

@@ -27,6 +27,7 @@ pub(crate) use peer::Peer;
 use crate::error::Fault;
 use crate::http::Protocol;
 use crate::metrics::Metrics;
+use crate::policy::Breaker;
 use crate::resolve::{Answer, Directory, Found, Question};
 use crate::stream::Stream;
 use crate::tls::Secure;
@@ -39,6 +40,8 @@ pub(crate) struct Upstream {
     pub(crate) name: String,
     /// Whether a sidecar answers there.
     pub(crate) peer: Peer,
+    /// Stops calls to it while it fails.
+    pub(crate) breaker: Option<Arc<Breaker>>,
     secure: Option<Arc<Secure>>,
     metrics: Arc<Metrics>,
     members: Mutex<Members>,
@@ -77,11 +80,17 @@ impl Upstream {
         Self {
             name: name.into(),
             peer: Peer::default(),
+            breaker: None,
             secure: secure.map(Arc::new),
             metrics: Arc::clone(metrics),
             members: Mutex::new(Members { sources, list: Arc::default(), built: false }),
             used: Mutex::new(now),
         }
+    }
+
+    /// The same, whose calls `breaker` looks at.
+    pub(crate) fn stopped_by(self, breaker: Option<Arc<Breaker>>) -> Self {
+        Self { breaker, ..self }
     }
 
     /// Whether the configuration says that an ordinary server is there, and no sidecar.

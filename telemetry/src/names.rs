@@ -10,6 +10,8 @@ pub const SUMMARY_HEADER: &str = "couplet-summary";
 pub const TRACESTATE_MEMBER: &str = "couplet";
 /// Response header on answers that the proxy made itself: why there is no answer from the service.
 pub const ERROR_HEADER: &str = "couplet-error";
+/// Response header, set by a proxy alone: which breaker stopped a call, and why.
+pub const REJECT_HEADER: &str = "couplet-reject";
 
 /// Name that stands for everything beyond a limit: services, endpoints, callees.
 pub const OTHER: &str = "(other)";

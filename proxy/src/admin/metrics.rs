@@ -1,11 +1,13 @@
 //! `/metrics`: durations and outcomes from the totals, the rest from the counters.
 
+use couplet_config::BreakerMode;
 use couplet_telemetry::exposition::{Kind, Text, write_process};
 use couplet_telemetry::opaque::OpaqueStats;
 use couplet_telemetry::outcome::Evidence;
 use tokio::time::Instant;
 
 use crate::metrics::{Counter, Metrics};
+use crate::policy::{Breakers, Shadow, Tally};
 use crate::ship::Collector;
 use crate::sidecar::{InForce, Sidecar};
 use crate::totals::{Family, Totals};
@@ -30,6 +32,7 @@ pub(super) fn write(in_force: &InForce, collector: &Collector) -> String {
     text.family(success, Kind::Gauge, "0 when the last attempt to replace the configuration failed, else 1.");
     text.sample(success, &[], if in_force.problem().is_some() { 0.0 } else { 1.0 });
     tls(&mut text, &sidecar);
+    breakers(&mut text, &sidecar.breakers);
     verdicts(&mut text, &sidecar.verdicts);
     write_process(&mut text);
     text.finish()
@@ -73,6 +76,81 @@ fn mesh(text: &mut Text, sidecar: &Sidecar) {
     for (name, explanation, count) in rows {
         text.family(name, Kind::Counter, explanation);
         text.sample(name, &[], count as f64);
+    }
+}
+
+/// Of a destination that never failed two lines, so that a thousand of them fit on the page.
+fn breakers(text: &mut Text, breakers: &Breakers) {
+    let now = Instant::now();
+    let views: Vec<_> = breakers.all().into_iter().map(|breaker| (breaker.view(now), breaker)).collect();
+    let state = "couplet_breaker_state";
+    text.family(state, Kind::Gauge, "1 for the state in which the breaker of calls to a service stands.");
+    for (view, breaker) in &views {
+        text.sample(state, &[("service_peer_name", &breaker.to), ("state", view.stands.as_str())], 1.0);
+    }
+    let enforced = "couplet_breaker_enforced";
+    text.family(
+        enforced,
+        Kind::Gauge,
+        "Share of what the breaker rejects that really is rejected, where there is any.",
+    );
+    for (view, breaker) in &views {
+        let share = f64::from(view.settings.enforce_percent) / 100.0;
+        let share = if view.settings.mode == BreakerMode::Enforce { share } else { 0.0 };
+        sample(text, enforced, &[("service_peer_name", &breaker.to)], share);
+    }
+    let calls = "couplet_breaker_calls_total";
+    text.family(calls, Kind::Counter, "Calls that were let through, by what their end counts as.");
+    for (view, breaker) in &views {
+        for (class, count) in view.tally.by_class() {
+            sample(text, calls, &[("service_peer_name", &breaker.to), ("class", class.as_str())], count as f64);
+        }
+    }
+    let shadow = "couplet_breaker_shadow_outcome_total";
+    text.family(shadow, Kind::Counter, "Calls that would have been stopped and were not, by what became of them.");
+    for (view, breaker) in &views {
+        let Shadow { failed, slow, succeeded, unknown, .. } = view.tally.shadow;
+        for (outcome, count) in [("failed", failed), ("slow", slow), ("succeeded", succeeded), ("unknown", unknown)] {
+            sample(text, shadow, &[("service_peer_name", &breaker.to), ("outcome", outcome)], count as f64);
+        }
+    }
+    type Value = fn(&Tally) -> f64;
+    let counters: [(&str, &str, Value); 6] = [
+        ("couplet_breaker_rejected_total", "Calls that were stopped.", |tally| tally.rejected as f64),
+        ("couplet_breaker_probes_total", "Calls that were let through to see how they fare.", |tally| {
+            tally.probes as f64
+        }),
+        ("couplet_breaker_opened_total", "Times that calls were stopped, or would have been.", |tally| {
+            tally.opened as f64
+        }),
+        ("couplet_breaker_stopped_seconds_total", "For how long.", |tally| tally.stopped.as_secs_f64()),
+        ("couplet_breaker_stale_results_total", "Calls that ended after a change of state.", |tally| {
+            tally.stale as f64
+        }),
+        ("couplet_breaker_shadow_seconds_total", "What calls took that would have been stopped.", |tally| {
+            tally.shadow.time.as_secs_f64()
+        }),
+    ];
+    for (name, explanation, value) in counters {
+        text.family(name, Kind::Counter, explanation);
+        for (view, breaker) in &views {
+            sample(text, name, &[("service_peer_name", &breaker.to)], value(&view.tally));
+        }
+    }
+    let peak = "couplet_breaker_in_flight_peak";
+    text.family(peak, Kind::Gauge, "The most calls to a service that were under way at the same time.");
+    for (_, breaker) in &views {
+        sample(text, peak, &[("service_peer_name", &breaker.to)], breaker.in_flight.peak() as f64);
+    }
+    let overflow = "couplet_breakers_overflow_total";
+    text.family(overflow, Kind::Counter, "Destinations without a breaker, since there were too many.");
+    text.sample(overflow, &[], breakers.overflow.get() as f64);
+}
+
+/// What is zero is left out.
+fn sample(text: &mut Text, name: &str, labels: &[(&str, &str)], value: f64) {
+    if value > 0.0 {
+        text.sample(name, labels, value);
     }
 }
 

@@ -37,6 +37,7 @@ fn with_live_keys_of(old: &ProxyConfig, new: &ProxyConfig) -> ProxyConfig {
         limits: new.limits.clone(),
         timeouts: new.timeouts.clone(),
         headers: new.headers.clone(),
+        breakers: new.breakers.clone(),
         watch: new.watch,
         ..old.clone()
     }

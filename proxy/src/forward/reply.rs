@@ -63,16 +63,16 @@ impl<O: Observer> Body for Reply<O> {
         if let Some(lease) = &this.held.lease {
             lease.handed_on();
         }
-        let frame = std::task::ready!(body.poll(cx));
+        let mut frame = std::task::ready!(body.poll(cx));
         if let Some(turn) = &this.held.turn {
             turn.moved();
         }
-        match &frame {
+        match &mut frame {
             Some(Ok(frame)) => {
                 if let (Some(observer), Some(bytes)) = (&mut this.observer, frame.data_ref()) {
                     observer.bytes(bytes.len() as u64);
                 }
-                if let (Some(observer), Some(trailers)) = (&mut this.observer, frame.trailers_ref()) {
+                if let (Some(observer), Some(trailers)) = (&mut this.observer, frame.trailers_mut()) {
                     observer.trailers(trailers);
                 }
                 // hyper does not poll again after trailers, or after the last frame of a body of known length.

@@ -1,15 +1,16 @@
 //! Header fields that belong to one hop (RFC 9110, section 7.6.1) and must not pass; and those between two proxies.
 
-use couplet_telemetry::names::{CONTEXT_HEADER, SUMMARY_HEADER};
+use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER, SUMMARY_HEADER};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Uri};
 
 const CONTEXT: HeaderName = HeaderName::from_static(CONTEXT_HEADER);
 const SUMMARY: HeaderName = HeaderName::from_static(SUMMARY_HEADER);
+const REJECT: HeaderName = HeaderName::from_static(REJECT_HEADER);
 
 /// Fields that are hop-by-hop whether `Connection` lists them or not. Nobody but a proxy may say what the last two
 /// say, and only to the next one.
-const ALWAYS: [HeaderName; 10] = [
+const ALWAYS: [HeaderName; 11] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
@@ -20,6 +21,7 @@ const ALWAYS: [HeaderName; 10] = [
     HeaderName::from_static("http2-settings"),
     CONTEXT,
     SUMMARY,
+    REJECT,
 ];
 
 /// Fields that `Connection` may name without effect: without them a message would mean something else. `TE` is cut

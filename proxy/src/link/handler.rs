@@ -5,6 +5,7 @@ use std::sync::Arc;
 use couplet_telemetry::endpoint::variable_segments;
 use couplet_telemetry::report::{Callee, PathDefinition};
 use couplet_telemetry::window::CalleeUse;
+use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -40,6 +41,8 @@ struct State {
     depth_below: u32,
     calls_below: u32,
     services: Services,
+    /// Which breaker stopped a call of this handling, or one further down.
+    rejected: Option<HeaderValue>,
 }
 
 struct Use {
@@ -139,6 +142,16 @@ impl Handler {
         state.services.insert(callee);
         state.services.merge(&below.services);
         true
+    }
+
+    /// A breaker stopped a call of this handling, or one further down.
+    pub(crate) fn reject(&self, by: HeaderValue) {
+        self.state.lock().rejected = Some(by);
+    }
+
+    /// Which breaker that was, the last time.
+    pub(crate) fn rejected(&self) -> Option<HeaderValue> {
+        self.state.lock().rejected.clone()
     }
 
     /// What the caller's proxy is told: everything below that has ended by now.

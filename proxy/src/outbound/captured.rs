@@ -11,9 +11,10 @@ use http::{HeaderValue, Request, Response, header};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{open, refuse};
+use super::{open, refuse, reject};
 use crate::forward::Reply;
 use crate::http::{Protocol, RequestBody, head, is_grpc};
+use crate::policy::Attempt;
 use crate::record::Call;
 use crate::sidecar::Worker;
 use crate::upstream::{Dial, Early, Upstream};
@@ -63,7 +64,14 @@ pub(crate) async fn serve(
         Ok(()) => super::serve(worker, &upstream, request).await,
         Err(fault) => {
             let (parts, _) = request.into_parts();
-            let (call, _) = open(worker, &upstream, &head(&parts), Instant::now());
+            let now = Instant::now();
+            let (mut call, _) = open(worker, &upstream, &head(&parts), now);
+            if let Some(breaker) = &upstream.breaker {
+                match Attempt::ask(breaker, false, &parts.headers, now) {
+                    Ok(attempt) => call.attempts(attempt),
+                    Err(refused) => return reject(worker, &refused, call, is_grpc(&parts.headers)),
+                }
+            }
             refuse(worker, fault, &upstream.name, call, is_grpc(&parts.headers))
         }
     }

@@ -8,10 +8,11 @@ use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
-use super::{open, refuse};
+use super::{open, refuse, reject};
 use crate::error::Fault;
 use crate::forward::{Reply, connect_through, refusal, relay};
 use crate::http::{RequestBody, Verdict, head, is_grpc};
+use crate::policy::Attempt;
 use crate::record::Call;
 use crate::sidecar::Worker;
 use crate::upstream::Upstream;
@@ -104,7 +105,14 @@ async fn tunnel(
 ) -> Response<Reply<Call>> {
     let downstream = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
-    let (mut call, in_flight) = open(worker, upstream, &head(&parts), Instant::now());
+    let now = Instant::now();
+    let (mut call, in_flight) = open(worker, upstream, &head(&parts), now);
+    if let Some(breaker) = &upstream.breaker {
+        match Attempt::ask(breaker, false, &parts.headers, now) {
+            Ok(attempt) => call.attempts(attempt),
+            Err(refused) => return reject(worker, &refused, call, false),
+        }
+    }
     if in_flight > worker.sidecar.config.limits.requests_in_flight as u64 {
         return refuse(worker, Fault::InFlight, &upstream.name, call, false);
     }
@@ -112,7 +120,11 @@ async fn tunnel(
         Err(fault) => refuse(worker, fault, &upstream.name, call, false),
         Ok(stream) => {
             call.attempted(1);
-            call.answered(Verdict::Known(Outcome::Ok), None, Instant::now());
+            let now = Instant::now();
+            if let Some(attempt) = call.attempt() {
+                attempt.connected(now);
+            }
+            call.answered(Verdict::Known(Outcome::Ok), None, now);
             relay(worker, downstream, stream, call);
             let mut response = Response::new(Reply::none());
             *response.status_mut() = StatusCode::OK;

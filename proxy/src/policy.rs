@@ -1,0 +1,13 @@
+//! What is decided of a call before it is sent and what is learned from how it ends: whether a neighbour that fails is
+//! still called.
+
+mod attempt;
+mod breaker;
+mod breakers;
+mod classify;
+mod transition;
+
+pub(crate) use attempt::Attempt;
+pub(crate) use breaker::{Breaker, Cause, Counts, Forced, Refused, Shadow, Stands, Tally, View};
+pub(crate) use breakers::Breakers;
+pub(crate) use transition::Transition;

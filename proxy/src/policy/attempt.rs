@@ -1,0 +1,197 @@
+//! One call, seen by the breaker of its destination: let through or stopped, and told how it ended, however that comes
+//! about.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
+
+use super::breaker::{Breaker, Failed, Permit, Refused, Ticket, What};
+use super::classify::{self, Class, Deadline, Said};
+use crate::error::Fault;
+
+/// A call that was let through. Dropped when it has ended; what it says by then counts.
+pub(crate) struct Attempt {
+    breaker: Arc<Breaker>,
+    ticket: Ticket,
+    started: Instant,
+    /// Whether it is a gRPC call, and what its client allows.
+    grpc: Option<Option<Duration>>,
+    said: Option<Said>,
+    failed: Failed,
+    /// The answer is a stream: how long that takes says nothing.
+    stream: bool,
+    ended: Option<Class>,
+    told: bool,
+}
+
+impl Attempt {
+    /// Asks whether a call may pass. `headers` are those of the request.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn ask(breaker: &Arc<Breaker>, grpc: bool, headers: &HeaderMap, now: Instant) -> Result<Self, Refused> {
+        match breaker.ask(now) {
+            Ok(ticket) => {
+                breaker.in_flight.up();
+                Ok(Self {
+                    breaker: Arc::clone(breaker),
+                    ticket,
+                    started: now,
+                    grpc: grpc.then(|| classify::grpc_timeout(headers)),
+                    said: None,
+                    failed: Failed::default(),
+                    stream: false,
+                    ended: None,
+                    told: false,
+                })
+            }
+            Err(rejection) => Err(Refused { from: Arc::clone(&breaker.from), to: Arc::clone(&breaker.to), rejection }),
+        }
+    }
+
+    /// The trace that the call belongs to.
+    pub(crate) fn belongs_to(&mut self, trace: u128) {
+        self.failed.trace = trace;
+    }
+
+    /// The head of an answer came from `endpoint`. `rejected`: a sidecar of ours says there that a breaker further down
+    /// is the cause. Of anybody else that is not believed, or any service could hide that it fails.
+    pub(crate) fn answered(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        endpoint: SocketAddr,
+        rejected: bool,
+        now: Instant,
+    ) {
+        let said = match rejected {
+            true => Said::Known(Class::Propagated),
+            false => classify::head(status, headers, self.grpc.is_some(), self.deadline(now)),
+        };
+        self.said = Some(said);
+        self.failed.endpoint = Some(endpoint);
+        self.failed.what = Some(What::Http(status.as_u16()));
+        self.failed.retry_after = retry_after(said, headers);
+        if let Some(code) = grpc_code(headers).filter(|_| self.grpc.is_some()) {
+            self.failed.what = Some(What::Grpc(code));
+        }
+        self.stream = status == StatusCode::SWITCHING_PROTOCOLS || is_stream(headers);
+        if self.stream || matches!(said, Said::Known(Class::Failure | Class::Throttled)) {
+            self.tell(now);
+        }
+    }
+
+    /// Bytes of the answer's body have come. That is enough of a probe: it may last for hours.
+    pub(crate) fn streams(&mut self) {
+        if !self.told && matches!(self.ticket, Ticket::Counts(Permit::Probe { .. })) {
+            self.tell(Instant::now());
+        }
+    }
+
+    /// There is a connection for bytes that nobody here understands; that is all that can be known.
+    pub(crate) fn connected(&mut self, now: Instant) {
+        self.said = Some(Said::Known(Class::Success));
+        self.tell(now);
+    }
+
+    /// The trailers have come; `rejected` as in the head.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap, rejected: bool, now: Instant) {
+        if self.said != Some(Said::InTrailers) {
+            return;
+        }
+        let said = match rejected {
+            true => Said::Known(Class::Propagated),
+            false => classify::trailers(trailers, self.deadline(now)),
+        };
+        self.said = Some(said);
+        self.failed.retry_after = retry_after(said, trailers);
+        self.failed.what = grpc_code(trailers).map(What::Grpc).or(Some(What::NoGrpcStatus));
+    }
+
+    /// The answer is whole.
+    pub(crate) fn whole(&mut self) {
+        self.ended = match self.said {
+            Some(Said::Known(class)) => Some(class),
+            Some(Said::InTrailers) => {
+                self.failed.what = Some(What::NoGrpcStatus);
+                Some(Class::Failure)
+            }
+            // What explains a fault to the application is no answer.
+            None => self.ended,
+        };
+    }
+
+    /// The answer broke off.
+    pub(crate) fn broken(&mut self) {
+        self.failed.what = Some(What::Broken);
+        self.ended = Some(Class::Failure);
+    }
+
+    /// There was no answer.
+    pub(crate) fn failed(&mut self, fault: Fault) {
+        self.failed.what = Some(What::Fault(fault));
+        self.ended = Some(classify::fault(fault));
+    }
+
+    fn deadline(&self, now: Instant) -> Deadline {
+        let spent = now.saturating_duration_since(self.started);
+        Deadline { allowed: self.grpc.flatten(), spent }
+    }
+
+    /// Tells the breaker what is known by now, once.
+    fn tell(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let so_far = match self.said {
+            Some(Said::Known(class)) => class,
+            // It answers; what it says in the end comes too late for those who wait.
+            Some(Said::InTrailers) => Class::Success,
+            None if self.deadline(now).has_passed() => {
+                self.failed.what = Some(What::Deadline);
+                Class::Failure
+            }
+            None => Class::Ignored,
+        };
+        let class = self.ended.unwrap_or(so_far);
+        let took = now.saturating_duration_since(self.started);
+        self.breaker.ended(self.ticket, class, took, self.failed, now);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.breaker.in_flight.down();
+        let now = Instant::now();
+        if self.ended.is_none() && self.said.is_some() {
+            // The head came, and the caller went away before the rest: that says nothing, but for what the head said.
+            self.ended = match self.said {
+                Some(Said::Known(class)) if class != Class::Success => Some(class),
+                _ if self.deadline(now).has_passed() => {
+                    self.failed.what = Some(What::Deadline);
+                    Some(Class::Failure)
+                }
+                _ => Some(Class::Ignored),
+            };
+        }
+        self.tell(now);
+    }
+}
+
+fn retry_after(said: Said, headers: &HeaderMap) -> Option<Duration> {
+    let throttled = said == Said::Known(Class::Throttled);
+    throttled.then(|| classify::retry_after(headers, SystemTime::now)).flatten()
+}
+
+fn grpc_code(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the answer goes on for as long as somebody listens.
+fn is_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
+}

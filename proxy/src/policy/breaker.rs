@@ -1,0 +1,417 @@
+//! One breaker: the state machine behind a lock, what it rejects or would have rejected, and what it says when it changes
+//! its state.
+
+mod causes;
+mod machine;
+mod window;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use couplet_config::{BreakerMode, BreakerSettings};
+use couplet_telemetry::histogram::Histogram;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+pub(crate) use causes::{Cause, Failed, What};
+pub(crate) use machine::{Change, Ended, Permit, Reason, Rejection, Stands};
+pub(crate) use window::Counts;
+
+use super::classify::Class;
+use super::transition::{Transition, Transitions};
+use crate::metrics::Gauge;
+use causes::Causes;
+use machine::Machine;
+
+/// The breaker of the calls to one destination.
+pub(crate) struct Breaker {
+    /// Whose calls.
+    pub(crate) from: Arc<str>,
+    /// To whom.
+    pub(crate) to: Arc<str>,
+    /// What can be said without the lock: the epoch while calls simply pass, [`OFF`] where there is no breaker, else zero.
+    passing: AtomicU64,
+    /// Calls under way.
+    pub(crate) in_flight: Gauge,
+    inner: Mutex<Inner>,
+    transitions: Arc<Transitions>,
+}
+
+struct Inner {
+    settings: BreakerSettings,
+    machine: Machine,
+    tally: Tally,
+    causes: Causes,
+    /// Durations in nanoseconds: of this window, and of the one before.
+    durations: [Histogram; 2],
+    /// When the durations move on.
+    rotate_at: Instant,
+    /// Since when calls are stopped.
+    stopped_since: Option<Instant>,
+    forced: Option<Forced>,
+    random: fastrand::Rng,
+}
+
+/// Who wants a state that the breaker did not find by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Forced {
+    pub(crate) by: String,
+    pub(crate) why: String,
+    pub(crate) open: bool,
+}
+
+/// What a breaker has done since the proxy began.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Tally {
+    /// Calls that were let through, by what their end counts as.
+    pub(crate) ended: [u64; Class::ALL.len()],
+    /// Those that began before the last change of state, and decided nothing.
+    pub(crate) stale: u64,
+    /// Calls that were stopped.
+    pub(crate) rejected: u64,
+    /// Calls that were let through to see how they fare.
+    pub(crate) probes: u64,
+    /// How many times calls were stopped, or would have been, and for how long.
+    pub(crate) opened: u64,
+    pub(crate) stopped: Duration,
+    /// Calls that would have been stopped, and passed.
+    pub(crate) shadow: Shadow,
+}
+
+/// What became of calls that would have been stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Shadow {
+    pub(crate) failed: u64,
+    /// They succeeded, but took longer than what is slow.
+    pub(crate) slow: u64,
+    pub(crate) succeeded: u64,
+    /// The caller went away, or the cause lay elsewhere.
+    pub(crate) unknown: u64,
+    /// The time that all of them took: what callers would have been spared.
+    pub(crate) time: Duration,
+}
+
+impl Tally {
+    /// Calls that were let through, by what their end counts as.
+    pub(crate) fn by_class(&self) -> impl Iterator<Item = (Class, u64)> + '_ {
+        Class::ALL.into_iter().zip(self.ended)
+    }
+}
+
+impl Shadow {
+    /// All calls that would have been stopped.
+    pub(crate) fn total(&self) -> u64 {
+        self.failed + self.slow + self.succeeded + self.unknown
+    }
+}
+
+/// Why a call is stopped, for whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) from: Arc<str>,
+    pub(crate) to: Arc<str>,
+    pub(crate) rejection: Rejection,
+}
+
+/// As it stands in the header that explains it: `open; edge="shop>stock"; reason=failure_rate; for=10s`.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rejection { state, reason, retry_in } = self.rejection;
+        let seconds = retry_in.as_secs_f64().ceil();
+        let (state, reason) = (state.as_str(), reason.as_str());
+        write!(f, "{state}; edge=\"{}>{}\"; reason={reason}; for={seconds}s", self.from, self.to)
+    }
+}
+
+/// What a call has to hold, in order to say how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ticket {
+    /// It counts.
+    Counts(Permit),
+    /// It would have been stopped: it counts for nothing but itself.
+    Shadow,
+    /// Nobody counts.
+    Off,
+}
+
+/// Where a breaker stands, for people.
+pub(crate) struct View {
+    pub(crate) settings: BreakerSettings,
+    pub(crate) stands: Stands,
+    pub(crate) epoch: u64,
+    /// How long the state still lasts, where that depends on time alone.
+    pub(crate) remaining: Option<Duration>,
+    pub(crate) counts: Counts,
+    pub(crate) consecutive: u32,
+    pub(crate) tally: Tally,
+    pub(crate) causes: Vec<Cause>,
+    pub(crate) forced: Option<Forced>,
+}
+
+impl Breaker {
+    pub(crate) fn new(
+        from: Arc<str>,
+        to: Arc<str>,
+        settings: BreakerSettings,
+        transitions: Arc<Transitions>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let machine = Machine::new(&settings, seed, now);
+        let passing = AtomicU64::new(machine.epoch());
+        let inner = Inner {
+            rotate_at: now + settings.window,
+            settings,
+            machine,
+            tally: Tally::default(),
+            causes: Causes::default(),
+            durations: Default::default(),
+            stopped_since: None,
+            forced: None,
+            random: fastrand::Rng::with_seed(seed),
+        };
+        Self { from, to, passing, in_flight: Gauge::default(), inner: Mutex::new(inner), transitions }
+    }
+
+    /// Other rules are in force.
+    pub(crate) fn configure(&self, settings: &BreakerSettings, now: Instant) {
+        self.locked(now, |inner| {
+            if inner.settings != *settings {
+                let before = std::mem::replace(&mut inner.settings, settings.clone());
+                inner.machine.configure(&before, settings, now);
+            }
+            ((), None)
+        });
+    }
+
+    /// A call wants to pass.
+    ///
+    /// # Errors
+    /// Why it is stopped.
+    pub(crate) fn ask(&self, now: Instant) -> Result<Ticket, Rejection> {
+        match self.passing.load(Ordering::Acquire) {
+            0 => {}
+            OFF => return Ok(Ticket::Off),
+            epoch => return Ok(Ticket::Counts(Permit::Pass { epoch })),
+        }
+        self.locked(now, |inner| {
+            let (permit, change) = inner.machine.ask(&inner.settings, now);
+            let answer = match permit {
+                Permit::Reject(rejection) if inner.enforces(rejection) => {
+                    inner.tally.rejected += 1;
+                    Err(rejection)
+                }
+                Permit::Reject(_) => Ok(Ticket::Shadow),
+                Permit::Probe { .. } => {
+                    inner.tally.probes += 1;
+                    Ok(Ticket::Counts(permit))
+                }
+                Permit::Pass { .. } => Ok(Ticket::Counts(permit)),
+            };
+            (answer, change)
+        })
+    }
+
+    /// A call has ended, after `took`.
+    pub(crate) fn ended(&self, ticket: Ticket, class: Class, took: Duration, said: Failed, now: Instant) {
+        if ticket == Ticket::Off {
+            return;
+        }
+        self.locked(now, |inner| {
+            let settings = &inner.settings;
+            let slow = settings.slow_call.duration.is_some_and(|slow| took >= slow);
+            let counted = match class {
+                Class::Propagated if settings.count_propagated => Class::Failure,
+                class => class,
+            };
+            let Ticket::Counts(permit) = ticket else {
+                inner.tally.shadow.add(counted, slow, took);
+                return ((), None);
+            };
+            if let Some(count) = inner.tally.ended.get_mut(class as usize) {
+                *count += 1;
+            }
+            if !matches!(counted, Class::Ignored | Class::Propagated) {
+                inner.time(took, now);
+            }
+            if matches!(counted, Class::Failure | Class::Throttled | Class::Local) {
+                inner.causes.add(&said, now);
+            }
+            let retry_after = said.retry_after;
+            let (decides, change) =
+                inner.machine.ended(&inner.settings, permit, Ended { class: counted, slow, retry_after }, now);
+            inner.tally.stale += u64::from(!decides);
+            ((), change)
+        });
+    }
+
+    /// What time alone changes. Called now and then, so that what is shown is true where nobody calls.
+    pub(crate) fn tick(&self, now: Instant) {
+        self.locked(now, |inner| ((), inner.machine.tick(&inner.settings, now)));
+    }
+
+    /// Somebody wants calls to be stopped, or to pass.
+    pub(crate) fn force(&self, forced: Forced, lasts: Duration, now: Instant) {
+        self.locked(now, |inner| {
+            let change = inner.machine.force(forced.open, lasts, now);
+            inner.forced = Some(forced);
+            ((), Some(change))
+        });
+    }
+
+    /// Nobody wants that any more. Says whether somebody did.
+    pub(crate) fn release(&self, now: Instant) -> bool {
+        self.locked(now, |inner| {
+            let change = inner.machine.release(&inner.settings, now);
+            (change.is_some(), change)
+        })
+    }
+
+    /// Where it stands.
+    pub(crate) fn view(&self, now: Instant) -> View {
+        self.tick(now);
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let (counts, consecutive) = inner.machine.observed(now);
+        let mut tally = inner.tally.clone();
+        tally.stopped += inner.stopped_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        View {
+            settings: inner.settings.clone(),
+            stands: inner.machine.stands(),
+            epoch: inner.machine.epoch(),
+            remaining: inner.machine.until().map(|until| until.saturating_duration_since(now)),
+            counts,
+            consecutive,
+            tally,
+            causes: inner.causes.within(inner.settings.window, now),
+            forced: inner.forced.clone(),
+        }
+    }
+
+    /// Does something under the lock; says what changed once the lock is free again.
+    fn locked<T>(&self, now: Instant, act: impl FnOnce(&mut Inner) -> (T, Option<Change>)) -> T {
+        let (answer, transition) = {
+            let mut inner = self.inner.lock();
+            let (answer, change) = act(&mut inner);
+            let transition = change.map(|change| self.changed(&mut inner, change, now));
+            let passing = match (inner.settings.mode, inner.machine.stands()) {
+                (BreakerMode::Off, _) if inner.forced.is_none() => OFF,
+                (_, Stands::Closed) => inner.machine.epoch(),
+                _ => 0,
+            };
+            self.passing.store(passing, Ordering::Release);
+            (answer, transition)
+        };
+        if let Some(transition) = transition {
+            self.transitions.add(transition);
+        }
+        answer
+    }
+
+    fn changed(&self, inner: &mut Inner, change: Change, now: Instant) -> Transition {
+        let stops = |stands| matches!(stands, Stands::Open | Stands::HalfOpen | Stands::ForcedOpen);
+        match (stops(change.from), stops(change.to)) {
+            (false, true) => {
+                inner.tally.opened += 1;
+                inner.stopped_since = Some(now);
+            }
+            (true, false) => {
+                let since = inner.stopped_since.take();
+                inner.tally.stopped += since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            }
+            _ => {}
+        }
+        let forced = inner.forced.clone();
+        if !matches!(change.to, Stands::ForcedOpen | Stands::ForcedClosed) {
+            inner.forced = None;
+        }
+        Transition {
+            at: SystemTime::now(),
+            number: 0,
+            from: Arc::clone(&self.from),
+            to: Arc::clone(&self.to),
+            mode: inner.settings.mode,
+            rule: rule(&inner.settings, change.reason),
+            change,
+            in_flight: self.in_flight.get(),
+            p99: inner.p99(),
+            causes: inner.causes.within(inner.settings.window, now),
+            forced,
+            config: xxhash_rust::xxh3::xxh3_64(&serde_json::to_vec(&inner.settings).unwrap_or_default()),
+        }
+    }
+}
+
+impl Inner {
+    /// Whether a call that the state machine stops really is stopped. What somebody wants is done in every mode.
+    fn enforces(&mut self, rejection: Rejection) -> bool {
+        let percent = self.settings.enforce_percent;
+        match (rejection.state, self.settings.mode) {
+            (Stands::ForcedOpen, _) => true,
+            (_, BreakerMode::Off | BreakerMode::Observe) => false,
+            (_, BreakerMode::Enforce) => percent >= 100 || self.random.u32(..100) < percent,
+        }
+    }
+
+    fn time(&mut self, took: Duration, now: Instant) {
+        if now >= self.rotate_at {
+            self.rotate_at = now + self.settings.window;
+            self.durations.swap(0, 1);
+            if let Some(current) = self.durations.first_mut() {
+                *current = Histogram::default();
+            }
+        }
+        if let Some(current) = self.durations.first_mut() {
+            current.record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Of the last one or two windows.
+    fn p99(&self) -> Option<Duration> {
+        let mut all = Histogram::default();
+        self.durations.iter().for_each(|durations| all.merge(durations));
+        (all.count() > 0).then(|| Duration::from_nanos(all.quantile(0.99) as u64))
+    }
+}
+
+impl Shadow {
+    fn add(&mut self, class: Class, slow: bool, took: Duration) {
+        match class {
+            Class::Failure | Class::Throttled | Class::Local => self.failed += 1,
+            Class::Success if slow => self.slow += 1,
+            Class::Success => self.succeeded += 1,
+            Class::Propagated | Class::Ignored => self.unknown += 1,
+        }
+        self.time += took;
+    }
+}
+
+/// No epoch: there is no breaker.
+const OFF: u64 = u64::MAX;
+
+/// The rule behind a change, with its numbers.
+fn rule(settings: &BreakerSettings, reason: Reason) -> Option<String> {
+    let seconds = settings.window.as_secs_f64();
+    let at_least = settings.min_requests;
+    match reason {
+        Reason::ConnectFailures => {
+            settings.connect_failures.map(|limit| format!("{limit} connections in a row could not be made"))
+        }
+        Reason::FailureRate => {
+            let limit = settings.failure_rate?;
+            Some(format!("failures/total >= {limit} over {seconds} s, at least {at_least} calls"))
+        }
+        Reason::SlowCallRate => {
+            let (limit, slow) = (settings.slow_call.rate, settings.slow_call.duration?.as_secs_f64());
+            Some(format!("slow/total >= {limit} over {seconds} s, slow from {slow} s, at least {at_least} calls"))
+        }
+        Reason::Consecutive => settings.consecutive_failures.map(|limit| format!("{limit} failures in a row")),
+        Reason::ProbesSucceeded => Some(format!("{} probes succeeded", settings.half_open.successes_needed)),
+        Reason::ProbeTimeout => {
+            Some(format!("a probe did not answer within {} s", settings.half_open.probe_timeout.as_secs_f64()))
+        }
+        _ => None,
+    }
+}
