@@ -95,8 +95,8 @@ pub struct Timeouts {
     pub pool_idle: Duration,
 
     /// For anything to pass, in either direction, within a request that is being carried or a tunnel (CONNECT, WebSocket);
-    /// `off` for no limit. A response that is waited for counts as well. An HTTP/2 connection lasts as long as anything
-    /// passes within any of its requests.
+    /// `off` for no limit. A response that is waited for counts as well. Of an HTTP/2 connection the stream is reset, and
+    /// the others go on.
     #[garde(inner(custom(units::between(SHORTEST, LONGEST))))]
     #[serde(serialize_with = "units::serialize_duration_or_off")]
     #[schemars(schema_with = "units::duration_or_off_schema")]

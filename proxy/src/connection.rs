@@ -12,9 +12,9 @@ use std::time::Duration;
 use http::header::{self, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
@@ -25,7 +25,7 @@ use crate::error::{Abuse, Refusal};
 use crate::forward::{Reply, refusal};
 use crate::http::{Protocol, RequestBody, check_request, is_grpc, without};
 use crate::http1::{Bounds, Gate, Verdict};
-use crate::http2::{self as limit, Guard};
+use crate::http2::{self, Asked, Server, Serving};
 use crate::inbound::{Caller, Delivery};
 use crate::original::Arrival;
 use crate::record::Observer;
@@ -353,51 +353,40 @@ impl Conversation<'_> {
         F: Future<Output = Response<Reply<O>>> + Send + 'static,
         O: Observer + Send + 'static,
     {
-        let metrics = Arc::clone(&self.worker.sidecar.metrics);
-        let io = TokioIo::new(Guard::downstream(stream, self.progress.clone(), &metrics, Instant::now()));
-        let progress = self.progress.clone();
-        let limits = &self.worker.sidecar.config.limits;
-        let max_fields = limits.header_fields;
-        let service = service_fn(move |request: Request<Incoming>| {
-            let turn = progress.stream();
-            let (parts, body) = counted(request, &progress).into_parts();
+        let sidecar = &self.worker.sidecar;
+        let (metrics, progress) = (Arc::clone(&sidecar.metrics), self.progress.clone());
+        let max_fields = sidecar.config.limits.header_fields;
+        let respond = move |Asked { request, aside, moved }: Asked| {
+            let turn = progress.stream(&moved);
+            let (parts, body) = request.into_parts();
             let response = match check_request(&parts, max_fields) {
-                Ok(()) => Ok(respond(Request::from_parts(parts, body))),
+                Ok(()) => {
+                    let body = RequestBody::new(body.into(), progress.moving_in(&moved), Some(aside));
+                    Ok(respond(Request::from_parts(parts, body)))
+                }
                 Err((fault, why)) => {
                     metrics.fault(fault);
                     Err(refusal(fault, why, None, is_grpc(&parts.headers)))
                 }
             };
-            async move {
+            let serving: Serving<Reply<O>> = Box::pin(async move {
                 let mut response = match response {
                     Ok(response) => response.await,
                     Err(refusal) => refusal,
                 };
                 response.body_mut().hold(turn);
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .auto_date_header(false)
-            .adaptive_window(false)
-            .max_concurrent_streams(limit::STREAMS)
-            .initial_stream_window_size(limit::STREAM_WINDOW)
-            .initial_connection_window_size(limit::CONNECTION_WINDOW)
-            .max_frame_size(limit::FRAME_BYTES)
-            .max_send_buf_size(limit::SEND_BUFFER)
-            .header_table_size(limit::HEADER_TABLE)
-            .max_header_list_size(u32::try_from(limits.header_bytes.as_usize()).unwrap_or(u32::MAX))
-            .max_pending_accept_reset_streams(limit::PENDING_RESETS)
-            .max_local_error_reset_streams(limit::ERROR_RESETS)
-            .keep_alive_interval(limit::PING_EVERY)
-            .keep_alive_timeout(limit::PING_TIMEOUT);
-        let connection = builder.serve_connection(io, service);
-        let ended = self.drive(pin!(connection), http2::Connection::graceful_shutdown, Farewell::AtOnce).await;
+                response
+            });
+            serving
+        };
+        let limits = http2::Limits {
+            header_bytes: sidecar.config.limits.header_bytes.as_usize(),
+            still: sidecar.config.timeouts.stream_idle,
+        };
+        let connection = Server::new(stream, Box::new(respond), limits, self.progress.clone(), &sidecar.metrics);
+        let ended = self.drive(pin!(connection), Server::shut_down, Farewell::AtOnce).await;
         if let Some(Err(error)) = ended {
-            let reason = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<h2::Error>());
-            let reason = reason.filter(|reason| reason.is_library()).and_then(h2::Error::reason);
+            let reason = Some(error).filter(h2::Error::is_library).and_then(|error| error.reason());
             match reason {
                 Some(h2::Reason::ENHANCE_YOUR_CALM) => self.worker.sidecar.metrics.abuse(Abuse::Calm),
                 Some(_) => self.worker.sidecar.metrics.connections_malformed.add(1),
@@ -414,7 +403,9 @@ impl Conversation<'_> {
         farewell: Farewell,
     ) -> Option<C::Output> {
         let timeouts = &self.worker.sidecar.config.timeouts;
-        let limits = Limits { head: timeouts.header, idle: timeouts.idle, stream: timeouts.stream_idle };
+        // Streams of HTTP/2 look at their own stillness.
+        let still = timeouts.stream_idle.filter(|_| farewell == Farewell::WithAnAnswer);
+        let limits = Limits { head: timeouts.header, idle: timeouts.idle, stream: still };
         // The time for a head began with the connection, however long it took to see what it speaks.
         let first = match self.progress.due(Instant::now(), limits) {
             Due::Later(at) => at,
@@ -481,6 +472,5 @@ fn about_no_content<B>(head: bool, response: &mut Response<B>) -> Option<(&'stat
 
 /// A request whose body is counted, and moves the deadline of its connection as it passes.
 fn counted(request: Request<Incoming>, progress: &Progress) -> Request<RequestBody> {
-    let version = request.version();
-    request.map(|body| RequestBody::new(body, version, progress.moving()))
+    request.map(|body| RequestBody::new(body.into(), progress.moving(), None))
 }

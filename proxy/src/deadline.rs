@@ -2,6 +2,7 @@
 //! last much longer. Whatever drips in between moves no deadline.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub(crate) struct Limits {
     pub(crate) head: Duration,
     /// Between requests.
     pub(crate) idle: Duration,
-    /// Within requests: while none of them moves in either direction.
+    /// Within a request of HTTP/1: while it moves in neither direction.
     pub(crate) stream: Option<Duration>,
 }
 
@@ -111,22 +112,27 @@ impl Progress {
         let mut state = self.0.lock();
         state.head = None;
         state.partial = false;
-        drop(state);
-        self.stream()
-    }
-
-    /// A request of HTTP/2 is served until the turn is dropped, like others at the same time.
-    pub(crate) fn stream(&self) -> Turn {
-        let mut state = self.0.lock();
         state.turns += 1;
         state.moved += 1;
         drop(state);
-        Turn(self.clone())
+        Turn(self.moving())
+    }
+
+    /// A request of HTTP/2 is served until the turn is dropped, like others at the same time. What moves of it is told
+    /// to `moved` and not here.
+    pub(crate) fn stream(&self, moved: &Arc<AtomicU64>) -> Turn {
+        self.0.lock().turns += 1;
+        Turn(self.moving_in(moved))
     }
 
     /// For whoever passes the bodies of requests on.
     pub(crate) fn moving(&self) -> Moving {
-        Moving(self.clone())
+        Moving { progress: self.clone(), stream: None }
+    }
+
+    /// The same of a stream that looks at its own stillness.
+    pub(crate) fn moving_in(&self, moved: &Arc<AtomicU64>) -> Moving {
+        Moving { progress: self.clone(), stream: Some(Arc::clone(moved)) }
     }
 
     /// A request is done with.
@@ -186,37 +192,44 @@ impl State {
 
 /// Told when a part of a request's body has passed.
 #[derive(Clone)]
-pub(crate) struct Moving(Progress);
+pub(crate) struct Moving {
+    progress: Progress,
+    /// Of HTTP/2, where each stream counts for itself.
+    stream: Option<Arc<AtomicU64>>,
+}
 
 impl Moving {
     /// A number that no other connection has while this one is there.
     pub(crate) fn connection(&self) -> usize {
-        Arc::as_ptr(&self.0.0).addr()
+        Arc::as_ptr(&self.progress.0).addr()
     }
 
     pub(crate) fn on(&self) {
-        self.0.0.lock().moved += 1;
+        match &self.stream {
+            Some(moved) => drop(moved.fetch_add(1, Ordering::Relaxed)),
+            None => self.progress.0.lock().moved += 1,
+        }
     }
 }
 
 /// One request's turn on its connection.
-pub(crate) struct Turn(Progress);
+pub(crate) struct Turn(Moving);
 
 impl Turn {
     /// A part of its answer has passed.
     pub(crate) fn moved(&self) {
-        self.0.0.lock().moved += 1;
+        self.0.on();
     }
 
     /// Whether its connection ends after it.
     pub(crate) fn is_the_last(&self) -> bool {
-        self.0.ends()
+        self.0.progress.ends()
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.done(Instant::now());
+        self.0.progress.done(Instant::now());
     }
 }
 
@@ -278,7 +291,7 @@ mod tests {
         let start = Instant::now();
         let progress = Progress::new(start);
         progress.frames(None);
-        std::mem::forget((progress.stream(), progress.stream()));
+        std::mem::forget((progress.stream(&Arc::default()), progress.stream(&Arc::default())));
         progress.done(start);
         assert!(matches!(progress.due(after(start, 900), LIMITS), Due::Later(_)), "one stream is still open");
         progress.done(after(start, 1));
@@ -332,7 +345,7 @@ mod tests {
     fn a_frame_that_never_ends_is_due_even_while_streams_are_open() {
         let start = Instant::now();
         let progress = Progress::new(start);
-        std::mem::forget(progress.stream());
+        std::mem::forget(progress.stream(&Arc::default()));
         progress.frames(Some(start));
         assert_eq!(progress.due(after(start, 15), LIMITS), Due::Head);
     }

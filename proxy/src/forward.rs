@@ -8,14 +8,17 @@ use std::sync::Arc;
 
 use couplet_telemetry::names::{REJECT_HEADER, SUMMARY_HEADER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::{Body, Incoming};
+use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
 pub(crate) use reply::{Reply, refusal};
 pub(crate) use tunnel::{bridge, connect_through, relay};
 
 use crate::error::Fault;
-use crate::http::{Expectation, Protocol, RequestBody, check_response, origin_form, strip_hop_by_hop, wants_upgrade};
+use crate::http::{
+    Expectation, Incoming, Protocol, RequestBody, check_interim, check_response, origin_form, strip_hop_by_hop,
+    wants_upgrade,
+};
 use crate::sidecar::Worker;
 use crate::upstream::{Lease, Unanswered, Upstream};
 
@@ -57,6 +60,21 @@ pub(crate) async fn send(
     }
     let hostless = protocol == Protocol::Http1 && !request.headers().contains_key(header::HOST) && !connect;
     let client = request.body().client();
+    let aside = request.body_mut().take_aside();
+    let max_fields = worker.sidecar.config.limits.header_fields;
+    let mut interim = |answer: Response<()>| {
+        let (mut parts, ()) = answer.into_parts();
+        if let Err(why) = check_interim(&parts, max_fields) {
+            tracing::debug!(upstream = upstream.name, why, "a malformed interim answer was refused");
+            return false;
+        }
+        strip_hop_by_hop(&mut parts.headers, false);
+        if via {
+            name_proxy(&mut parts.headers, parts.version);
+        }
+        aside.tell(Response::from_parts(parts, ()));
+        true
+    };
     let mut attempts = 0;
     loop {
         let mut lease = upstream.lease(&worker.connector, protocol, client).await.map_err(|fault| (fault, attempts))?;
@@ -69,7 +87,7 @@ pub(crate) async fn send(
             tell(expectation, &mut request);
         }
         attempts += 1;
-        let answer = answer(worker, lease.send(request)).await;
+        let answer = answer(worker, lease.send(request, &aside, &mut interim)).await;
         let response = match answer.ok_or((Fault::RequestTimeout, attempts))? {
             Ok(response) => response,
             Err(Unanswered { unsent: Some(unsent), .. }) if attempts == 1 => {
@@ -84,7 +102,7 @@ pub(crate) async fn send(
         }
         let (mut parts, body) = response.into_parts();
         if protocol == Protocol::Http2
-            && let Err(why) = check_response(&parts, worker.sidecar.config.limits.header_fields)
+            && let Err(why) = check_response(&parts, max_fields)
         {
             tracing::debug!(upstream = upstream.name, why, "a malformed answer was refused");
             return Err((Fault::MalformedResponse, attempts));
@@ -115,8 +133,8 @@ pub(crate) async fn send(
     }
 }
 
-/// What the upstream is to say before the body is read, where the client waits for that. In HTTP/1.0 it does not, and
-/// over HTTP/2 the library can neither ask it for the body nor hear the upstream ask.
+/// What the upstream is to say before the body is read, where the client waits for that. In HTTP/1.0 it does not; over
+/// HTTP/2 the client hears the upstream itself, and what it sends before is taken as it comes.
 fn expectation(request: &mut Request<RequestBody>) -> Option<Expectation> {
     let expects = request.headers().get(header::EXPECT)?.as_bytes().eq_ignore_ascii_case(b"100-continue");
     let waits = expects && request.version() == Version::HTTP_11 && !request.body().is_end_stream();

@@ -6,13 +6,13 @@ mod grpc;
 mod hop;
 mod hygiene;
 
-pub(crate) use body::{Broken, Frames, RequestBody};
+pub(crate) use body::{Broken, Failed, Frames, Incoming, RequestBody};
 use expectation::Waiting;
 pub(crate) use expectation::{Asking, Expectation};
 pub(crate) use grpc::{Verdict, is_grpc, message, status_of};
 use hop::clean_trailers;
 pub(crate) use hop::{origin_form, strip_hop_by_hop, wants_upgrade, without};
-pub(crate) use hygiene::{check_request, check_response};
+pub(crate) use hygiene::{check_interim, check_request, check_response};
 
 use couplet_telemetry::endpoint::Asked;
 

@@ -1,20 +1,23 @@
-//! What stands between HTTP/2 and its library: limits that the library does not have.
+//! HTTP/2 on both sides of the proxy, over the library that knows its frames: what it is told, and limits that it does
+//! not have. A connection and its requests are one task, and share its turns.
 
+mod server;
+mod client;
+mod streams;
+mod aside;
+mod pipe;
+mod body;
+mod guard;
+mod keepalive;
 mod frames;
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
-
+pub(crate) use aside::Aside;
+pub(crate) use body::Body;
+pub(crate) use client::{Client, Interim, Outgoing, Unheard, speak};
 pub(crate) use frames::Frames;
-
-use crate::deadline::Progress;
-use crate::metrics::Metrics;
+pub(crate) use server::{Asked, Limits, Server, Serving};
 
 /// Requests at the same time on one connection. More than most servers allow: an application may hold long streams open,
 /// and one that it cannot open waits without a sign. Each costs some 16 KiB, so that a connection stays below 8 MiB.
@@ -42,82 +45,3 @@ pub(crate) const ERROR_RESETS: usize = 128;
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(330);
 /// How long a ping's answer may take.
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// A stream of HTTP/2 whose incoming frames are looked at before the library gets them: a peer that sends more
-/// frames without a use than [`Frames`] allows is cut off, and that is counted.
-pub(crate) struct Guard<S> {
-    stream: S,
-    frames: Frames,
-    /// Told since when a frame that must end in time has been incomplete.
-    progress: Option<Progress>,
-    metrics: Arc<Metrics>,
-}
-
-impl<S> Guard<S> {
-    /// The side of a server: the client's preface comes first. Its first frame must end in time.
-    pub(crate) fn downstream(stream: S, progress: Progress, metrics: &Arc<Metrics>, now: Instant) -> Self {
-        let frames = Frames::after_preface(now);
-        Self { stream, frames, progress: Some(progress), metrics: Arc::clone(metrics) }
-    }
-
-    /// The side of a client.
-    pub(crate) fn upstream(stream: S, metrics: &Arc<Metrics>, now: Instant) -> Self {
-        Self { stream, frames: Frames::new(now), progress: None, metrics: Arc::clone(metrics) }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.frames.take_turn() {
-            // Whoever waits for the frames that came gets to read them before the next ones are handed on.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let before = buf.filled().len();
-        std::task::ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        let read = buf.filled().get(before..).unwrap_or_default();
-        if !read.is_empty() {
-            if let Err(abuse) = this.frames.read(read, Instant::now()) {
-                this.metrics.abuse(abuse);
-                return Poll::Ready(Err(io::Error::other(abuse.as_str())));
-            }
-            if let Some(progress) = &this.progress {
-                progress.frames(this.frames.incomplete());
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        let written = std::task::ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
-        this.frames.wrote(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        let written = std::task::ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
-        this.frames.wrote(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}

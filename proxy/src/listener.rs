@@ -22,6 +22,8 @@ use crate::sidecar::Worker;
 
 /// Connections that the kernel may hold ready for us.
 const BACKLOG: i32 = 1_024;
+/// Connections accepted in one turn: others that the worker has want theirs.
+const TURN: u32 = 16;
 /// How long accepting rests after an error such as "too many open files": it will not be better at once.
 const REST: Duration = Duration::from_millis(50);
 
@@ -113,7 +115,12 @@ pub(crate) async fn accept(listener: tokio::net::TcpListener, siblings: Siblings
     let metrics = Arc::clone(&posts.borrow().worker.sidecar.metrics);
     let _open = Listening::new(&posts.borrow(), &metrics);
     let mut over = pin!(over(posts.clone()));
+    let mut accepts = 0_u32;
     loop {
+        accepts = accepts.wrapping_add(1);
+        if accepts.is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = over.as_mut() => break,

@@ -7,6 +7,7 @@ mod endpoint;
 mod learned;
 mod lease;
 mod lent;
+mod making;
 mod peer;
 
 use std::net::SocketAddr;

@@ -8,11 +8,10 @@ use couplet_telemetry::names::ERROR_HEADER;
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::deadline::Turn;
 use crate::error::Fault;
-use crate::http::{Frames, message};
+use crate::http::{Failed, Frames, Incoming, message};
 use crate::http1::Trailers;
 use crate::record::Observer;
 use crate::upstream::Lease;
@@ -48,9 +47,9 @@ pub(crate) struct Held {
 
 impl<O: Observer> Body for Reply<O> {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Failed;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
         let this = self.get_mut();
         let body = match &mut this.content {
             Content::Upstream(body) => body,
@@ -118,7 +117,7 @@ impl<O: Observer> Body for Reply<O> {
 impl<O: Observer> Reply<O> {
     /// The body behind `head`, of a gRPC answer or another one. An empty one is whole at once: nobody polls it.
     pub(crate) fn upstream(head: &Parts, body: Incoming, observer: O, lease: Lease, grpc: bool) -> Self {
-        let body = Frames::new(body, head.version);
+        let body = Frames::new(body);
         let whole = body.is_end_stream();
         let held = Held { lease: Some(lease), ..Held::default() };
         let length = head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
@@ -199,7 +198,6 @@ fn sentence(fault: Fault, detail: &str) -> String {
 }
 
 /// Whether the upstream itself ended the stream early and said why: the application is told the same.
-fn is_reset_by_peer(error: &hyper::Error) -> bool {
-    let reason = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
-    reason.is_some_and(|reason| reason.is_reset() && reason.is_remote())
+fn is_reset_by_peer(error: &Failed) -> bool {
+    matches!(error, Failed::Http2(error) if error.is_reset() && error.is_remote())
 }

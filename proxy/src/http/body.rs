@@ -6,20 +6,70 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::Version;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::{Expectation, Waiting, clean_trailers};
 use crate::deadline::Moving;
 use crate::http1::Trailers;
+use crate::http2::{self, Aside};
 
 /// Data frames of HTTP/2 below this size are put together with what is there already behind them.
 const SMALL: usize = 256;
 /// What is put together at most: the size of a frame.
 const TOGETHER: usize = 16 * 1024;
 
-type Read = Option<Result<Frame<Bytes>, hyper::Error>>;
+type Read = Option<Result<Frame<Bytes>, Failed>>;
+
+/// Why a body that comes in breaks off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    /// Not transparent: the library's error has the reason, and is looked for among the sources.
+    #[error("the stream broke off")]
+    Http2(#[from] h2::Error),
+}
+
+/// A body as its codec reads it.
+pub(crate) enum Incoming {
+    Http1(hyper::body::Incoming),
+    Http2(http2::Body),
+}
+
+impl From<hyper::body::Incoming> for Incoming {
+    fn from(body: hyper::body::Incoming) -> Self {
+        Self::Http1(body)
+    }
+}
+
+impl From<http2::Body> for Incoming {
+    fn from(body: http2::Body) -> Self {
+        Self::Http2(body)
+    }
+}
+
+impl Incoming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
+        match self {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Failed::Http1),
+            Self::Http2(body) => body.poll_frame(cx).map_err(Failed::Http2),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
 
 /// A body as it comes in, in frames that are fit to go on.
 ///
@@ -27,28 +77,27 @@ type Read = Option<Result<Frame<Bytes>, hyper::Error>>;
 /// the next server bears on a connection, and others have their streams on it.
 pub(crate) struct Frames {
     body: Incoming,
-    together: bool,
     /// Read behind small frames, and next in turn.
-    next: Option<Result<Frame<Bytes>, hyper::Error>>,
+    next: Read,
 }
 
 impl Frames {
-    pub(crate) fn new(body: Incoming, version: Version) -> Self {
-        Self { body, together: version == Version::HTTP_2, next: None }
+    pub(crate) fn new(body: Incoming) -> Self {
+        Self { body, next: None }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
         let first = match self.next.take() {
             Some(next) => Some(next),
-            None => std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)),
+            None => std::task::ready!(self.body.poll_frame(cx)),
         };
         let first = match first {
-            Some(Ok(first)) if self.together && is_small(&first) => first,
+            Some(Ok(first)) if matches!(self.body, Incoming::Http2(_)) && is_small(&first) => first,
             other => return Poll::Ready(other.map(|frame| frame.map(cleaned))),
         };
         let mut gathered: Option<BytesMut> = None;
         while gathered.as_ref().map_or(0, BytesMut::len) < TOGETHER {
-            match Pin::new(&mut self.body).poll_frame(cx) {
+            match self.body.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) if is_small(&frame) => {
                     let gathered = gathered.get_or_insert_with(|| copy(&first));
                     gathered.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
@@ -93,7 +142,7 @@ fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
 pub(crate) enum Broken {
     /// What comes in breaks off, or cannot be read.
     #[error(transparent)]
-    Downstream(#[from] hyper::Error),
+    Downstream(#[from] Failed),
     /// The client waits to be asked for it, and nobody asks any more.
     #[error("the body is of no use any more")]
     Unwanted,
@@ -115,14 +164,22 @@ pub(crate) struct RequestBody {
     moving: Moving,
     /// Where its trailers go, where that is not into the body.
     trailers: Option<Trailers>,
+    /// What its stream does beside, in HTTP/2.
+    aside: Option<Aside>,
 }
 
 impl RequestBody {
     /// The body of a request that came on the connection of `moving`.
-    pub(crate) fn new(body: Incoming, version: Version, moving: Moving) -> Self {
+    pub(crate) fn new(body: Incoming, moving: Moving, aside: Option<Aside>) -> Self {
         let count = (!body.is_end_stream()).then(Arc::default);
-        let body = Frames::new(body, version);
-        Self { body, count, sized: version != Version::HTTP_2, again: None, waiting: None, moving, trailers: None }
+        let sized = matches!(body, Incoming::Http1(_));
+        let body = Frames::new(body);
+        Self { body, count, sized, again: None, waiting: None, moving, trailers: None, aside }
+    }
+
+    /// Takes what its stream does beside: that may come to hold this body, and must not be held by it.
+    pub(crate) fn take_aside(&mut self) -> Aside {
+        self.aside.take().unwrap_or_default()
     }
 
     /// Tells the connections apart that requests come on.

@@ -3,7 +3,7 @@
 //! this is what it lets pass.
 
 use http::uri::Authority;
-use http::{HeaderMap, Method, header, request, response};
+use http::{HeaderMap, Method, StatusCode, header, request, response};
 
 use crate::error::Fault;
 use crate::http1::resembles_framing;
@@ -36,6 +36,23 @@ pub(crate) fn check_response(parts: &response::Parts, max_fields: usize) -> Resu
     }
     if !(200..=599).contains(&parts.status.as_u16()) {
         return Err("no status that ends a response");
+    }
+    fields(&parts.headers)
+}
+
+/// Checks an interim response. It switches nothing (RFC 9113, section 8.6).
+///
+/// # Errors
+/// What is wrong.
+pub(crate) fn check_interim(parts: &response::Parts, max_fields: usize) -> Result<(), &'static str> {
+    if parts.headers.len() > max_fields {
+        return Err("more header fields than limits.header_fields allows");
+    }
+    if !parts.status.is_informational() || parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err("no status that another response follows");
+    }
+    if parts.headers.contains_key(header::CONTENT_LENGTH) {
+        return Err("a Content-Length where there is no content");
     }
     fields(&parts.headers)
 }
@@ -140,6 +157,20 @@ mod tests {
         }
         let many = [("a", "1"), ("b", "1"), ("c", "1"), ("d", "1"), ("e", "1"), ("f", "1")];
         assert_eq!(verdict("http://shop/", &many).unwrap_err().0, Fault::HeaderFields);
+    }
+
+    #[test]
+    fn an_interim_response_announces_another_one_and_has_no_content() {
+        let check = |status, fields: &[(&'static str, &'static str)]| {
+            let mut response = Response::builder().status(status);
+            for (name, value) in fields {
+                response = response.header(*name, *value);
+            }
+            check_interim(&response.body(()).unwrap().into_parts().0, 5).is_ok()
+        };
+        assert!(check(100, &[]) && check(103, &[("link", "</style.css>; rel=preload")]));
+        assert!(!check(101, &[]) && !check(200, &[]));
+        assert!(!check(103, &[("content-length", "0")]) && !check(103, &[("x", " padded")]));
     }
 
     #[test]

@@ -26,8 +26,12 @@ const BYTES_PER_ANSWER: i64 = 16;
 const CONTINUATIONS: u32 = 100;
 /// Padded data up to this size may be nothing but padding. Data below it costs more to keep than it is worth.
 const PADDING: u32 = 256;
-/// Small data frames handed on in one go.
-const SMALL: u32 = 256;
+/// What is handed on in one go: 256 small frames, eight heads, or 64 KiB.
+const TURN: u32 = 256;
+/// What a head counts for besides its bytes: it may be many times as large as what was sent of it.
+const HEAD: u32 = 31;
+/// Bytes that count for as much as a frame.
+const BYTES: u32 = 256;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -61,8 +65,8 @@ pub(crate) struct Frames {
     refilled: Instant,
     /// Bytes written that nothing was counted against yet.
     credit: i64,
-    /// Small data frames since the last turn.
-    small: u32,
+    /// What was handed on since the last turn.
+    handed: u32,
 }
 
 impl Frames {
@@ -79,7 +83,7 @@ impl Frames {
             budgets: [CAPACITY; Abuse::BUDGETS],
             refilled: now,
             credit: 0,
-            small: 0,
+            handed: 0,
         }
     }
 
@@ -93,13 +97,18 @@ impl Frames {
         self.incomplete
     }
 
-    /// Whether so many small data frames came that somebody else should have a turn; asked once, it is theirs.
+    /// Whether so much was handed on that somebody else should have a turn; asked once, it is theirs.
     pub(crate) fn take_turn(&mut self) -> bool {
-        let enough = self.small >= SMALL;
+        let enough = self.handed >= TURN;
         if enough {
-            self.small = 0;
+            self.handed = 0;
         }
         enough
+    }
+
+    /// There is nothing to hand on: others have their turn.
+    pub(crate) fn rest(&mut self) {
+        self.handed = 0;
     }
 
     /// Bytes went out.
@@ -107,11 +116,12 @@ impl Frames {
         self.credit = self.credit.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Bytes came in.
+    /// Bytes came in: how many of them belong to this turn. The rest is to be read in the next one.
     ///
     /// # Errors
     /// What there is too much of.
-    pub(crate) fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Abuse> {
+    pub(crate) fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<usize, Abuse> {
+        let all = bytes.len();
         self.refill(now);
         while !bytes.is_empty() {
             if self.preface > 0 {
@@ -124,6 +134,9 @@ impl Frames {
                 bytes = bytes.get(skip..).unwrap_or_default();
                 self.settle();
             } else {
+                if self.filled == 0 && self.handed >= TURN {
+                    break;
+                }
                 if self.filled == 0 && self.incomplete.is_none() {
                     self.incomplete = Some(now);
                 }
@@ -140,7 +153,7 @@ impl Frames {
                 }
             }
         }
-        Ok(())
+        Ok(all - bytes.len())
     }
 
     /// The head of a frame is here.
@@ -148,15 +161,13 @@ impl Frames {
         let [high, middle, low, kind, flags, ..] = self.head;
         let length = u32::from_be_bytes([0, high, middle, low]);
         self.payload = length;
+        self.handed += 1 + length / BYTES + if kind == HEADERS { HEAD } else { 0 };
         match kind {
             DATA if length == 0 && flags & END_STREAM == 0 => self.spend(Abuse::EmptyData)?,
             DATA if flags & PADDED != 0 && length <= PADDING && flags & END_STREAM == 0 => {
                 self.spend(Abuse::EmptyData)?;
             }
             DATA => {
-                if length < PADDING {
-                    self.small += 1;
-                }
                 if flags & END_STREAM != 0 {
                     self.earn(Abuse::Interim, COST);
                 }
@@ -253,12 +264,23 @@ mod tests {
         frame
     }
 
+    impl Frames {
+        /// Bytes came in, and are read in as many turns as it takes.
+        fn read_all(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Abuse> {
+            while !bytes.is_empty() {
+                self.take_turn();
+                bytes = &bytes[self.read(bytes, now)?..];
+            }
+            Ok(())
+        }
+    }
+
     /// How many of these frames of a client in a row are let through.
     fn let_through(frames: &[Vec<u8>]) -> usize {
         let now = Instant::now();
         let mut reader = Frames { preface: 0, ..Frames::after_preface(now) };
         let all = frames.concat();
-        (0..5_000).take_while(|_| reader.read(&all, now).is_ok()).count()
+        (0..5_000).take_while(|_| reader.read_all(&all, now).is_ok()).count()
     }
 
     #[test]
@@ -279,8 +301,29 @@ mod tests {
         }
         let endless = frame(CONTINUATION, 0, &[1]);
         let mut reader = Frames::new(Instant::now());
-        reader.read(&frame(HEADERS, 0, &[1]), Instant::now()).unwrap();
-        assert_eq!((0..).take_while(|_| reader.read(&endless, Instant::now()).is_ok()).count(), 99);
+        reader.read_all(&frame(HEADERS, 0, &[1]), Instant::now()).unwrap();
+        assert_eq!((0..).take_while(|_| reader.read_all(&endless, Instant::now()).is_ok()).count(), 99);
+    }
+
+    #[test]
+    fn so_much_is_handed_on_in_one_turn_and_the_rest_in_the_next() {
+        let turns = |frame: Vec<u8>, count: usize| {
+            let now = Instant::now();
+            let mut reader = Frames { preface: 0, ..Frames::after_preface(now) };
+            let (all, mut at) = (frame.repeat(count), 0);
+            let mut turns = Vec::new();
+            while at < all.len() {
+                reader.take_turn();
+                let read = reader.read(&all[at..], now).unwrap();
+                turns.push(read / frame.len());
+                at += read;
+            }
+            turns
+        };
+        assert_eq!(turns(frame(HEADERS, END_HEADERS, &[1]), 20), [8, 8, 4]);
+        assert_eq!(turns(frame(DATA, 0, b"x"), 300), [256, 44]);
+        assert_eq!(turns(frame(DATA, 0, &[0; 16_384]), 9), [4, 4, 1]);
+        assert_eq!(turns(frame(DATA, 0, &[0; 300_000]), 2), [1, 1], "a frame is not parted");
     }
 
     #[test]
@@ -301,14 +344,18 @@ mod tests {
         let mut reader = Frames::new(now);
         let (head, end) = (frame(HEADERS, END_HEADERS, &[1]), frame(HEADERS, END_HEADERS | END_STREAM, &[1]));
         let answer = [head.as_slice(), &end].concat();
-        assert!((0..5_000).all(|_| reader.read(&answer, now).is_ok()));
+        assert!((0..5_000).all(|_| reader.read_all(&answer, now).is_ok()));
         let streams = (0..5_000).take_while(|_| {
             reader.wrote(19); // the smallest request
-            reader.read(&head, now).is_ok()
+            reader.read_all(&head, now).is_ok()
         });
         assert_eq!(streams.count(), 5_000, "answers that go on for long");
         let mut reader = Frames::new(now);
-        assert_eq!((0..5_000).take_while(|_| reader.read(&head, now).is_ok()).count(), 400, "100 Continue for ever");
+        assert_eq!(
+            (0..5_000).take_while(|_| reader.read_all(&head, now).is_ok()).count(),
+            400,
+            "100 Continue for ever"
+        );
     }
 
     #[test]
@@ -317,7 +364,7 @@ mod tests {
         let mut reader = Frames::new(now);
         for _ in 0..10_000 {
             reader.wrote(16);
-            reader.read(&frame(WINDOW_UPDATE, 0, &[0; 4]), now).unwrap();
+            reader.read_all(&frame(WINDOW_UPDATE, 0, &[0; 4]), now).unwrap();
         }
     }
 
@@ -327,14 +374,14 @@ mod tests {
         let later = |seconds| start + Duration::from_secs(seconds);
         let mut reader = Frames::new(start);
         assert_eq!(reader.incomplete(), Some(start), "the first frame is due from the beginning");
-        reader.read(&frame(SETTINGS, 0, &[]), later(1)).unwrap();
+        reader.read_all(&frame(SETTINGS, 0, &[]), later(1)).unwrap();
         assert_eq!(reader.incomplete(), None);
-        reader.read(&frame(HEADERS, 0, &[1])[..4], later(2)).unwrap();
-        reader.read(&frame(HEADERS, 0, &[1])[4..], later(3)).unwrap();
+        reader.read_all(&frame(HEADERS, 0, &[1])[..4], later(2)).unwrap();
+        reader.read_all(&frame(HEADERS, 0, &[1])[4..], later(3)).unwrap();
         assert_eq!(reader.incomplete(), Some(later(2)), "the block goes on");
-        reader.read(&frame(CONTINUATION, END_HEADERS, &[1]), later(4)).unwrap();
+        reader.read_all(&frame(CONTINUATION, END_HEADERS, &[1]), later(4)).unwrap();
         assert_eq!(reader.incomplete(), None);
-        reader.read(&frame(DATA, 0, b"body")[..10], later(5)).unwrap();
+        reader.read_all(&frame(DATA, 0, b"body")[..10], later(5)).unwrap();
         assert_eq!(reader.incomplete(), None, "data may take its time");
     }
 
@@ -348,7 +395,7 @@ mod tests {
             let now = Instant::now();
             let (mut whole, mut split) = (Frames::after_preface(now), Frames::after_preface(now));
             let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &bytes].concat();
-            let at_once = whole.read(&bytes, now);
+            let at_once = whole.read_all(&bytes, now);
             let mut rest = bytes.as_slice();
             let mut in_pieces = Ok(());
             for cut in cuts.iter().cycle() {
@@ -356,7 +403,7 @@ mod tests {
                     break;
                 }
                 let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                in_pieces = split.read(piece, now);
+                in_pieces = split.read_all(piece, now);
                 rest = after;
             }
             prop_assert_eq!(at_once, in_pieces);

@@ -1,6 +1,5 @@
 //! Why a handshake failed: one word for the counters, a sentence for whoever reads the log.
 
-use std::error::Error as _;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error};
@@ -60,17 +59,17 @@ fn inner(error: &io::Error) -> Option<&Error> {
 }
 
 /// Whether a connection ended since the other side refused what was shown to it: it may do so after the handshake.
-pub(crate) fn is_refusal(error: &hyper::Error) -> bool {
-    let mut source = error.source();
-    while let Some(error) = source {
+pub(crate) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            return match inner(error) {
-                Some(error) => matches!(error, Error::AlertReceived(_)),
-                // The HTTP/2 library keeps the words of an error alone.
-                None => error.to_string().starts_with("received fatal alert"),
-            };
+            return matches!(inner(error), Some(Error::AlertReceived(_)));
         }
-        source = error.source();
+        if let Some(error) = error.downcast_ref::<h2::Error>().and_then(h2::Error::get_io) {
+            // Of this library's errors the words alone are left.
+            return error.to_string().starts_with("received fatal alert");
+        }
+        next = error.source();
     }
     false
 }

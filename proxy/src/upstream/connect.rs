@@ -1,40 +1,29 @@
 //! Making connections.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use couplet_config::SpiffeId;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::endpoint::Room;
-use super::lent::Lent;
 use crate::error::Fault;
 use crate::http::{Protocol, RequestBody};
 use crate::http1::{Bounds, Expected, Gate, Violation};
-use crate::http2::{
-    CONNECTION_WINDOW, ERROR_RESETS, FRAME_BYTES, Guard, HEADER_TABLE, PING_EVERY, PING_TIMEOUT, SEND_BUFFER,
-    STREAM_WINDOW,
-};
+use crate::http2;
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::original::Dialed;
 use crate::stream::{Stream, connect};
 use crate::tls::{Secure, Tls};
 
-/// Streams on one HTTP/2 connection until the upstream has said how many it takes.
-pub(super) const INITIAL_STREAMS: usize = 100;
-/// Streams that we have reset are remembered for a while: their last frames are still under way.
-const RESET_STREAMS: usize = 256;
-const RESET_STREAM_DURATION: Duration = Duration::from_secs(10);
 /// Finds out that the host of an upstream is gone while an answer is waited for.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3);
@@ -163,47 +152,14 @@ impl Connector {
 
     /// Speaks HTTP/2 on a connection.
     pub(super) async fn speak_http2(&self, Opened { stream, identity }: Opened) -> Result<Http2, Fault> {
-        let handshake = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_max_send_streams(INITIAL_STREAMS)
-            // Fixed windows: adaptive ones cost pings, which some servers punish, and have no bound of their own.
-            .adaptive_window(false)
-            .max_concurrent_streams(0) // Those that the server opens: pushes, which are off.
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME_BYTES)
-            .max_header_list_size(u32::try_from(self.header_bytes).unwrap_or(u32::MAX))
-            .header_table_size(HEADER_TABLE)
-            .max_send_buf_size(SEND_BUFFER)
-            .max_concurrent_reset_streams(RESET_STREAMS)
-            .reset_stream_duration(RESET_STREAM_DURATION)
-            .max_pending_accept_reset_streams(1) // Of pushes.
-            .max_local_error_reset_streams(ERROR_RESETS)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(false)
-            .handshake(TokioIo::new(Guard::upstream(stream, &self.metrics, Instant::now())));
-        let (sender, connection) = handshake.await.map_err(|_| Fault::Connect)?;
-        let limit = Arc::new(AtomicUsize::new(INITIAL_STREAMS));
-        let told = Arc::clone(&limit);
-        tokio::spawn(async move {
-            let mut connection = pin!(connection);
-            // Woken for every request: the limit is that of the last settings before it.
-            std::future::poll_fn(|cx| {
-                let polled = connection.as_mut().poll(cx);
-                told.store(connection.current_max_send_streams(), Ordering::Relaxed);
-                polled
-            })
-            .await
-        });
-        Ok(Http2 { sender, limit, identity })
+        let client = http2::speak(stream, self.header_bytes, &self.metrics).await.map_err(|_| Fault::Connect)?;
+        Ok(Http2 { client, identity })
     }
 }
 
-/// A connection that speaks HTTP/2, and how many streams the upstream takes on it.
+/// A connection that speaks HTTP/2.
 pub(super) struct Http2 {
-    pub(super) sender: http2::SendRequest<Lent>,
-    pub(super) limit: Arc<AtomicUsize>,
+    pub(super) client: http2::Client,
     /// Who answered, where that has an identity.
     pub(super) identity: Option<Arc<SpiffeId>>,
 }

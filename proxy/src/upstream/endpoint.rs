@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use couplet_config::SpiffeId;
-use hyper::client::conn::http2;
+use http::{Request, Response};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,8 +14,10 @@ use super::balance::Health;
 use super::connect::{Connector, Http1, Http2, Opened};
 use super::lease::{Connection, Sender};
 use super::lent::Lent;
+use super::making::Making;
 use crate::error::Fault;
 use crate::http::Protocol;
+use crate::http2::{self, Aside, Client, Interim, Outgoing, Unheard};
 use crate::metrics::Metrics;
 use crate::tls::Secure;
 
@@ -48,8 +50,8 @@ pub(super) struct Endpoint {
     /// HTTP/1 connections that nobody uses; the last one was used last.
     idle: Mutex<Vec<Idle>>,
     shared: Mutex<Vec<Arc<Shared>>>,
-    /// Held while an HTTP/2 connection is made: whoever waits for one can use the same.
-    connecting: tokio::sync::Mutex<()>,
+    /// HTTP/2 connections that are being made.
+    making: Making,
     metrics: Arc<Metrics>,
 }
 
@@ -81,15 +83,12 @@ impl Drop for Counted {
 
 /// An HTTP/2 connection.
 pub(super) struct Shared {
-    sender: http2::SendRequest<Lent>,
+    server: Client,
     /// Whether requests on it say that they came over TLS.
     https: bool,
     identity: Option<Arc<SpiffeId>>,
-    /// How many streams the endpoint takes.
-    limit: Arc<AtomicUsize>,
     /// Whose streams it carries, until there are none.
     client: AtomicUsize,
-    streams: AtomicUsize,
     /// Streams that are not whole: those that are open, and those that were cut.
     broken: AtomicUsize,
     /// It takes no further requests; those on it come to their end.
@@ -98,7 +97,10 @@ pub(super) struct Shared {
 }
 
 /// One stream on an HTTP/2 connection, begun or about to be.
-pub(super) struct Stream(Arc<Shared>);
+pub(super) struct Stream {
+    outgoing: Outgoing,
+    shared: Arc<Shared>,
+}
 
 /// One request outstanding.
 pub(super) struct Outstanding(Arc<Endpoint>);
@@ -113,7 +115,7 @@ impl Endpoint {
             outstanding: AtomicUsize::new(0),
             idle: Mutex::default(),
             shared: Mutex::default(),
-            connecting: tokio::sync::Mutex::default(),
+            making: Making::default(),
             metrics: Arc::clone(metrics),
         })
     }
@@ -202,14 +204,15 @@ impl Endpoint {
         deadline: Instant,
     ) -> Result<Connection, Fault> {
         let connection = |stream: Stream, reused| {
-            let identity = stream.0.identity.clone();
+            let identity = stream.shared.identity.clone();
             Connection { sender: Sender::Http2(stream), address: self.address, identity, reused }
         };
         if let Some(stream) = self.join(client) {
             connector.metrics.upstream_connections_reused.add(1);
             return Ok(connection(stream, true));
         }
-        let turn = timeout_at(deadline, self.connecting.lock()).await;
+        let place = self.making.place(client, MAX_SHARED.saturating_sub(self.shared.lock().len()));
+        let turn = timeout_at(deadline, place.turn()).await;
         let _turn = turn.map_err(|_| Fault::ConnectTimeout)?;
         // Whoever was first may have made one meanwhile.
         if let Some(stream) = self.join(client) {
@@ -217,25 +220,24 @@ impl Endpoint {
             return Ok(connection(stream, true));
         }
         let connected = self.judge(connector.http2(self.address, self.secure.as_deref(), deadline).await)?;
-        Ok(connection(self.share(connected, client), false))
+        Ok(connection(self.share(connected, client).ok_or(Fault::Connect)?, false))
     }
 
     /// Keeps an HTTP/2 connection for whatever `client` asks for, and begins a stream on it.
-    fn share(&self, Http2 { sender, limit, identity }: Http2, client: usize) -> Stream {
+    /// None where it takes no request, and so is of no use.
+    fn share(&self, Http2 { client: server, identity }: Http2, client: usize) -> Option<Stream> {
         let shared = Arc::new(Shared {
-            sender,
+            server,
             https: self.secure.as_ref().is_some_and(|secure| secure.is_https()),
             identity,
-            limit,
             client: AtomicUsize::new(client),
-            streams: AtomicUsize::new(0),
             broken: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
             used: Mutex::new(Instant::now()),
         });
-        let stream = Stream::on(&shared);
+        let stream = Stream::on(&shared)?;
         self.shared.lock().push(shared);
-        stream
+        Some(stream)
     }
 
     /// Takes over a connection that was made elsewhere.
@@ -248,8 +250,10 @@ impl Endpoint {
                 }
             }
             Protocol::Http2 => {
-                if let Ok(spoken) = connector.speak_http2(opened).await {
-                    self.share(spoken, NOBODY).whole();
+                if let Ok(spoken) = connector.speak_http2(opened).await
+                    && let Some(stream) = self.share(spoken, NOBODY)
+                {
+                    stream.whole();
                 }
             }
         }
@@ -259,20 +263,23 @@ impl Endpoint {
     /// with the most room where there may be no more connections.
     fn join(&self, client: usize) -> Option<Stream> {
         let mut shared = self.shared.lock();
-        shared.retain(|shared| shared.serves());
-        let streams = |shared: &Shared| shared.streams.load(Ordering::Relaxed);
-        let room = |shared: &Shared| streams(shared) < shared.limit.load(Ordering::Relaxed).max(1);
-        let own = |shared: &&Arc<Shared>| shared.client.load(Ordering::Relaxed) == client && room(shared);
-        let joined =
-            shared.iter().find(own).or_else(|| shared.iter().find(|shared| shared.is_free())).or_else(|| {
-                let full = shared.len() >= MAX_SHARED;
-                full.then(|| shared.iter().min_by_key(|shared| streams(shared))).flatten()
-            })?;
-        // Under the lock, as everybody who looks at it.
-        if streams(joined) == 0 {
-            joined.client.store(client, Ordering::Relaxed);
+        let own = |shared: &&Arc<Shared>| shared.client.load(Ordering::Relaxed) == client && shared.server.has_room();
+        loop {
+            shared.retain(|shared| shared.serves());
+            let joined =
+                shared.iter().find(own).or_else(|| shared.iter().find(|shared| shared.is_free())).or_else(|| {
+                    let full = shared.len() >= MAX_SHARED;
+                    full.then(|| shared.iter().min_by_key(|shared| shared.server.streams())).flatten()
+                })?;
+            // Under the lock, as everybody who looks at it.
+            if joined.server.streams() == 0 {
+                joined.client.store(client, Ordering::Relaxed);
+            }
+            if let Some(stream) = Stream::on(joined) {
+                return Some(stream);
+            }
+            joined.retired.store(true, Ordering::Relaxed);
         }
-        Some(Stream::on(joined))
     }
 
     /// Closes connections that were idle for too long.
@@ -280,7 +287,7 @@ impl Endpoint {
         self.idle.lock().retain(|idle| now < idle.until && !idle.sender.is_closed());
         self.shared.lock().retain(|shared| {
             let unused = now.saturating_duration_since(*shared.used.lock());
-            shared.serves() && (shared.streams.load(Ordering::Relaxed) > 0 || unused < idle_timeout)
+            shared.serves() && (shared.server.streams() > 0 || unused < idle_timeout)
         });
     }
 }
@@ -300,43 +307,53 @@ impl Drop for Outstanding {
 impl Shared {
     /// Whether another client may have it: the resets of those who left may still be under way on it.
     fn is_free(&self) -> bool {
-        self.streams.load(Ordering::Relaxed) == 0 && self.broken.load(Ordering::Relaxed) < MAX_BROKEN
+        self.server.streams() == 0 && self.broken.load(Ordering::Relaxed) < MAX_BROKEN
     }
 
     fn serves(&self) -> bool {
-        !self.retired.load(Ordering::Relaxed) && !self.sender.is_closed()
+        !self.retired.load(Ordering::Relaxed) && !self.server.is_over()
     }
 }
 
 impl Stream {
-    fn on(shared: &Arc<Shared>) -> Self {
-        shared.streams.fetch_add(1, Ordering::Relaxed);
+    /// None where the connection takes no further requests.
+    fn on(shared: &Arc<Shared>) -> Option<Self> {
+        let outgoing = shared.server.open()?;
         shared.broken.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
+        Some(Self { outgoing, shared: Arc::clone(shared) })
     }
 
     /// The exchange on it came to its end.
     pub(super) fn whole(&self) {
-        self.0.broken.fetch_sub(1, Ordering::Relaxed);
+        self.shared.broken.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn sender(&self) -> http2::SendRequest<Lent> {
-        self.0.sender.clone()
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn send(
+        &mut self,
+        head: Request<()>,
+        body: Lent,
+        aside: &Aside,
+        interim: &mut Interim<'_>,
+    ) -> Result<Response<http2::Body>, Unheard> {
+        self.outgoing.send(head, body, aside, interim).await
     }
 
     pub(super) fn is_https(&self) -> bool {
-        self.0.https
+        self.shared.https
     }
 
     /// The connection takes no further requests.
     pub(super) fn retire(&self) {
-        self.0.retired.store(true, Ordering::Relaxed);
+        self.shared.retired.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
-        *self.0.used.lock() = Instant::now();
+        *self.shared.used.lock() = Instant::now();
     }
 }

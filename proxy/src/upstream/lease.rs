@@ -1,6 +1,5 @@
 //! One exchange on a connection: sending, what may be sent again, and when the connection may be used again.
 
-use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +7,13 @@ use std::time::Duration;
 use couplet_config::SpiffeId;
 use http::uri::Scheme;
 use http::{HeaderMap, Request, Response, Uri};
-use hyper::body::Incoming;
 
 use super::connect::{Connector, Http1};
 use super::endpoint::{Endpoint, Outstanding, Room, Stream};
 use super::lent::lend;
 use crate::error::Fault;
-use crate::http::{Asking, Expectation, RequestBody};
+use crate::http::{Asking, Expectation, Incoming, RequestBody};
+use crate::http2::{Aside, Interim, Unheard};
 use crate::tls::is_refusal;
 
 /// A connection to an upstream.
@@ -76,17 +75,23 @@ impl Lease {
         }
     }
 
-    /// Sends a request and waits for the answer's head.
+    /// Sends a request and waits for the answer's head. Over HTTP/2 the answers before it go to `interim`, and
+    /// what is left to do beside the answer goes to `aside`.
     ///
     /// # Errors
     /// Why there is none, with the request where it may be sent again.
-    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+        aside: &Aside,
+        interim: &mut Interim<'_>,
+    ) -> Result<Response<Incoming>, Unanswered> {
         match &mut self.connection.sender {
-            Sender::Http2(stream) => send_http2(stream, request).await,
+            Sender::Http2(stream) => send_http2(stream, request, aside, interim).await,
             Sender::Http1(sender) => match sender.send(request).await {
                 Ok(response) => {
                     self.keep = self.keep.min(keep_alive(response.headers()).unwrap_or(Duration::MAX));
-                    Ok(response)
+                    Ok(response.map(Incoming::from))
                 }
                 Err(mut error) => {
                     let unsent = error.take_message();
@@ -123,23 +128,29 @@ impl Lease {
     }
 }
 
-async fn send_http2(stream: &Stream, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
+async fn send_http2(
+    stream: &mut Stream,
+    request: Request<RequestBody>,
+    aside: &Aside,
+    interim: &mut Interim<'_>,
+) -> Result<Response<Incoming>, Unanswered> {
     let (mut head, body) = request.into_parts();
     if stream.is_https() {
         head.uri = https(head.uri);
     }
     let kept = head.clone();
     let (lent, lender) = lend(body);
-    let mut error = match stream.sender().try_send_request(Request::from_parts(head, lent)).await {
-        Ok(response) => return Ok(response),
-        Err(error) => error,
+    let (error, never_sent) = match stream.send(Request::from_parts(head, ()), lent, aside, interim).await {
+        Ok(response) => return Ok(response.map(Incoming::from)),
+        Err(Unheard::Malformed) => return Err(Unanswered { unsent: None, fault: Fault::MalformedResponse }),
+        Err(Unheard::Unsent(error)) => (error, true),
+        Err(Unheard::Broken(error)) => (error, false),
     };
-    let never_sent = error.take_message().is_some();
-    if is_refusal(error.error()) {
+    if is_refusal(&error) {
         stream.retire();
         return Err(Unanswered { unsent: None, fault: Fault::TlsRefused });
     }
-    if !never_sent && !is_refused(error.error()) {
+    if !never_sent && !is_refused(&error) {
         return Err(Unanswered { unsent: None, fault: Fault::Reset });
     }
     // Whatever the reason, another connection has the better chance.
@@ -161,8 +172,7 @@ fn https(uri: Uri) -> Uri {
 /// Whether the other side says that it did not process the request: it refused the stream (RFC 9113, section 8.7), or
 /// is going away and the stream is beyond the last one that it will process (section 6.8). h2 gives the latter error
 /// to such streams alone; those before it go on, or end with the connection as broken ones.
-fn is_refused(error: &hyper::Error) -> bool {
-    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
+fn is_refused(error: &h2::Error) -> bool {
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (refused || error.is_go_away())
 }

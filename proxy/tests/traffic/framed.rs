@@ -31,7 +31,8 @@ pub(crate) async fn origin() -> Origin {
         while let Ok((stream, _)) = listener.accept().await {
             let sender = sender.clone();
             tokio::spawn(async move {
-                let mut connection = h2::server::handshake(stream).await.unwrap();
+                // Whoever asked may be gone already, and its connection with it.
+                let Ok(mut connection) = h2::server::handshake(stream).await else { return };
                 while let Some(Ok((request, answer))) = connection.accept().await {
                     let (head, body) = request.into_parts();
                     if sender.send(Asked { head, body, answer }).await.is_err() {

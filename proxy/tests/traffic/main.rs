@@ -12,6 +12,7 @@ mod forwarding;
 mod framed;
 mod h2;
 mod harness;
+mod interim;
 mod life;
 mod grpc;
 mod mesh;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use couplet_proxy::Running;
 
+use crate::framed;
 use crate::harness::*;
 use crate::wire::{Played, Wire};
 
@@ -20,7 +21,7 @@ fn proxy(stock: &Played) -> Running {
 }
 
 /// How many exchanges ended for their stillness.
-async fn ended(proxy: &Running) -> u64 {
+async fn timed_out(proxy: &Running) -> u64 {
     metric(proxy, "couplet_streams_timed_out_total").await
 }
 
@@ -35,7 +36,7 @@ async fn a_body_of_which_the_rest_never_comes_is_not_waited_for() {
     assert_eq!(service.hear("half").await, "half");
     assert_eq!(client.rest().await, "");
     assert_eq!(service.rest().await, "", "the service sees that it is cut");
-    assert_eq!(ended(&proxy).await, 1);
+    assert_eq!(timed_out(&proxy).await, 1);
 }
 
 #[tokio::test]
@@ -48,7 +49,7 @@ async fn an_answer_of_which_the_rest_never_comes_is_cut() {
     service.head().await;
     service.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
     assert!(client.rest().await.ends_with("\r\n\r\nhalf"));
-    assert_eq!(ended(&proxy).await, 1);
+    assert_eq!(timed_out(&proxy).await, 1);
 }
 
 #[tokio::test]
@@ -66,7 +67,7 @@ async fn a_client_that_never_reads_does_not_hold_its_service_for_ever() {
         sent += 1;
         assert!(sent < 10_000, "somebody reads all of this");
     }
-    assert_eq!(ended(&proxy).await, 1);
+    assert_eq!(timed_out(&proxy).await, 1);
 }
 
 #[tokio::test]
@@ -81,7 +82,7 @@ async fn a_tunnel_in_which_nothing_passes_is_closed() {
     client.say("ping").await;
     assert_eq!(service.hear("ping").await, "ping");
     assert_eq!((client.rest().await.as_str(), service.rest().await.as_str()), ("", ""));
-    assert_eq!(ended(&proxy).await, 1);
+    assert_eq!(timed_out(&proxy).await, 1);
 }
 
 #[tokio::test]
@@ -96,20 +97,34 @@ async fn a_websocket_in_which_nothing_passes_is_closed() {
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
     assert_eq!(client.hear("hello").await, "hello");
     assert_eq!((client.rest().await.as_str(), service.rest().await.as_str()), ("", ""));
-    assert_eq!(ended(&proxy).await, 1);
+    assert_eq!(timed_out(&proxy).await, 1);
 }
 
 #[tokio::test]
-async fn an_http2_connection_on_which_nothing_moves_is_cut() {
-    let stock = Played::new().await;
-    let proxy = proxy(&stock);
-    let stream = tokio::net::TcpStream::connect(proxy.outbound()[0].1).await.unwrap();
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let request = http::Request::get("http://stock.test/").body(Body::default()).unwrap();
-    assert!(sender.send_request(request).await.is_err(), "the service takes the connection and never says a word");
-    let _ = connection.await.unwrap();
-    assert_eq!(ended(&proxy).await, 1);
+async fn a_stream_of_http2_in_which_nothing_moves_is_reset_and_others_go_on() {
+    let mut stock = framed::origin().await;
+    let mut config = config("shop").to("stock", stock.address);
+    config.admin = Some(free());
+    config.timeouts.stream_idle = Some(STILL);
+    let proxy = config.start();
+    let mut client = framed::connect(proxy.outbound()[0].1).await;
+    let (still, _up) = client.send_request(framed::request("POST", "/still", &[]), false).unwrap();
+    let mut unanswered = stock.next().await;
+    let (moving, _) = client.send_request(framed::request("GET", "/moving", &[]), true).unwrap();
+    let mut answering = stock.next().await.begin(200, &[]);
+    let mut moving = moving.await.unwrap().into_body();
+    // The other one goes on for longer than either could be still.
+    let ended = tokio::spawn(still);
+    while !ended.is_finished() {
+        answering.send_data("x".into(), false).unwrap();
+        assert_eq!(moving.data().await.unwrap().unwrap(), "x");
+        moving.flow_control().release_capacity(1).unwrap();
+    }
+    let error = ended.await.unwrap().unwrap_err();
+    assert_eq!((error.reason(), error.is_remote()), (Some(h2::Reason::CANCEL), true));
+    let error = unanswered.body.data().await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(h2::Reason::CANCEL), "the service hears of it");
+    assert_eq!(timed_out(&proxy).await, 1);
+    answering.send_data("".into(), true).unwrap();
+    assert!(moving.data().await.is_none_or(|data| data.unwrap().is_empty()));
 }

@@ -569,3 +569,29 @@ async fn two_thousand_strange_client_hellos_do_no_harm() {
     reached(&stock, "couplet_tls_handshakes_in_flight_peak", 1).await;
     assert_eq!(metric(&stock, "couplet_tls_handshakes_in_flight").await, 0);
 }
+
+#[tokio::test]
+async fn a_client_whose_connection_is_slow_to_be_made_holds_up_no_other() {
+    let authority = Authority::new();
+    let address = framed::answering(|_, mut asking| {
+        asking.answer.send_response(framed::head(200, &[]), true).unwrap();
+    })
+    .await;
+    let mut stock = meshed("stock", &authority);
+    stock.app = Some(address);
+    let stock = stock.start();
+    // The first connection to this wire is taken, and nothing comes back on it.
+    let wire = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let shop = meshed("shop", &authority).over(mesh(), "stock", wire.local_addr().unwrap()).start();
+    let to = shop.outbound()[0].1;
+    let (mut slow, mut quick) = (connect(to).await, connect(to).await);
+    let (held_up, _) = slow.send_request(request("GET", "/", &[]), true).unwrap();
+    let (silent, _) = wire.accept().await.unwrap();
+    let (answer, _) = quick.send_request(request("GET", "/", &[]), true).unwrap();
+    let (mut other, _) = wire.accept().await.unwrap();
+    let mut upstream = TcpStream::connect(stock.inbound().unwrap()).await.unwrap();
+    tokio::spawn(async move { copy_bidirectional(&mut other, &mut upstream).await });
+    assert_eq!(answer.await.unwrap().status().as_u16(), 200);
+    drop(silent);
+    assert_eq!(held_up.await.unwrap().status().as_u16(), 502, "it waited for its own connection all the time");
+}

@@ -53,6 +53,7 @@ pub(crate) fn apart<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send + 's
 }
 
 /// A service that reads what it is sent and answers `ok`, over whatever it is asked and with the limits of its library.
+/// Each connection is served by a thread of its own: what one of them costs the service, others do not wait for.
 pub(crate) fn origin() -> SocketAddr {
     let (sender, address) = std::sync::mpsc::channel();
     apart(|| async move {
@@ -61,7 +62,9 @@ pub(crate) fn origin() -> SocketAddr {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            tokio::spawn(async move {
+            let stream = stream.into_std().unwrap();
+            apart(|| async move {
+                let stream = tokio::net::TcpStream::from_std(stream).unwrap();
                 let mut first = [0];
                 if !matches!(stream.peek(&mut first).await, Ok(1)) {
                     return;

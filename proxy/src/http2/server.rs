@@ -1,0 +1,289 @@
+//! The side that is asked: requests are taken from a connection, and answers written to it.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::{Builder, Connection, Handshake, SendResponse};
+use http::{HeaderValue, Request, Response, header};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::guard::Guard;
+use super::keepalive::{Heard, Keepalive};
+use super::pipe::Pipe;
+use super::streams::Streams;
+use super::{
+    Aside, Body, CONNECTION_WINDOW, ERROR_RESETS, FRAME_BYTES, HEADER_TABLE, PENDING_RESETS, SEND_BUFFER,
+    STREAM_WINDOW, STREAMS,
+};
+use crate::deadline::Progress;
+use crate::metrics::Metrics;
+
+/// A request, and what there is to know of its stream besides.
+pub(crate) struct Asked {
+    pub(crate) request: Request<Body>,
+    pub(crate) aside: Aside,
+    /// Grows whenever a part of either body passes.
+    pub(crate) moved: Arc<AtomicU64>,
+}
+
+/// An answer in the making.
+pub(crate) type Serving<B> = Pin<Box<dyn Future<Output = Response<B>> + Send>>;
+
+/// Makes the answer to a request.
+pub(crate) type Respond<B> = Box<dyn Fn(Asked) -> Serving<B> + Send>;
+
+/// What a connection may cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Of one head.
+    pub(crate) header_bytes: usize,
+    /// For how long nothing may move in a stream.
+    pub(crate) still: Option<Duration>,
+}
+
+/// A connection, from its preface to its end.
+pub(crate) struct Server<S, B>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    state: State<S>,
+    respond: Respond<B>,
+    streams: Streams<Stream<B>>,
+    heard: Heard,
+    stillness: Option<Stillness>,
+    metrics: Arc<Metrics>,
+}
+
+enum State<S: AsyncRead + AsyncWrite + Unpin> {
+    /// The preface is awaited; and whether the connection is to end behind it.
+    Handshake(Box<Handshake<Guard<S>, Bytes>>, bool),
+    Serving(Box<Connection<Guard<S>, Bytes>>, Option<Keepalive>),
+}
+
+impl<S, B> Server<S, B>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Error + 'static,
+{
+    pub(crate) fn new(
+        stream: S,
+        respond: Respond<B>,
+        limits: Limits,
+        progress: Progress,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let now = Instant::now();
+        let heard = Heard::new(now);
+        let mut builder = Builder::new();
+        builder
+            .max_concurrent_streams(STREAMS)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_BYTES)
+            .max_send_buffer_size(SEND_BUFFER)
+            .header_table_size(HEADER_TABLE)
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_local_error_reset_streams(Some(ERROR_RESETS));
+        let handshake = builder.handshake(Guard::downstream(stream, heard.clone(), progress, metrics, now));
+        Self {
+            state: State::Handshake(Box::new(handshake), false),
+            respond,
+            streams: Streams::new(),
+            heard,
+            stillness: limits.still.map(Stillness::new),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// No further requests are taken; those that are served come to their end.
+    pub(crate) fn shut_down(self: Pin<&mut Self>) {
+        match &mut self.get_mut().state {
+            State::Handshake(_, ends) => *ends = true,
+            State::Serving(connection, _) => connection.graceful_shutdown(),
+        }
+    }
+
+    /// Takes the requests that are there. Ready where there will be no more.
+    fn take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        let State::Serving(connection, _) = &mut self.state else { return Poll::Pending };
+        loop {
+            let Some(next) = ready!(connection.poll_accept(cx)) else { return Poll::Ready(Ok(())) };
+            let (request, reply) = next?;
+            let (parts, body) = request.into_parts();
+            let body = Body::new(body, &parts.headers);
+            let (aside, moved) = (Aside::default(), Arc::<AtomicU64>::default());
+            let asked =
+                Asked { request: Request::from_parts(parts, body), aside: aside.clone(), moved: Arc::clone(&moved) };
+            let phase = Phase::Serving((self.respond)(asked));
+            self.streams.push(Stream { reply, aside, phase, moved, seen: None });
+        }
+    }
+}
+
+impl<S, B> Future for Server<S, B>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Error + 'static,
+{
+    type Output = Result<(), h2::Error>;
+
+    /// One turn: so many frames are read, so many requests go on, and what they wrote goes out.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let State::Handshake(handshake, ends) = &mut this.state {
+            let mut connection = ready!(Pin::new(handshake.as_mut()).poll(cx))?;
+            if *ends {
+                connection.graceful_shutdown();
+            }
+            let keepalive = connection.ping_pong().map(|pings| Keepalive::new(this.heard.clone(), pings));
+            this.state = State::Serving(Box::new(connection), keepalive);
+        }
+        if let State::Serving(connection, keepalive) = &mut this.state
+            && keepalive.as_mut().is_some_and(|keepalive| keepalive.poll(cx, || true).is_ready())
+        {
+            *keepalive = None;
+            connection.abrupt_shutdown(Reason::NO_ERROR);
+        }
+        if let Some(stillness) = &mut this.stillness {
+            let cut = stillness.cut(&mut this.streams, cx);
+            this.metrics.streams_timed_out.add(cut);
+        }
+        if let Poll::Ready(ended) = this.take(cx) {
+            return Poll::Ready(ended);
+        }
+        if this.streams.poll(cx) { this.take(cx) } else { Poll::Pending }
+    }
+}
+
+/// Nothing in it is pinned: what is, is in boxes.
+impl<S: AsyncRead + AsyncWrite + Unpin, B> Unpin for Server<S, B> {}
+
+/// One request, until its answer is written and its body read.
+struct Stream<B> {
+    reply: SendResponse<Bytes>,
+    aside: Aside,
+    phase: Phase<B>,
+    moved: Arc<AtomicU64>,
+    /// What was seen to have moved, and since when it has not again.
+    seen: Option<(u64, Instant)>,
+}
+
+enum Phase<B> {
+    /// The head of the answer is awaited.
+    Serving(Serving<B>),
+    Sending(Pipe<B>),
+    /// The answer is whole, and came before the service had all of the request.
+    Uploading,
+}
+
+impl<B> Unpin for Stream<B> {}
+
+impl<B> Future for Stream<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Error + 'static,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if let Phase::Serving(serving) = &mut this.phase {
+            let polled = serving.as_mut().poll(cx);
+            if let Some(interim) = this.aside.told() {
+                // Where it cannot be sent, neither can the answer be, and that will be seen.
+                let _ = this.reply.send_informational(interim);
+            }
+            match polled {
+                Poll::Ready(response) => match begin(&mut this.reply, response) {
+                    Ok(phase) => this.phase = phase,
+                    Err(()) => return Poll::Ready(()),
+                },
+                // A client that does not want the answer any more cancels the request.
+                Poll::Pending => return this.reply.poll_reset(cx).map(|_| ()),
+            }
+        }
+        let uploading = this.aside.poll(cx);
+        if let Phase::Sending(pipe) = &mut this.phase {
+            if !ready!(pipe.poll(cx)) {
+                return Poll::Ready(());
+            }
+            this.phase = Phase::Uploading;
+        }
+        uploading
+    }
+}
+
+/// Sends the head of an answer.
+fn begin<B>(reply: &mut SendResponse<Bytes>, response: Response<B>) -> Result<Phase<B>, ()>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Error + 'static,
+{
+    let (mut head, body) = response.into_parts();
+    // Of requests alone (RFC 9113, section 8.2.2); the library refuses what else belongs to one connection.
+    head.headers.remove(header::TE);
+    let ends = body.is_end_stream();
+    if let Some(length) = body.size_hint().exact().filter(|_| !ends) {
+        head.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    match reply.send_response(Response::from_parts(head, ()), ends) {
+        Ok(_) if ends => Ok(Phase::Uploading),
+        Ok(stream) => Ok(Phase::Sending(Pipe::new(stream, body))),
+        Err(_) => {
+            reply.send_reset(Reason::INTERNAL_ERROR);
+            Err(())
+        }
+    }
+}
+
+/// Looks for streams in which nothing moves. No clock is read when something moves: that it has not is seen here, and so
+/// a stream lasts between once and twice as long as it may be still.
+struct Stillness {
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Stillness {
+    fn new(limit: Duration) -> Self {
+        Self { limit, timer: Box::pin(sleep(limit)) }
+    }
+
+    /// Cuts those that were still for too long: how many.
+    fn cut<B>(&mut self, streams: &mut Streams<Stream<B>>, cx: &mut Context<'_>) -> u64
+    where
+        Stream<B>: Future,
+    {
+        let mut cut = 0;
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let mut next = now + self.limit;
+            streams.cut(|stream| {
+                let moved = stream.moved.load(Ordering::Relaxed);
+                let since = match stream.seen {
+                    Some((before, since)) if before == moved => since,
+                    _ => now,
+                };
+                stream.seen = Some((moved, since));
+                let over = now >= since + self.limit;
+                if over {
+                    cut += 1;
+                } else {
+                    next = next.min(since + self.limit);
+                }
+                over
+            });
+            self.timer.as_mut().reset(next);
+        }
+        cut
+    }
+}
