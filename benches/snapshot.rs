@@ -9,7 +9,7 @@ use std::sync::Arc;
 use couplet_analyzer::findings::findings;
 use couplet_analyzer::graph::{Graph, GraphLimits};
 use couplet_analyzer::view::document::Document;
-use couplet_config::FindingThresholds;
+use couplet_config::{Architecture, FindingThresholds};
 use couplet_telemetry::outcome::{Evidence, Outcome};
 use couplet_telemetry::report::{Callee, Origin, PathDefinition, Report};
 use couplet_telemetry::window::{Call, CalleeUse, Handling, Window, WindowLimits};
@@ -69,7 +69,7 @@ fn snapshots(c: &mut Criterion) {
     reports.iter().for_each(|report| graph.apply(report));
     let thresholds = FindingThresholds::default();
     let snapshot = graph.snapshot();
-    let found = findings(&snapshot, &thresholds);
+    let found = findings(&snapshot, &thresholds, &Architecture::default());
 
     let mut group = c.benchmark_group("2 000 services, 10 000 edges");
     group.sample_size(10);
@@ -77,7 +77,9 @@ fn snapshots(c: &mut Criterion) {
         b.iter(|| reports.iter().for_each(|report| graph.apply(black_box(report))));
     });
     group.bench_function("snapshot", |b| b.iter(|| graph.snapshot()));
-    group.bench_function("findings", |b| b.iter(|| findings(black_box(&snapshot), &thresholds)));
+    group.bench_function("findings", |b| {
+        b.iter(|| findings(black_box(&snapshot), &thresholds, &Architecture::default()));
+    });
     group.bench_function("document", |b| b.iter(|| Document::new(black_box(&snapshot), &found, "bench").to_json()));
     group.finish();
 }

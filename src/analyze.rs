@@ -25,6 +25,10 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 
+    /// File with the architecture that the system is held against
+    #[arg(long, value_name = "FILE")]
+    architecture: Option<String>,
+
     /// Name of the system, shown in the answer
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -51,17 +55,22 @@ enum Format {
 
 /// Reads the files and prints what they say about the system.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let flags = Flags::default().set("--name", "name", args.name.as_deref());
+    let flags = Flags::default().set("--name", "name", args.name.as_deref()).set(
+        "--architecture",
+        "architecture",
+        args.architecture.as_deref(),
+    );
     let config = settings::analyzer(&args.file, flags, &settings::variable)?;
     log::start(&config.log)?;
 
+    let architecture = settings::architecture(&config)?;
     let (reports, summary) = traces::read(&args.files).map_err(|error| Fault::Input.because(error))?;
     let mut graph = Graph::new(GraphLimits::from(&config.limits));
     for report in &reports {
         graph.apply(report);
     }
     let snapshot = graph.snapshot();
-    let findings = findings(&snapshot, &config.findings);
+    let findings = findings(&snapshot, &config.findings, &architecture);
     let document = Document::new(&snapshot, &findings, config.name.as_deref().unwrap_or_default());
 
     for line in summary.to_string().lines() {

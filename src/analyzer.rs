@@ -18,6 +18,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
 
+    /// File with the architecture that the system is held against
+    #[arg(long, value_name = "FILE")]
+    architecture: Option<String>,
+
     /// Name of the system, shown on the page
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -49,6 +53,7 @@ impl Args {
         Flags::default()
             .set("--listen", "listen", self.listen.as_deref())
             .set("--data", "data", self.data.as_deref())
+            .set("--architecture", "architecture", self.architecture.as_deref())
             .set("--name", "name", self.name.as_deref())
     }
 }

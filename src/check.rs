@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use couplet_config::{AnalyzerConfig, ConfigError, ConfigFile, ProxyConfig, Sources, analyzer_schema, proxy_schema};
+use couplet_config::{
+    AnalyzerConfig, Architecture, ConfigError, ConfigFile, ProxyConfig, Sources, analyzer_schema, architecture_schema,
+    proxy_schema,
+};
 
 use crate::exit::Fault;
 use crate::settings::Environment;
@@ -30,6 +33,7 @@ const EXAMPLES: &str = "\
 Examples:
   couplet check proxy.yaml analyzer.yaml
   couplet check --kind proxy -c proxy.yaml
+  couplet check architecture.yaml
 
 Every problem of every file is reported at once; the exit code is 2 when there is one.";
 
@@ -40,6 +44,8 @@ pub(crate) enum Kind {
     Proxy,
     /// That of `couplet analyzer`.
     Analyzer,
+    /// An architecture that a system is held against.
+    Architecture,
 }
 
 impl Kind {
@@ -48,13 +54,15 @@ impl Kind {
         match self {
             Kind::Proxy => proxy_schema(),
             Kind::Analyzer => analyzer_schema(),
+            Kind::Architecture => architecture_schema(),
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Kind::Proxy => "a proxy",
-            Kind::Analyzer => "an analyzer",
+            Kind::Proxy => "the file of a proxy",
+            Kind::Analyzer => "the file of an analyzer",
+            Kind::Architecture => "an architecture",
         }
     }
 
@@ -63,6 +71,7 @@ impl Kind {
         match self {
             Kind::Proxy => ProxyConfig::load(&sources).map(|_| self),
             Kind::Analyzer => AnalyzerConfig::load(&sources).map(|_| self),
+            Kind::Architecture => Architecture::load(&sources).map(|_| self),
         }
     }
 }
@@ -72,8 +81,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let files = args.config.iter().chain(&args.files);
     let verdicts: Vec<_> = files.map(|path| (path, verdict(path, args.kind, &settings::variable))).collect();
     let right = verdicts.iter().filter_map(|(path, verdict)| Some((path, verdict.as_ref().ok()?)));
-    let lines: String =
-        right.map(|(path, kind)| format!("{}: ok, the file of {}\n", path.display(), kind.name())).collect();
+    let lines: String = right.map(|(path, kind)| format!("{}: ok, {}\n", path.display(), kind.name())).collect();
     output::result(&lines)?;
     let wrong: Vec<String> = verdicts.into_iter().filter_map(|(_, verdict)| verdict.err()).collect();
     match wrong.is_empty() {
@@ -91,19 +99,23 @@ fn verdict(path: &Path, kind: Option<Kind>, env: Environment<'_>) -> Result<Kind
     }
 }
 
-/// Reads the file as what fits it better: the kind with fewer problems.
+/// Reads the file as what fits it best: the kind with the fewest problems.
 fn load_as_either(file: &ConfigFile, env: Environment<'_>) -> Result<Kind, String> {
-    let problems = match (Kind::Proxy.load(file.clone(), env), Kind::Analyzer.load(file.clone(), env)) {
-        (Ok(kind), _) | (_, Ok(kind)) => return Ok(kind),
-        (Err(proxy), Err(analyzer)) => [(proxy, Kind::Proxy), (analyzer, Kind::Analyzer)],
-    };
-    let [(proxy, _), (analyzer, _)] = &problems;
-    if proxy.to_string() == analyzer.to_string() {
-        return Err(proxy.to_string());
+    let mut problems = Vec::new();
+    for kind in [Kind::Proxy, Kind::Analyzer, Kind::Architecture] {
+        match kind.load(file.clone(), env) {
+            Ok(kind) => return Ok(kind),
+            Err(error) => problems.push((error, kind)),
+        }
     }
-    let fewest = problems.into_iter().min_by_key(|(error, _)| error.keys().count());
-    let (error, kind) = fewest.map_or_else(Default::default, |(error, kind)| (error.to_string(), kind.name()));
-    Err(format!("{error}\n\n(checked as the file of {kind}; --kind says that it is something else)"))
+    let Some((error, kind)) = problems.iter().min_by_key(|(error, _)| error.keys().count()) else {
+        return Err(String::new());
+    };
+    // A mistake of syntax is the same for all.
+    if problems.iter().all(|(other, _)| other.to_string() == error.to_string()) {
+        return Err(error.to_string());
+    }
+    Err(format!("{error}\n\n(checked as {}; --kind says that it is something else)", kind.name()))
 }
 
 #[cfg(test)]
@@ -118,6 +130,7 @@ mod tests {
     fn a_right_file_is_recognized_by_what_it_says() {
         assert_eq!(check("service: orders\nlog:\n  level: info\n"), Ok(Kind::Proxy));
         assert_eq!(check("listen: 127.0.0.1:1\n"), Ok(Kind::Analyzer));
+        assert_eq!(check("layers: [edge, core]\n"), Ok(Kind::Architecture));
     }
 
     #[test]
@@ -126,6 +139,9 @@ mod tests {
         assert!(proxy.contains("2 problems") && proxy.contains("file of a proxy"), "{proxy}");
         let analyzer = check("listen: 127.0.0.1:1\nsnapshot_every: never\n").unwrap_err();
         assert!(analyzer.contains("1 problem\n") && analyzer.contains("file of an analyzer"), "{analyzer}");
+        let architecture = check("layers: [edge]\nservices: {web: {layer: egde}}\n").unwrap_err();
+        assert!(architecture.contains("did you mean `edge`?"), "{architecture}");
+        assert!(architecture.contains("checked as an architecture"), "{architecture}");
     }
 
     #[test]

@@ -103,6 +103,9 @@ mod tests {
             "couplet check -c proxy.yaml --kind proxy",
             "couplet check a.yaml b.yaml",
             "couplet schema analyzer",
+            "couplet schema architecture",
+            "couplet analyzer --architecture architecture.yaml",
+            "couplet analyze traces.json --architecture architecture.yaml",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use couplet_config::{AnalyzerConfig, ConfigError, ConfigFile, Flag, ProxyConfig, Sources};
+use couplet_config::{AnalyzerConfig, Architecture, ConfigError, ConfigFile, Flag, ProxyConfig, Sources};
 
 use crate::exit::{Failure, Fault};
 
@@ -72,6 +72,12 @@ pub(crate) fn sidecar(args: &OverrideArgs, flags: Flags, env: Environment<'_>) -
 /// Everything that says something about the configuration of an analyzer.
 pub(crate) fn analyzer(args: &FileArgs, flags: Flags, env: Environment<'_>) -> Result<AnalyzerConfig, Failure> {
     sources(args, flags, env, &LOG_VARIABLES).and_then(|sources| AnalyzerConfig::load(&sources)).map_err(wrong)
+}
+
+/// The architecture that an analyzer's configuration names; an empty one where it names none.
+pub(crate) fn architecture(config: &AnalyzerConfig) -> Result<Architecture, Failure> {
+    let path = config.architecture.as_deref();
+    path.map_or_else(|| Ok(Architecture::default()), |path| Architecture::read(path, &variable)).map_err(wrong)
 }
 
 /// An environment variable of this process. One that is not UTF-8 counts as not set.

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use axum::Router;
-use couplet_config::AnalyzerConfig;
+use couplet_config::{AnalyzerConfig, Architecture, ConfigError};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -53,6 +53,9 @@ pub enum StartError {
         "{0}; choose another directory with --data (or `data` in the configuration), or leave it out to keep everything in memory"
     )]
     History(#[from] HistoryError),
+    /// The architecture file cannot be used.
+    #[error("{0}")]
+    Architecture(#[from] ConfigError),
     /// The system gives no more threads or descriptors.
     #[error("cannot start: {0}")]
     System(io::Error),
@@ -88,12 +91,13 @@ impl Running {
 /// Starts an analyzer: takes its address first, then its history, and serves once all stored reports are in the graph.
 ///
 /// # Errors
-/// Where the address or the data directory cannot be used; nothing is left running.
+/// Where the address, the data directory or the architecture file cannot be used; nothing is left running.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "a running analyzer owns its configuration; nobody else goes on using it"
 )]
 pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
+    let architecture = architecture(&config)?;
     let listener = listen(config.listen)?;
     let address = listener.local_addr().map_err(StartError::System)?;
     let now = Instant::now();
@@ -102,7 +106,7 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
         now,
         Published::new(0, Snapshot::default(), Vec::new()),
     ));
-    let recorder = Recorder::open(&config, Arc::clone(&board), now)?;
+    let recorder = Recorder::open(&config, architecture, Arc::clone(&board), now)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -132,6 +136,15 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     })?;
     tracing::info!(%address, "analyzer listens");
     Ok(Running { address, stop, serving, recording })
+}
+
+/// The architecture that the configuration names; an empty one where it names none.
+fn architecture(config: &AnalyzerConfig) -> Result<Architecture, ConfigError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    config
+        .architecture
+        .as_deref()
+        .map_or_else(|| Ok(Architecture::default()), |path| Architecture::read(path, &variable))
 }
 
 /// Connections beyond these could not be accepted, and would wait; refused, they are counted and can come again.

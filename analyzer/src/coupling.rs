@@ -4,6 +4,14 @@
 
 pub mod cycles;
 pub mod chain;
+pub mod availability;
+pub mod blast;
+pub mod hub;
+pub mod temporal;
+pub mod roles;
+pub mod flow;
 pub mod digraph;
+pub mod propagation;
 pub mod blocking;
 pub mod fan_out;
+pub mod interval;

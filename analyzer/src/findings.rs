@@ -4,34 +4,69 @@
 //! names that make the problem what it is, never on counts, so that the same problem keeps it.
 
 mod chain;
+mod availability;
 mod fan_out;
 mod cycle;
+mod hub;
+mod chatty;
 mod repeat;
+mod temporal;
+mod blast;
+mod single_point;
+mod retry;
+mod timeout;
+mod layers;
+mod forbidden;
+mod propagation;
+mod contact;
+mod case;
 mod words;
 mod finding;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use couplet_config::FindingThresholds;
+use couplet_config::{Architecture, FindingThresholds};
 
 use crate::graph::Snapshot;
 
+use case::Case;
+
 pub use finding::{Evidence, Finding, Rule, Severity, Step};
 
-/// Everything that the thresholds make a finding: the gravest first, then what concerns most requests, then by id.
+/// Everything that thresholds and architecture make a finding: the gravest first, then what concerns most requests, then
+/// by id.
 #[must_use]
-pub fn findings(snapshot: &Snapshot, thresholds: &FindingThresholds) -> Vec<Finding> {
-    let mut found = chain::find(snapshot, thresholds);
-    found.extend(fan_out::find(snapshot, thresholds));
-    found.extend(cycle::find(snapshot, thresholds));
-    found.extend(repeat::find(snapshot, thresholds));
+pub fn findings(snapshot: &Snapshot, thresholds: &FindingThresholds, architecture: &Architecture) -> Vec<Finding> {
+    let case = Case::new(snapshot, thresholds, architecture);
+    let of_snapshot = [chain::find, fan_out::find, cycle::find, repeat::find];
+    let mut found: Vec<Finding> = of_snapshot.iter().flat_map(|find| find(snapshot, &case.thresholds)).collect();
+    let of_case = [
+        availability::find,
+        hub::find,
+        chatty::find,
+        temporal::find,
+        blast::find,
+        single_point::find,
+        retry::find,
+        timeout::find,
+        layers::find,
+        forbidden::find,
+        propagation::find,
+    ];
+    found.extend(of_case.iter().flat_map(|find| find(&case)));
+    found.iter_mut().for_each(|finding| finding.owners = owners(finding, architecture));
     shorten_ids(&mut found);
     found.sort_by(|a, b| {
         let key = |finding: &Finding| (Reverse(finding.severity), Reverse(finding.evidence.n));
         key(a).cmp(&key(b)).then_with(|| a.id.cmp(&b.id))
     });
     found
+}
+
+/// Who looks after the services of a finding.
+fn owners(finding: &Finding, architecture: &Architecture) -> Vec<String> {
+    finding::sorted(finding.services.iter().filter_map(|service| architecture.service(service)?.owner))
 }
 
 /// Six digits of the fingerprint are an id, as long as no other finding has the same six.

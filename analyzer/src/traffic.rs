@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use couplet_config::FindingThresholds;
+use couplet_config::{Architecture, FindingThresholds};
 use couplet_telemetry::outcome::{Evidence, Outcome};
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::report::{Callee, Origin, PathDefinition, PathKind, Report};
@@ -23,7 +23,7 @@ pub(crate) struct Request {
     millis: u64,
     calls: Vec<(u32, Request)>,
     at_once: bool,
-    fails: bool,
+    outcome: Outcome,
     asynchronous: bool,
     reports: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) fn on(service: &str, endpoint: &str) -> Request {
         millis: 1,
         calls: Vec::new(),
         at_once: false,
-        fails: false,
+        outcome: Outcome::Ok,
         asynchronous: false,
         reports: true,
     }
@@ -68,8 +68,12 @@ impl Request {
         self
     }
 
-    pub(crate) fn fails(mut self) -> Self {
-        self.fails = true;
+    pub(crate) fn fails(self) -> Self {
+        self.ends(Outcome::ServerError)
+    }
+
+    pub(crate) fn ends(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
         self
     }
 
@@ -146,7 +150,7 @@ impl Traffic {
 
     /// What the default thresholds find.
     pub(crate) fn findings(self) -> Vec<Finding> {
-        findings(&self.snapshot(), &FindingThresholds::default())
+        findings(&self.snapshot(), &FindingThresholds::default(), &Architecture::default())
     }
 
     /// What the default thresholds find by one rule.
@@ -172,7 +176,7 @@ impl Traffic {
                 let fresh = || CalleeUse { callee: Arc::clone(&callee), calls: 0, failed: false, blocked: 0 };
                 let used = uses.entry(callee.key()).or_insert_with(fresh);
                 used.calls += 1;
-                used.failed |= child.fails;
+                used.failed |= child.outcome.is_failure();
                 if child.asynchronous {
                     asynchronous += 1;
                     continue;
@@ -198,7 +202,7 @@ impl Traffic {
         below.nanos = own + blocked;
         let uses: Vec<CalleeUse> = uses.into_values().collect();
         let handling = Handling {
-            outcome: outcome(request),
+            outcome: request.outcome,
             duration: below.nanos,
             blocked,
             busy,
@@ -254,7 +258,7 @@ fn definition(service: &str, endpoint: &str, caller: Option<(&str, &Arc<PathDefi
 
 fn call(request: &Request, nanos: u64) -> Call {
     Call {
-        outcome: outcome(request),
+        outcome: request.outcome,
         duration: nanos,
         first_byte: Some(nanos),
         blocking: !request.asynchronous,
@@ -263,8 +267,4 @@ fn call(request: &Request, nanos: u64) -> Call {
         request_bytes: 0,
         response_bytes: 0,
     }
-}
-
-fn outcome(request: &Request) -> Outcome {
-    if request.fails { Outcome::ServerError } else { Outcome::Ok }
 }

@@ -31,6 +31,9 @@ pub struct AnalyzerConfig {
     /// Bearer token that reports must carry. Without it every report is accepted.
     pub token: Option<Secret>,
 
+    /// File with the architecture that the system is held against: layers, owners, forbidden calls, budgets.
+    pub architecture: Option<PathBuf>,
+
     /// What the analyzer keeps at most.
     #[garde(dive)]
     pub limits: AnalyzerLimits,
@@ -50,7 +53,7 @@ pub struct AnalyzerConfig {
     pub log: Log,
 }
 
-keys!(AnalyzerConfig { listen, data, name, token, limits, findings, snapshot_every, log });
+keys!(AnalyzerConfig { listen, data, name, token, architecture, limits, findings, snapshot_every, log });
 
 impl Default for AnalyzerConfig {
     fn default() -> Self {
@@ -59,6 +62,7 @@ impl Default for AnalyzerConfig {
             data: None,
             name: None,
             token: None,
+            architecture: None,
             limits: AnalyzerLimits::default(),
             findings: FindingThresholds::default(),
             snapshot_every: Duration::from_secs(1),

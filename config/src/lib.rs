@@ -1,7 +1,7 @@
 //! Configuration of Couplet's programs: schema, validation, loading.
 //!
 //! A file enters at `load`. `tree` parses it into texts with places, `interpolate` fills in variables, and flags become
-//! trees like that of the file. `overlay` lays the trees over the defaults of [`ProxyConfig`] or [`AnalyzerConfig`], the
+//! trees like that of the file. `overlay` lays the trees over the defaults of [`ProxyConfig`], [`AnalyzerConfig`] or [`Architecture`], the
 //! rules of each key and `conflicts` across keys are checked, and either everything holds or a [`ConfigError`] lists
 //! every problem with its place. Nothing here touches the network or the environment of the process.
 
@@ -10,6 +10,7 @@ mod schema;
 mod conflicts;
 mod proxy;
 mod analyzer;
+mod architecture;
 mod link;
 mod outbound;
 mod breakers;
@@ -39,6 +40,9 @@ mod secret;
 mod suggest;
 
 pub use analyzer::{AnalyzerConfig, AnalyzerLimits};
+pub use architecture::{
+    AllowedEdges, Architecture, Budgets, ForbiddenEdge, NamePattern, RuleSeverity, ServiceRole, ServiceSpec, Services,
+};
 pub use breakers::{BreakerMode, BreakerSettings, Breakers, EdgeBreaker, HalfOpen, OpenTime, SlowCall};
 pub use capture::{Capture, Mark};
 pub use destinations::{Destination, Destinations};
@@ -54,14 +58,16 @@ pub use log::{Log, LogFormat};
 pub use outbound::Outbound;
 pub use proxy::ProxyConfig;
 pub use scalars::parse_duration;
-pub use schema::{analyzer_schema, proxy_schema};
+pub use schema::{analyzer_schema, architecture_schema, proxy_schema};
 pub use secret::Secret;
 pub use spiffe::{SpiffeId, SpiffePattern};
 pub use suggest::did_you_mean;
 pub use target::Target;
 pub use telemetry::{Endpoints, Telemetry};
 pub use thresholds::{
-    ChainThresholds, CircularThresholds, FanOutThresholds, FindingThresholds, Levels, RepeatThresholds, WarnLevels,
+    AvailabilityThresholds, ChainThresholds, CircularThresholds, FanOutThresholds, FindingThresholds, HubThresholds,
+    Levels, PropagationThresholds, RepeatThresholds, RetryThresholds, ShareLevels, SinglePointThresholds,
+    TimeoutThresholds, WarnLevels,
 };
 pub use tls::{Identity, InboundTls, OutboundTls, ServerCertificate, Tls, TlsMode, UpstreamTls};
 pub use trust::{CallerNames, Trust};

@@ -10,6 +10,7 @@ use garde::Validate;
 
 use crate::{
     analyzer::AnalyzerConfig,
+    architecture::Architecture,
     conflicts::{Conflict, conflicts},
     error::ConfigError,
     flags::{Flag, parse_set},
@@ -136,6 +137,24 @@ impl AnalyzerConfig {
     /// flag overrides it.
     pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigError> {
         load(Self::default(), sources, |_, _| Vec::new())
+    }
+}
+
+impl Architecture {
+    /// The architecture of a system from its sources.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, at once.
+    pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        load(Self::default(), sources, |architecture, _| architecture.conflicts())
+    }
+
+    /// The architecture in the file at `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, and everything that is wrong with it, at once.
+    pub fn read(path: &Path, env: &Lookup<'_>) -> Result<Self, ConfigError> {
+        Self::load(&Sources { file: Some(ConfigFile::read(path)?), ..Sources::new(env) })
     }
 }
 

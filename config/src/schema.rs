@@ -1,9 +1,9 @@
-//! The JSON Schemas of both files, for editors and for the documentation of every key.
+//! The JSON Schemas of all files, for editors and for the documentation of every key.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, transform::RecursiveTransform};
 use serde_json::{Value, json};
 
-use crate::{analyzer::AnalyzerConfig, proxy::ProxyConfig};
+use crate::{analyzer::AnalyzerConfig, architecture::Architecture, proxy::ProxyConfig};
 
 /// The JSON Schema (draft 2020-12) of a proxy's file.
 pub fn proxy_schema() -> Value {
@@ -19,6 +19,11 @@ pub fn proxy_schema() -> Value {
 /// The JSON Schema (draft 2020-12) of an analyzer's file.
 pub fn analyzer_schema() -> Value {
     schema::<AnalyzerConfig>().to_value()
+}
+
+/// The JSON Schema (draft 2020-12) of an `architecture.yaml`.
+pub fn architecture_schema() -> Value {
+    schema::<Architecture>().to_value()
 }
 
 fn schema<T: JsonSchema>() -> Schema {

@@ -4,7 +4,9 @@
 
 use std::{fs, path::PathBuf};
 
-use couplet_config::{AnalyzerConfig, ConfigFile, ProxyConfig, Sources, analyzer_schema, proxy_schema};
+use couplet_config::{
+    AnalyzerConfig, Architecture, ConfigFile, ProxyConfig, Sources, analyzer_schema, architecture_schema, proxy_schema,
+};
 use serde_json::Value;
 
 fn here(path: &str) -> PathBuf {
@@ -41,14 +43,15 @@ fn properties<'a>(path: &str, schema: &'a Value, found: &mut Vec<(String, &'a Va
 fn the_committed_schemas_are_those_of_the_code() {
     assert_committed("schema/proxy.schema.json", &proxy_schema());
     assert_committed("schema/analyzer.schema.json", &analyzer_schema());
+    assert_committed("schema/architecture.schema.json", &architecture_schema());
 }
 
 #[test]
 fn every_key_is_described_and_no_other_is_allowed() {
-    for schema in [proxy_schema(), analyzer_schema()] {
+    for schema in [proxy_schema(), analyzer_schema(), architecture_schema()] {
         let mut found = Vec::new();
         properties("", &schema, &mut found);
-        assert!(found.len() > 30);
+        assert!(found.len() > 15);
         for (path, property) in found {
             assert!(property["description"].is_string(), "{path} has no description");
         }
@@ -68,6 +71,7 @@ fn every_example_loads() {
         let result = match path.file_name().unwrap().to_str().unwrap() {
             name if name.contains("proxy") => ProxyConfig::load(&sources).map(drop),
             name if name.contains("analyzer") => AnalyzerConfig::load(&sources).map(drop),
+            name if name.contains("architecture") => Architecture::load(&sources).map(drop),
             other => panic!("whose example is {other}?"),
         };
         result.unwrap_or_else(|error| panic!("{error}"));
@@ -78,7 +82,11 @@ fn every_example_loads() {
 
 #[test]
 fn the_full_examples_name_every_key() {
-    for (example, schema) in [("examples/proxy.yaml", proxy_schema()), ("examples/analyzer.yaml", analyzer_schema())] {
+    for (example, schema) in [
+        ("examples/proxy.yaml", proxy_schema()),
+        ("examples/analyzer.yaml", analyzer_schema()),
+        ("examples/architecture.yaml", architecture_schema()),
+    ] {
         let text = fs::read_to_string(here(example)).unwrap();
         let mut found = Vec::new();
         properties("", &schema, &mut found);

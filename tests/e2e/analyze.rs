@@ -54,6 +54,32 @@ fn a_file_that_holds_no_traces_is_named_with_what_was_expected() {
     }
 }
 
+#[test]
+fn a_call_that_the_architecture_forbids_is_found_and_belongs_to_somebody() {
+    let files = Files::new();
+    let traces = files.write("shop.json", zipkin().to_string().as_bytes());
+    let rules = "services: {cart: {owner: team-cart}}\nforbidden: [{from: cart, to: 'st*'}]\n";
+    let rules = files.write("architecture.yaml", rules.as_bytes());
+    let mut command = couplet("analyze --format json");
+    let document = Ended::of("analyze", command.arg(&traces).arg("--architecture").arg(&rules)).with(0).json();
+    let found = document["findings"].as_array().unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((&found[0]["rule"], &found[0]["severity"]), (&json!("FB"), &json!("critical")));
+    assert_eq!(found[0]["owners"], json!(["team-cart"]));
+}
+
+#[test]
+fn a_wrong_architecture_is_shown_with_its_line() {
+    let files = Files::new();
+    let traces = files.write("shop.json", zipkin().to_string().as_bytes());
+    let rules = files.write("architecture.yaml", b"layers: [edge, core]\nservices:\n  web: {layer: egde}\n");
+    let place = format!("{}:3:16: services.web.layer", rules.display());
+    let mut command = couplet("analyze");
+    Ended::of("analyze", command.arg(&traces).arg("--architecture").arg(&rules)).with(2).saying(&[&place, "`edge`"]);
+    let mut command = couplet("analyzer --listen 127.0.0.1:0");
+    Ended::of("analyzer", command.arg("--architecture").arg(&rules)).with(2).with_one_error().saying(&[&place]);
+}
+
 struct Files(TempDir);
 
 impl Files {

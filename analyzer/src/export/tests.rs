@@ -1,13 +1,16 @@
-use couplet_config::FindingThresholds;
+use couplet_config::{Architecture, FindingThresholds};
 
 use super::{dot, mermaid, text};
-use crate::findings::findings;
+use crate::findings::{Rule, findings};
 use crate::graph::Snapshot;
 use crate::traffic::{chain, on, traffic};
 use crate::view::document::Document;
 
+/// With the findings of one rule: what is drawn of them is the same for all.
 fn document(snapshot: &Snapshot) -> Document {
-    Document::new(snapshot, &findings(snapshot, &FindingThresholds::default()), "shop")
+    let mut found = findings(snapshot, &FindingThresholds::default(), &Architecture::default());
+    found.retain(|finding| finding.rule == Rule::NP);
+    Document::new(snapshot, &found, "shop")
 }
 
 fn small() -> Document {

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use couplet_config::FindingThresholds;
+use couplet_config::{FindingThresholds, Levels};
 use couplet_telemetry::outcome;
 use serde_json::json;
 
-use super::finding::{Evidence, Finding, Rule, Severity, Step, grade, id, sorted, step};
+use super::finding::{
+    Evidence, Finding, Rule, Severity, Step, chance_of_quantile, confidence, grade, id, sorted, step,
+};
 use super::words::{count, percent};
 use crate::coupling::chain::{QUANTILE, deepest};
 use crate::graph::{Entry, Snapshot};
@@ -47,6 +49,13 @@ fn judge(snapshot: &Snapshot, entry: &Entry, thresholds: &FindingThresholds) -> 
     let root = step(snapshot, entry.endpoint);
     let chain = deepest(snapshot, entry)?;
     let path: Vec<Step> = chain.steps.iter().map(|endpoint| step(snapshot, *endpoint)).collect();
+    let linked = linked(&chain.evidence, entry, snapshot);
+    let (counts, levels_of_cause) = match cause {
+        Cause::Depth => (&stats.depth_below, &levels.depth),
+        Cause::Services => (&stats.services_below, &levels.services),
+        Cause::Calls => (&stats.calls_below, &levels.calls),
+    };
+    let above = counts.at_least(level(severity, levels_of_cause));
     let entry_label = snapshot.label(entry.endpoint);
     let services_on_path = sorted(path.iter().map(|step| step.service.clone()));
     let distinct = services_on_path.len();
@@ -83,7 +92,8 @@ fn judge(snapshot: &Snapshot, entry: &Entry, thresholds: &FindingThresholds) -> 
         endpoints: vec![entry_label],
         evidence: Evidence {
             n,
-            linked: linked(&chain.evidence, entry, snapshot),
+            linked,
+            confidence: confidence(chance_of_quantile(above, n), linked),
             formula:
                 "depth = most service changes on one chain of blocking calls; services = distinct other services, \
                       calls = blocking calls, both anywhere below; each judged by its 95th percentile over n requests"
@@ -101,6 +111,7 @@ fn judge(snapshot: &Snapshot, entry: &Entry, thresholds: &FindingThresholds) -> 
         why: why(depth, services, cause),
         suggestions: suggestions(&path, cause),
         path,
+        owners: Vec::new(),
     })
 }
 
@@ -111,6 +122,15 @@ impl Cause {
             Cause::Services => "services",
             Cause::Calls => "calls",
         }
+    }
+}
+
+/// The value from which on something has this severity.
+fn level(severity: Severity, levels: &Levels) -> u32 {
+    match severity {
+        Severity::Info => levels.info,
+        Severity::Warn => levels.warn,
+        Severity::Critical => levels.critical,
     }
 }
 

@@ -12,7 +12,7 @@ use couplet_config::FindingThresholds;
 use couplet_telemetry::outcome;
 use serde_json::json;
 
-use super::finding::{Evidence, Finding, Rule, Severity, Step, id, sorted, step};
+use super::finding::{Evidence, Finding, Rule, Severity, Step, confidence, id, sorted, step};
 use super::words::{count, way};
 use crate::coupling::cycles::{closed, endpoint_components, service_components};
 use crate::graph::{EndpointIx, ServiceIx, Snapshot};
@@ -117,6 +117,7 @@ fn finding(snapshot: &Snapshot, circle: &Circle) -> Finding {
             count(circle.n, "time", "times")
         ),
     };
+    let linked = circle.linked.unwrap_or_else(|| weakest_link(snapshot, &circle.services));
     Finding {
         id: id(Rule::CY, "", services.iter().map(String::as_str)),
         rule: Rule::CY,
@@ -126,7 +127,8 @@ fn finding(snapshot: &Snapshot, circle: &Circle) -> Finding {
         endpoints: sorted(circle.steps.iter().filter(|at| snapshot[**at].is_one()).map(|at| snapshot.label(*at))),
         evidence: Evidence {
             n: circle.n,
-            linked: circle.linked.unwrap_or_else(|| weakest_link(snapshot, &circle.services)),
+            linked,
+            confidence: confidence(1.0, linked),
             formula: "closed = calls that enter a service which is a proper ancestor of itself on the same path, with \
                       another service between; else the strongly connected components of the graph of endpoints \
                       (possible) and of services (layers), n = calls on the weakest edge of the way round"
@@ -140,6 +142,7 @@ fn finding(snapshot: &Snapshot, circle: &Circle) -> Finding {
         suggestions: suggestions(circle.kind, &path),
         services,
         path,
+        owners: Vec::new(),
     }
 }
 

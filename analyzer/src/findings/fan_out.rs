@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use couplet_config::FindingThresholds;
+use couplet_config::{FindingThresholds, WarnLevels};
 use couplet_telemetry::outcome;
 use serde_json::{Value, json};
 
-use super::finding::{Evidence, Finding, Rule, Severity, grade_warn, id, sorted, step};
+use super::finding::{Evidence, Finding, Rule, Severity, chance_of_quantile, confidence, grade_warn, id, sorted, step};
 use super::repeat::{linked, repeats};
 use super::words::{count, percent, rounded};
 use crate::coupling::chain::QUANTILE;
@@ -117,6 +117,12 @@ fn wide(snapshot: &Snapshot, measures: &Measures, thresholds: &FindingThresholds
         format!("{label} makes {} calls in one request", measures.calls)
     };
     let stats = &snapshot[measures.endpoint].stats;
+    let level = |levels: &WarnLevels| if severity == Severity::Critical { levels.critical } else { levels.warn };
+    let above = match by_callees >= by_calls {
+        true => stats.callees.at_least(level(&levels.callees)),
+        false => stats.calls.at_least(level(&levels.calls).saturating_add(measures.repeated)),
+    };
+    let chance = chance_of_quantile(above, measures.n);
     let order = match measures.parallelism {
         Some(pi) if pi < SEQUENTIAL => format!(
             " They are made one after the other (parallelism {pi:.2}); overlapping them would save up to {} of its time.",
@@ -147,7 +153,7 @@ fn wide(snapshot: &Snapshot, measures: &Measures, thresholds: &FindingThresholds
     Some(finding(
         snapshot,
         measures,
-        Draft { severity, variant: "", title, summary, formula, operands, why, suggestions },
+        Draft { severity, variant: "", chance, title, summary, formula, operands, why, suggestions },
     ))
 }
 
@@ -178,12 +184,18 @@ fn sequential(snapshot: &Snapshot, measures: &Measures) -> Option<Finding> {
         vec!["Start the calls that do not depend on one another together, and wait for all of them.".to_owned()];
     let severity = Severity::Info;
     let variant = "sequential";
-    Some(finding(snapshot, measures, Draft { severity, variant, title, summary, formula, operands, why, suggestions }))
+    Some(finding(
+        snapshot,
+        measures,
+        Draft { severity, variant, chance: 1.0, title, summary, formula, operands, why, suggestions },
+    ))
 }
 
 struct Draft {
     severity: Severity,
     variant: &'static str,
+    /// That the figures are really beyond the threshold.
+    chance: f64,
     title: String,
     summary: String,
     formula: &'static str,
@@ -197,7 +209,7 @@ fn finding(snapshot: &Snapshot, measures: &Measures, draft: Draft) -> Finding {
     let own = step(snapshot, measures.endpoint).service;
     let pairs = snapshot.pairs_from(measures.endpoint);
     let callees = pairs.iter().map(|pair| step(snapshot, pair.destination).service);
-    let exact = outcome::Evidence::Exact;
+    let link = pairs.iter().map(linked).max().unwrap_or(outcome::Evidence::Exact);
     Finding {
         id: id(Rule::FO, draft.variant, [own.as_str(), &label]),
         rule: Rule::FO,
@@ -209,12 +221,14 @@ fn finding(snapshot: &Snapshot, measures: &Measures, draft: Draft) -> Finding {
         path: Vec::new(),
         evidence: Evidence {
             n: measures.n,
-            linked: pairs.iter().map(linked).max().unwrap_or(exact),
+            linked: link,
+            confidence: confidence(draft.chance, link),
             formula: draft.formula.to_owned(),
             operands: draft.operands,
         },
         why: draft.why.to_owned(),
         suggestions: draft.suggestions,
+        owners: Vec::new(),
     }
 }
 
@@ -253,7 +267,8 @@ mod tests {
     fn calls_that_only_repeat_one_call_are_left_to_that_rule() {
         let loops = on("cart", "GET /cart").calls(25, on("catalog", "GET /product/{id}").takes(20));
         let all = traffic().of(100, &loops).findings();
-        assert_eq!(all.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [Rule::NP]);
+        let count = |rule: Rule| all.iter().filter(|finding| finding.rule == rule).count();
+        assert_eq!((count(Rule::NP), count(Rule::FO)), (1, 0));
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use couplet_config::{Levels, WarnLevels};
+use couplet_config::{Levels, ShareLevels, WarnLevels};
 use couplet_telemetry::outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::coupling::chain::QUANTILE;
+use crate::coupling::interval::beyond;
 use crate::graph::{EndpointIx, Snapshot};
 
 /// One thing that is wrong, or worth knowing, and why.
@@ -36,6 +38,35 @@ pub struct Finding {
     pub why: String,
     /// Ways out, the most promising first.
     pub suggestions: Vec<String>,
+    /// Who looks after the services, as the architecture says; sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<String>,
+}
+
+impl Finding {
+    /// A finding that says nothing yet.
+    pub(super) fn blank(rule: Rule) -> Self {
+        Self {
+            id: String::new(),
+            rule,
+            severity: Severity::Info,
+            title: String::new(),
+            summary: String::new(),
+            services: Vec::new(),
+            endpoints: Vec::new(),
+            path: Vec::new(),
+            evidence: Evidence {
+                n: 0,
+                linked: outcome::Evidence::Exact,
+                confidence: 0.0,
+                formula: String::new(),
+                operands: BTreeMap::new(),
+            },
+            why: String::new(),
+            suggestions: Vec::new(),
+            owners: Vec::new(),
+        }
+    }
 }
 
 /// One endpoint of a chain.
@@ -54,6 +85,10 @@ pub struct Evidence {
     pub n: u64,
     /// The weakest link between the calls.
     pub linked: outcome::Evidence,
+    /// How likely it is that the finding is true, 0 to 1: the chance that what was counted is really beyond the
+    /// threshold, times how far the links between calls can be relied on.
+    #[serde(default)]
+    pub confidence: f64,
     /// How it was judged.
     pub formula: String,
     /// The operands of the formula, by name.
@@ -107,31 +142,106 @@ pub(super) fn grade_warn(value: u32, levels: &WarnLevels) -> Option<Severity> {
     }
 }
 
+/// How grave a share is; none where it is below all levels.
+pub(super) fn grade_share(value: f64, levels: &ShareLevels) -> Option<Severity> {
+    // A share of counts that should meet a level exactly may miss it by the last digit.
+    match value + 1e-9 {
+        value if value >= levels.critical => Some(Severity::Critical),
+        value if value >= levels.warn => Some(Severity::Warn),
+        _ => None,
+    }
+}
+
+/// The confidence of a finding from the chance that counting gives and the weakest link. An inferred link is right nine
+/// times of ten, or it would not have been made; of unlinked calls only the edge is certain.
+pub(super) fn confidence(chance: f64, linked: outcome::Evidence) -> f64 {
+    let link = match linked {
+        outcome::Evidence::Exact => 1.0,
+        outcome::Evidence::Inferred => 0.9,
+        outcome::Evidence::Unknown => 0.5,
+    };
+    ((chance * link).clamp(0.0, 1.0) * 1e3).round() / 1e3
+}
+
+/// The chance that a 95th percentile is really at a level or above, when `beyond` of `n` values are.
+pub(super) fn chance_of_quantile(above: u64, n: u64) -> f64 {
+    beyond(above, n, 1.0 - QUANTILE)
+}
+
 /// The kinds of problems. A closed list; the codes are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Rule {
     /// Synchronous chain.
     SC,
+    /// Chain availability.
+    CA,
     /// Fan-out hotspot.
     FO,
     /// Circular flow.
     CY,
+    /// Hub or orchestrator.
+    HB,
+    /// Chatty pair.
+    CH,
     /// Repeated call (1+N).
     NP,
+    /// Temporal coupling of an edge.
+    TC,
+    /// Blast radius.
+    BR,
+    /// Single point.
+    SP,
+    /// Retry amplification.
+    RT,
+    /// Time limit too short, or none.
+    TO,
+    /// Layer violation.
+    LV,
+    /// Forbidden edge.
+    FB,
+    /// Context not propagated.
+    PR,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Rule; 4] = [Rule::SC, Rule::FO, Rule::CY, Rule::NP];
+    pub const ALL: [Rule; 15] = [
+        Rule::SC,
+        Rule::CA,
+        Rule::FO,
+        Rule::CY,
+        Rule::HB,
+        Rule::CH,
+        Rule::NP,
+        Rule::TC,
+        Rule::BR,
+        Rule::SP,
+        Rule::RT,
+        Rule::TO,
+        Rule::LV,
+        Rule::FB,
+        Rule::PR,
+    ];
 
     /// The code.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Rule::SC => "SC",
+            Rule::CA => "CA",
             Rule::FO => "FO",
             Rule::CY => "CY",
+            Rule::HB => "HB",
+            Rule::CH => "CH",
             Rule::NP => "NP",
+            Rule::TC => "TC",
+            Rule::BR => "BR",
+            Rule::SP => "SP",
+            Rule::RT => "RT",
+            Rule::TO => "TO",
+            Rule::LV => "LV",
+            Rule::FB => "FB",
+            Rule::PR => "PR",
         }
     }
 
@@ -140,9 +250,20 @@ impl Rule {
     pub fn name(self) -> &'static str {
         match self {
             Rule::SC => "synchronous chain",
+            Rule::CA => "chain availability",
             Rule::FO => "fan-out hotspot",
             Rule::CY => "circular flow",
+            Rule::HB => "hub",
+            Rule::CH => "chatty pair",
             Rule::NP => "repeated call (1+N)",
+            Rule::TC => "temporal coupling",
+            Rule::BR => "blast radius",
+            Rule::SP => "single point",
+            Rule::RT => "retry amplification",
+            Rule::TO => "time limit",
+            Rule::LV => "layer violation",
+            Rule::FB => "forbidden edge",
+            Rule::PR => "context not propagated",
         }
     }
 }

@@ -6,7 +6,7 @@ use couplet_config::FindingThresholds;
 use couplet_telemetry::outcome;
 use serde_json::json;
 
-use super::finding::{Evidence, Finding, Rule, Severity, grade_warn, id, sorted, step};
+use super::finding::{Evidence, Finding, Rule, Severity, chance_of_quantile, confidence, grade_warn, id, sorted, step};
 use super::words::{duration, percent, rounded};
 use crate::coupling::chain::QUANTILE;
 use crate::graph::{Pair, Snapshot};
@@ -60,6 +60,10 @@ fn finding(snapshot: &Snapshot, repeat: &Repeat<'_>, thresholds: &FindingThresho
     let n = pair.client.per_handling.count();
     let per_handling = pair.client.per_handling.quantiles();
     let one = pair.client.duration.mean();
+    let link = linked(pair);
+    let levels = &thresholds.repeat.calls;
+    let above =
+        pair.client.per_handling.at_least(if severity == Severity::Critical { levels.critical } else { levels.warn });
     Finding {
         id: id(Rule::NP, "", labels.iter().map(String::as_str)),
         rule: Rule::NP,
@@ -77,7 +81,8 @@ fn finding(snapshot: &Snapshot, repeat: &Repeat<'_>, thresholds: &FindingThresho
         endpoints: sorted(labels.clone()),
         evidence: Evidence {
             n,
-            linked: linked(pair),
+            linked: link,
+            confidence: confidence(chance_of_quantile(above, n), link),
             formula: "95th percentile of calls to one endpoint per handling that makes any, over n handlings; \
                       together they must take min_time or min_share of the handling"
                 .to_owned(),
@@ -105,6 +110,7 @@ fn finding(snapshot: &Snapshot, repeat: &Repeat<'_>, thresholds: &FindingThresho
             ),
         ],
         path: vec![caller, callee],
+        owners: Vec::new(),
     }
 }
 

@@ -334,7 +334,7 @@ fn losses(snapshot: &mut Snapshot, graph: &Graph, loops: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use couplet_config::FindingThresholds;
+    use couplet_config::{Architecture, FindingThresholds};
     use couplet_telemetry::report::{PathDefinition, Report};
 
     use crate::findings::findings;
@@ -369,7 +369,8 @@ mod tests {
         let snapshot = snapshot_of(&looped);
         assert_eq!(snapshot.losses()["graph_loops"], 1);
         assert!(snapshot.entries().is_empty());
-        let document = Document::new(&snapshot, &findings(&snapshot, &FindingThresholds::default()), "");
+        let document =
+            Document::new(&snapshot, &findings(&snapshot, &FindingThresholds::default(), &Architecture::default()), "");
         assert_eq!(document.services.iter().map(|service| service.requests).sum::<u64>(), 180);
     }
 
@@ -400,7 +401,7 @@ mod tests {
         }
         let snapshot = snapshot_of(&[report, other]);
         assert_eq!(snapshot.paths().iter().map(|path| path.depth).max(), Some(99_999));
-        let found = findings(&snapshot, &FindingThresholds::default());
+        let found = findings(&snapshot, &FindingThresholds::default(), &Architecture::default());
         assert_eq!(found.iter().filter(|finding| finding.rule == crate::findings::Rule::CY).count(), 1);
         assert_eq!(Document::new(&snapshot, &found, "").edges.len(), 2);
     }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use couplet_config::{AnalyzerConfig, FindingThresholds};
+use couplet_config::{AnalyzerConfig, Architecture, FindingThresholds};
 use couplet_telemetry::otlp::{self, Bounds, Decoded};
 use couplet_telemetry::report::Report;
 use tokio::sync::oneshot;
@@ -46,6 +46,7 @@ pub(crate) struct Recorder {
     history: Option<History>,
     board: Arc<Board>,
     thresholds: FindingThresholds,
+    architecture: Architecture,
     findings_kept: usize,
     snapshot_every: Duration,
     /// Whether the graph holds what the last snapshot does not.
@@ -59,13 +60,19 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Opens the history, where one is configured, and rebuilds graph and ledger from it.
-    pub(crate) fn open(config: &AnalyzerConfig, board: Arc<Board>, now: Instant) -> Result<Self, HistoryError> {
+    pub(crate) fn open(
+        config: &AnalyzerConfig,
+        architecture: Architecture,
+        board: Arc<Board>,
+        now: Instant,
+    ) -> Result<Self, HistoryError> {
         let mut recorder = Self {
             graph: Graph::new(GraphLimits::from(&config.limits)),
             ledger: Ledger::new(config.limits.proxies),
             history: None,
             board,
             thresholds: config.findings.clone(),
+            architecture,
             findings_kept: config.limits.findings,
             snapshot_every: config.snapshot_every,
             dirty: false,
@@ -234,7 +241,7 @@ impl Recorder {
             return;
         }
         let snapshot = self.graph.snapshot();
-        let mut found = findings::findings(&snapshot, &self.thresholds);
+        let mut found = findings::findings(&snapshot, &self.thresholds, &self.architecture);
         found.truncate(self.findings_kept);
         self.snapshots += 1;
         self.dirty = false;

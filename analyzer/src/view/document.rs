@@ -395,12 +395,12 @@ mod tests {
     use super::*;
     use crate::findings::findings;
     use crate::traffic::{chain, on, snapshot_of, traffic};
-    use couplet_config::FindingThresholds;
+    use couplet_config::{Architecture, FindingThresholds};
     use couplet_telemetry::report::Report;
 
     fn document(reports: &[Report]) -> Document {
         let snapshot = snapshot_of(reports);
-        Document::new(&snapshot, &findings(&snapshot, &FindingThresholds::default()), "shop")
+        Document::new(&snapshot, &findings(&snapshot, &FindingThresholds::default(), &Architecture::default()), "shop")
     }
 
     /// A bit of everything that a document has a place for.
@@ -413,7 +413,7 @@ mod tests {
             .of(60, &chain(&["web", "orders", "billing", "ledger", "orders", "audit"]))
             .of(60, &on("web", "GET /cart").calls(1, loops))
             .of(60, &wide)
-            .of(5, &on("web", "GET /").fails().calls(1, on("db", "query").external().fails()))
+            .of(25, &on("web", "GET /").fails().calls(1, on("db", "query").external().fails()))
             .unlinked(60, "billing", &on("mail", "POST /mail"))
             .reports()
     }
@@ -466,7 +466,7 @@ mod tests {
     fn a_document_reads_back_as_itself() {
         let document = document(&shop(2));
         let rules: std::collections::BTreeSet<_> = document.findings.iter().map(|finding| finding.rule).collect();
-        assert_eq!(rules.len(), 4, "one finding of every rule at least: {rules:?}");
+        assert!(rules.len() > 6, "findings of many rules: {rules:?}");
         let text = document.to_json().unwrap();
         let read: Document = serde_json::from_str(&text).unwrap();
         assert_eq!(read.to_json().unwrap(), text);
@@ -475,13 +475,13 @@ mod tests {
     #[test]
     fn figures_of_the_document_are_those_of_the_traffic() {
         let document = document(&shop(1));
-        assert_eq!(document.requests, 185);
+        assert_eq!(document.requests, 205);
         assert_eq!(document.window.end - document.window.start, 10.0);
         let edge = |source: &str, destination: &str| {
             document.edges.iter().find(|edge| edge.source == source && edge.destination == destination).unwrap()
         };
         assert_eq!((edge("cart", "catalog").calls, edge("cart", "catalog").endpoints[0].per_handling.p95), (720, 12));
-        assert_eq!((edge("web", "db").failures, edge("web", "db").circular), (5, false));
+        assert_eq!((edge("web", "db").failures, edge("web", "db").circular), (25, false));
         assert!(edge("orders", "billing").circular && edge("ledger", "orders").circular);
         assert_eq!((edge("billing", "mail").links.unknown, document.links.unknown), (60, 60));
         let service = |name: &str| document.services.iter().find(|service| service.name == name).unwrap();

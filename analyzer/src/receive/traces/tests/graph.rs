@@ -1,6 +1,6 @@
 //! What the graph and its views make of the reports of trace files.
 
-use couplet_config::FindingThresholds;
+use couplet_config::{Architecture, FindingThresholds};
 use serde_json::Value;
 
 use super::story::{Seen, client, see, server, span};
@@ -12,7 +12,7 @@ fn document(seen: &Seen) -> Value {
     let mut graph = Graph::new(GraphLimits::default());
     seen.reports.iter().for_each(|report| graph.apply(report));
     let snapshot = graph.snapshot();
-    let findings = findings(&snapshot, &FindingThresholds::default());
+    let findings = findings(&snapshot, &FindingThresholds::default(), &Architecture::default());
     serde_json::to_value(Document::new(&snapshot, &findings, "traces")).unwrap()
 }
 
