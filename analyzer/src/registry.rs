@@ -82,6 +82,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use couplet_telemetry::propagation::Propagation;
     use couplet_telemetry::report::Origin;
 
     fn report(service: &str, instance: &str, inbound: Option<&str>, window: Duration) -> Report {
@@ -100,6 +101,7 @@ mod tests {
             paths: Vec::new(),
             calls: Vec::new(),
             opaque: Vec::new(),
+            propagation: Propagation::default(),
             losses: Vec::new(),
         }
     }

@@ -1,4 +1,6 @@
-//! Rules for words: names of services, path templates, log filters.
+//! Rules for words: names of services and headers, path templates, log filters.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// A rule: 1 to 63 letters, digits, dots, dashes or underscores.
 pub(crate) fn service(name: &str, (): &()) -> garde::Result {
@@ -37,6 +39,25 @@ pub(crate) fn template(template: &str, (): &()) -> garde::Result {
         return reject("a path template cannot contain an empty segment (`//`)");
     }
     Ok(())
+}
+
+/// A rule: the name of a header field, in lower case (RFC 9110, section 5.1).
+pub(crate) fn header(name: &str, (): &()) -> garde::Result {
+    let allowed = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.');
+    if let Some(stranger) = name.chars().find(|&c| !allowed(c)) {
+        let hint = if stranger.is_ascii_uppercase() { ": write it in lower case" } else { "" };
+        return reject(format!("a header name cannot contain {stranger:?}{hint}"));
+    }
+    match name.len() {
+        0 => reject("a header name cannot be empty"),
+        1..=64 => Ok(()),
+        length => reject(format!("a header name has at most 64 characters here, this one has {length}")),
+    }
+}
+
+/// The schema of a list of header names.
+pub(crate) fn headers_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "type": "string", "pattern": r"^[a-z0-9._-]{1,64}$|\$\{" } })
 }
 
 /// A rule: levels or `target=level`, separated by commas. This is what every subscriber of log events understands; a

@@ -14,6 +14,7 @@ use crate::{
     headers::Headers,
     limits::{ProxyLimits, Timeouts},
     link::AnalyzerLink,
+    linking::Linking,
     log::Log,
     names,
     outbound::Outbound,
@@ -99,6 +100,11 @@ pub struct ProxyConfig {
     /// What the proxy adds to the messages that it passes on.
     #[garde(dive)]
     pub headers: Headers,
+
+    /// By which headers calls are linked to the requests that make them.
+    #[garde(dive)]
+    pub link: Linking,
+
     /// Who this proxy is to others, and what its inbound listener takes.
     #[garde(dive)]
     pub tls: Tls,
@@ -153,6 +159,7 @@ keys!(ProxyConfig {
     breakers,
     endpoints,
     headers,
+    link,
     tls,
     trust,
     limits,
@@ -189,6 +196,7 @@ impl ProxyConfig {
             breakers: Breakers::default(),
             endpoints: Endpoints::default(),
             headers: Headers::default(),
+            link: Linking::default(),
             tls: Tls::default(),
             trust: Trust::default(),
             limits: ProxyLimits::default(),

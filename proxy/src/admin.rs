@@ -1,8 +1,10 @@
-//! The admin listener: is it alive, is it ready, what does it count, how is it configured, how does it name endpoints.
+//! The admin listener: is it alive, is it ready, what does it count, how is it configured, how does it name endpoints and
+//! link calls.
 //! Served from the control thread, so that no scrape delays a request.
 
 mod breakers;
 mod endpoints;
+mod links;
 mod metrics;
 
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::drain::{Phase, Watch};
+use crate::link::Headers;
 use crate::ship::Collector;
 use crate::sidecar::InForce;
 
@@ -28,6 +31,7 @@ use crate::sidecar::InForce;
 pub(crate) struct Admin {
     pub(crate) in_force: Arc<InForce>,
     pub(crate) collector: Arc<Collector>,
+    pub(crate) headers: Arc<Headers>,
     pub(crate) drain: Watch,
     /// Told what somebody asks for.
     pub(crate) ask: mpsc::Sender<Ask>,
@@ -67,12 +71,13 @@ pub(crate) async fn serve(admin: Admin, listener: tokio::net::TcpListener) {
         .route("/endpoints", get(endpoints))
         .route("/breakers", get(breakers))
         .route("/breakers/{to}", get(breaker).post(order))
+        .route("/links", get(links))
         .route("/shutdown", post(shutdown))
         .route("/reload", post(reload))
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "there is /livez /readyz /metrics /config /endpoints /breakers, POST /breakers/NAME, /reload and /shutdown\n",
+                "there is /livez /readyz /metrics /config /endpoints /breakers /links, POST /breakers/NAME, /reload and /shutdown\n",
             )
         })
         .with_state(Arc::new(admin));
@@ -104,7 +109,7 @@ async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Re
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let text = metrics::write(&admin.in_force, &admin.collector);
+    let text = metrics::write(&admin.in_force, &admin.collector, &admin.headers);
     ([(header::CONTENT_TYPE, couplet_telemetry::exposition::MEDIA_TYPE)], text).into_response()
 }
 
@@ -177,6 +182,11 @@ fn no_breaker(admin: &Admin, to: &str) -> Response {
     let names: Vec<&str> = known.iter().map(|breaker| &*breaker.to).take(20).collect();
     let names = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
     (StatusCode::NOT_FOUND, format!("there is no breaker for calls to {to}; there is: {names}\n")).into_response()
+}
+
+/// How calls are linked, and what is learned about it.
+async fn links(State(admin): State<Arc<Admin>>) -> Response {
+    json(&links::page(&admin.in_force.sidecar().config, &admin.collector, &admin.headers))
 }
 
 fn json(page: &impl Serialize) -> Response {

@@ -27,7 +27,7 @@ use crate::aggregate::{LEARNED_SEGMENTS, Limits, Local};
 use crate::client::Client;
 use crate::context::Services;
 use crate::drain::{Drain, Ending, Phase};
-use crate::link::Handlers;
+use crate::link::{Handlers, Headers};
 use crate::metrics::Metrics;
 use crate::original::Dialed;
 use crate::policy::Breakers;
@@ -200,11 +200,13 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         control: None,
     };
     let handlers = Arc::new(Handlers::new());
+    let headers = Arc::new(Headers::new(&sidecar.config.link));
     let own = own_addresses(&wanted, &running.places, admin);
     for local in &locals {
         let recorder = Recorder {
             local: Arc::clone(local),
             handlers: Arc::clone(&handlers),
+            headers: Arc::clone(&headers),
             metrics: Arc::clone(&sidecar.metrics),
         };
         let connector = connector(&sidecar, own.clone());
@@ -216,8 +218,14 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
     }
     running.serve(&wanted, sockets, 1);
 
-    let collector = Arc::new(Collector::new(locals, limits));
-    let admin = Admin { in_force: Arc::clone(&running.in_force), collector: Arc::clone(&collector), drain: watch, ask };
+    let collector = Arc::new(Collector::new(locals, Arc::clone(&headers), limits));
+    let admin = Admin {
+        in_force: Arc::clone(&running.in_force),
+        collector: Arc::clone(&collector),
+        headers: Arc::clone(&headers),
+        drain: watch,
+        ask,
+    };
     let config = &sidecar.config;
     let mark = config.capture.mark.map(Mark::get);
     let analyzer = || Some(Client::new(config.analyzer.clone()?, Arc::clone(&directory), mark));
@@ -382,6 +390,9 @@ impl Running {
 
         // Nothing fails from here on.
         let listening = sockets.addresses.values().copied().chain(self.admin).collect();
+        if let Some(hand) = self.workers.first() {
+            hand.worker.recorder.headers.configure(&config.link);
+        }
         let sidecar = Arc::new(before.with(config, tls, listening));
         let generation = sidecar.generation;
         self.places = std::mem::take(&mut sockets.addresses);

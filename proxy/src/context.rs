@@ -3,6 +3,7 @@
 //! Pure text ↔ value, bounded, for bytes from strangers: whatever is not well formed is no context.
 
 mod calling;
+pub(crate) mod foreign;
 mod services;
 mod summary;
 mod trace;

@@ -34,6 +34,8 @@ impl Protocol {
 pub(crate) trait Fields {
     /// The first value of a field; `name` is lower case.
     fn first(&self, name: &str) -> Option<&[u8]>;
+    /// Calls `each` with the lower-case name and the value of every field.
+    fn all<'a>(&'a self, each: impl FnMut(&'a str, &'a [u8]));
     /// Calls `each` with every value of a field, in order.
     fn each<'a>(&'a self, name: &str, each: impl FnMut(&'a [u8]));
 }
@@ -59,6 +61,10 @@ impl<F: Fields> Head<'_, F> {
 impl Fields for http::HeaderMap {
     fn first(&self, name: &str) -> Option<&[u8]> {
         self.get(name).map(http::HeaderValue::as_bytes)
+    }
+
+    fn all<'a>(&'a self, mut each: impl FnMut(&'a str, &'a [u8])) {
+        self.iter().for_each(|(name, value)| each(name.as_str(), value.as_bytes()));
     }
 
     fn each<'a>(&'a self, name: &str, mut each: impl FnMut(&'a [u8])) {

@@ -8,7 +8,7 @@ use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER, SUMMARY_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use tokio::time::Instant;
 
-use crate::context::{Calling, Traceparent, tracestate_with};
+use crate::context::{Calling, Traceparent, foreign, tracestate_with};
 use crate::error::Fault;
 use crate::forward::{Reply, bridge, refusal, send};
 use crate::http::{Fields, Head, Protocol, RequestBody, Verdict, head, is_grpc, tracestate};
@@ -122,16 +122,38 @@ fn admit<F: Fields>(worker: &Worker, caller: &Caller, head: &Head<'_, F>, infra:
     };
     let mut random = fastrand::Rng::new();
     let brought = head.fields.first("traceparent").and_then(Traceparent::parse);
-    let trace = brought.unwrap_or_else(|| Traceparent::fresh(&mut random, worker.sidecar.config.headers.sampled));
+    let sampled = worker.sidecar.config.headers.sampled;
+    let same = || brought.or_else(|| of_b3(head.fields, sampled));
+    let trace = same().unwrap_or_else(|| Traceparent::fresh(&mut random, sampled));
     let id = random.u64(1..);
     let service = worker.sidecar.service;
+    let headers = &worker.recorder.headers;
+    let (mut carried, watched) = if infra { Default::default() } else { headers.inbound(head.fields) };
+    if brought.is_none() {
+        headers.give(&mut carried, trace.trace, trace.span);
+    }
     Admission {
-        handler: Arc::new(Handler::new(id, trace.trace, trace.span, path, service, now)),
+        handler: Arc::new(Handler::new(id, trace.trace, &carried, path, service, now).watched(watched)),
         traceparent: brought.is_none().then_some(trace),
         // A tracestate without the traceparent that it belongs to means nothing.
         tracestate: tracestate_with(&brought.map(|_| tracestate(head.fields)).unwrap_or_default(), id),
         summarise: calling.is_some(),
     }
+}
+
+/// The traceparent that says the same as the B3 headers of a request, if it has them.
+fn of_b3<F: Fields>(fields: &F, sampled: bool) -> Option<Traceparent> {
+    let (b3, span) = match fields.first("b3") {
+        Some(b3) => (foreign::b3(b3)?, None),
+        None => {
+            (foreign::hexadecimal(fields.first("x-b3-traceid")?)?, fields.first("x-b3-spanid").and_then(foreign::span))
+        }
+    };
+    let sampled = match fields.first("x-b3-sampled") {
+        Some(b"0" | b"false") => false,
+        _ => sampled,
+    };
+    foreign::traceparent_of(&b3, span, sampled)
 }
 
 /// The context of a peer that may be believed; others are counted.

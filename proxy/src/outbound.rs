@@ -12,11 +12,11 @@ use tokio::time::Instant;
 pub(crate) use captured::{Captured, peer_name, serve as serve_captured};
 pub(crate) use explicit::serve as serve_explicit;
 
-use crate::context::{Calling, Summary, Traceparent, tracestate_handler, tracestate_without};
+use crate::context::{Calling, Summary, tracestate_without};
 use crate::error::Fault;
 use crate::forward::{Exchange, Reply, bridge, refusal, send};
 use crate::http::{Fields, Head, RequestBody, Verdict, head, is_grpc, tracestate, without};
-use crate::link::{Carried, Found, Link};
+use crate::link::{Found, Link};
 use crate::policy::{Attempt, Refused};
 use crate::record::Call;
 use crate::sidecar::Worker;
@@ -151,14 +151,17 @@ fn reject(worker: &Worker, refused: &Refused, mut call: Call, grpc: bool) -> Res
 fn open<F: Fields>(worker: &Worker, upstream: &Upstream, head: &Head<'_, F>, now: Instant) -> (Call, u64) {
     let callee = worker.recorder.local.callee(&upstream.name, &head.asked());
     let link = link(found(worker, head.fields));
+    worker.recorder.headers.called_by(head.fields.first("user-agent"), link.evidence());
     Call::open(&worker.recorder, link, callee, now)
 }
 
 /// What the headers of a request prove.
 fn found<F: Fields>(worker: &Worker, fields: &F) -> Found {
-    let Some(parent) = fields.first("traceparent").and_then(Traceparent::parse) else { return Found::None };
-    let handler = tracestate_handler(&tracestate(fields));
-    worker.recorder.handlers.find(Carried { trace: parent.trace, span: parent.span, handler })
+    let headers = &worker.recorder.headers;
+    let carried = headers.outbound(fields);
+    let found = worker.recorder.handlers.find(&carried);
+    headers.found(&carried, &found, fields);
+    found
 }
 
 /// What is made of it: nothing is claimed that the headers do not prove.

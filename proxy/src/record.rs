@@ -15,7 +15,7 @@ use crate::aggregate::Local;
 use crate::context::Summary;
 use crate::error::Fault;
 use crate::http::{Verdict, status_of};
-use crate::link::{CallEnd, Handler, Handlers, Link};
+use crate::link::{CallEnd, Handler, Handlers, Headers, Link};
 use crate::metrics::Metrics;
 use crate::policy::Attempt;
 
@@ -35,6 +35,7 @@ pub(crate) trait Observer: Unpin {
 pub(crate) struct Recorder {
     pub(crate) local: Arc<Local>,
     pub(crate) handlers: Arc<Handlers>,
+    pub(crate) headers: Arc<Headers>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -143,6 +144,9 @@ impl Drop for Handling {
         }
         let handled = self.handler.end(Instant::now());
         self.recorder.handlers.ended(&self.handler);
+        if let Some(watched) = &self.handler.watched {
+            self.recorder.headers.closed(watched);
+        }
         let handling = window::Handling {
             // A guard that goes before its answer was whole: the downstream side went away.
             outcome: self.ended.unwrap_or(Outcome::Cancelled),

@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::aggregate::{Learning, Local};
 use crate::client::Client;
+use crate::link::Headers;
 use crate::metrics::Metrics;
 use crate::totals::Totals;
 
@@ -39,6 +40,7 @@ pub(crate) struct Shipper {
 /// What was collected from the workers: for the next report, and in total.
 pub(crate) struct Collector {
     locals: Vec<Arc<Local>>,
+    headers: Arc<Headers>,
     collected: Mutex<Collected>,
 }
 
@@ -52,10 +54,10 @@ struct Collected {
 }
 
 impl Collector {
-    pub(crate) fn new(locals: Vec<Arc<Local>>, limits: WindowLimits) -> Self {
+    pub(crate) fn new(locals: Vec<Arc<Local>>, headers: Arc<Headers>, limits: WindowLimits) -> Self {
         let collected =
             Collected { pending: Window::new(limits), since: unix_nanos(), totals: Totals::default(), learned: 0 };
-        Self { locals, collected: Mutex::new(collected) }
+        Self { locals, headers, collected: Mutex::new(collected) }
     }
 
     /// Takes what the workers have.
@@ -66,6 +68,8 @@ impl Collector {
             collected.totals.add(&window);
             collected.pending.merge(window);
         }
+        self.headers.review();
+        collected.pending.propagated(&self.headers.since());
         self.share(&mut collected.learned);
     }
 

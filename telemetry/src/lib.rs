@@ -10,6 +10,7 @@ pub mod otlp;
 pub mod window;
 pub mod report;
 pub mod opaque;
+pub mod propagation;
 pub mod loss;
 pub mod path;
 pub mod endpoint;

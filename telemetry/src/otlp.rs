@@ -17,6 +17,8 @@
 //! | `couplet.opaque.duration` | exponential histogram, s | peer, `network.protocol.name` |
 //! | `couplet.opaque.connections` | sum | peer, protocol, `couplet.opaque.event`: opened, closed, failed, broken |
 //! | `couplet.opaque.io` | sum, By | peer, protocol, `network.io.direction` |
+//! | `couplet.headers` | sum | `couplet.header`, `couplet.header.event`: inbound, outbound, linked |
+//! | `couplet.clients` | sum | `couplet.client`, `couplet.evidence` |
 //! | `couplet.losses` | sum | `couplet.loss` |
 //!
 //! The resource names the sender (`service.name`, `service.instance.id`, `service.version`) and the report
@@ -59,6 +61,12 @@ mod words {
     pub(super) const CLOSED: &str = "closed";
     pub(super) const FAILED: &str = "failed";
     pub(super) const BROKEN: &str = "broken";
+    pub(super) const HEADER: &str = "couplet.header";
+    pub(super) const HEADER_EVENT: &str = "couplet.header.event";
+    pub(super) const INBOUND_REQUEST: &str = "inbound";
+    pub(super) const OUTBOUND_CALL: &str = "outbound";
+    pub(super) const LINKED_CALL: &str = "linked";
+    pub(super) const CLIENT: &str = "couplet.client";
     pub(super) const LOSS: &str = "couplet.loss";
 
     pub(super) const SERVER_DURATION: &str = "http.server.request.duration";
@@ -87,6 +95,8 @@ mod words {
     pub(super) const OPAQUE_DURATION: &str = "couplet.opaque.duration";
     pub(super) const OPAQUE_CONNECTIONS: &str = "couplet.opaque.connections";
     pub(super) const OPAQUE_IO: &str = "couplet.opaque.io";
+    pub(super) const HEADERS: &str = "couplet.headers";
+    pub(super) const CLIENTS: &str = "couplet.clients";
     pub(super) const LOSSES: &str = "couplet.losses";
 }
 
@@ -105,6 +115,7 @@ mod tests {
     use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
     use crate::outcome::{Evidence, Links, Outcome, Outcomes};
     use crate::path::PathId;
+    use crate::propagation::{Client, HeaderUse, Propagation};
     use crate::report::*;
     use crate::window::Loss;
 
@@ -187,13 +198,27 @@ mod tests {
         }
     }
 
+    prop_compose! {
+        fn propagation()(
+            headers in prop::collection::btree_map("[a-z-]{1,20}", prop::array::uniform3(1u64..1 << 60), 0..4),
+            clients in prop::collection::btree_map(prop::sample::select(Client::all().collect::<Vec<_>>()), links(), 0..4),
+        ) -> Propagation {
+            let used = |[inbound, outbound, linked]: [u64; 3]| HeaderUse { inbound, outbound, linked };
+            let headers = headers.into_iter().map(|(name, counts)| (name, used(counts))).collect();
+            // Zeros are not sent: a client without calls is none.
+            let clients = clients.into_iter().filter(|(_, links)| links.total() > 0).collect();
+            Propagation { headers, clients }
+        }
+    }
+
     fn report() -> impl Strategy<Value = Report> {
         prop::collection::vec(path_report(), 1..5).prop_flat_map(|mut paths| {
             paths.sort_unstable_by_key(|report| report.path.id);
             paths.dedup_by_key(|report| report.path.id);
             let ids = paths.iter().map(|report| report.path.id).collect();
-            let parts = (prop::collection::vec(call_report(ids), 0..6), prop::collection::vec(opaque_report(), 0..5));
-            parts.prop_map(move |(mut calls, mut opaque)| {
+            let opaque = prop::collection::vec(opaque_report(), 0..5);
+            let parts = (prop::collection::vec(call_report(ids), 0..6), opaque, propagation());
+            parts.prop_map(move |(mut calls, mut opaque, propagation)| {
                 opaque.sort_unstable_by(|a, b| (&a.peer, a.protocol).cmp(&(&b.peer, b.protocol)));
                 opaque.dedup_by(|a, b| (&a.peer, a.protocol) == (&b.peer, b.protocol));
                 let key = |c: &CallReport| (c.path, c.callee.service().to_owned(), c.callee.endpoint().to_owned());
@@ -212,6 +237,7 @@ mod tests {
                     paths: paths.clone(),
                     calls,
                     opaque,
+                    propagation,
                     losses: vec![(Loss::Paths, 3)],
                 }
             })
@@ -234,6 +260,7 @@ mod tests {
             paths: vec![],
             calls: vec![],
             opaque: vec![],
+            propagation: Propagation::default(),
             losses,
         };
         let pieces = told(vec![(Loss::Uses, 1), (Loss::Paths, u64::MAX), (Loss::Uses, 2), (Loss::Paths, u64::MAX)]);

@@ -11,6 +11,7 @@ use crate::names::{OTHER, UNLINKED};
 use crate::opaque::OpaqueReport;
 use crate::outcome::{Evidence, Links, Outcomes};
 use crate::path::PathId;
+use crate::propagation::Propagation;
 
 /// One window of one proxy. (`origin.instance`, `sequence`) names it: applied once, however often it is delivered.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,8 @@ pub struct Report {
     pub calls: Vec<CallReport>,
     /// Connections that were passed on untouched, per peer and protocol; sorted by both.
     pub opaque: Vec<OpaqueReport>,
+    /// Which headers came, left and linked.
+    pub propagation: Propagation,
     /// What limits cost in this window; sorted.
     pub losses: Vec<(Loss, u64)>,
 }
@@ -36,12 +39,13 @@ pub struct Report {
 impl Report {
     /// Cuts a report in two of about half the size that together say the same; `None` where there is nothing to cut.
     ///
-    /// Both have the sequence of this one: the sender gives the second the next. Losses stay with the first. The
+    /// Both have the sequence of this one: the sender gives the second the next. Losses and headers stay with the first. The
     /// second repeats the definitions of paths whose calls it has.
     #[must_use]
     pub fn split(&self) -> Option<(Report, Report)> {
         let (mut first, mut second) = (self.clone(), self.clone());
         second.losses.clear();
+        second.propagation = Propagation::default();
         second.opaque.clear();
         if self.calls.len() > self.paths.len() / 2 && self.calls.len() > 1 {
             second.calls = first.calls.split_off(self.calls.len() / 2);
@@ -70,10 +74,11 @@ impl Report {
             return vec![self];
         }
         let losses = std::mem::take(&mut self.losses);
+        let propagation = std::mem::take(&mut self.propagation);
         let (origin, sequence, start, end) = (self.origin.clone(), self.sequence, self.start, self.end);
         let part = |paths, calls| {
-            let (opaque, losses) = (Vec::new(), Vec::new());
-            Report { origin: origin.clone(), sequence, start, end, paths, calls, opaque, losses }
+            let (opaque, propagation, losses) = (Vec::new(), Propagation::default(), Vec::new());
+            Report { origin: origin.clone(), sequence, start, end, paths, calls, opaque, propagation, losses }
         };
         let mut parts = Vec::new();
         for calls in chunks(std::mem::take(&mut self.calls), entries) {
@@ -86,7 +91,7 @@ impl Report {
             parts.push(Report { opaque, ..part(Vec::new(), Vec::new()) });
         }
         if let Some(first) = parts.first_mut() {
-            first.losses = losses;
+            (first.losses, first.propagation) = (losses, propagation);
         }
         parts
     }

@@ -8,6 +8,7 @@ use crate::names::OTHER;
 use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
 use crate::outcome::{Evidence, Outcome};
 use crate::path::PathId;
+use crate::propagation::Propagation;
 use crate::report::{
     CallReport, CallStats, Callee, HandlingStats, Origin, PathDefinition, PathKind, PathReport, Report,
 };
@@ -92,6 +93,7 @@ pub struct Window {
     paths: HashMap<PathId, PathReport>,
     calls: HashMap<(PathId, u64), CallReport>,
     opaque: BTreeMap<Protocol, BTreeMap<String, OpaqueStats>>,
+    propagation: Propagation,
     losses: BTreeMap<Loss, u64>,
 }
 
@@ -99,13 +101,21 @@ impl Window {
     /// An empty window.
     #[must_use]
     pub fn new(limits: WindowLimits) -> Self {
-        Self { limits, paths: HashMap::new(), calls: HashMap::new(), opaque: BTreeMap::new(), losses: BTreeMap::new() }
+        Self {
+            limits,
+            paths: HashMap::new(),
+            calls: HashMap::new(),
+            opaque: BTreeMap::new(),
+            propagation: Propagation::default(),
+            losses: BTreeMap::new(),
+        }
     }
 
     /// Whether nothing happened.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty() && self.calls.is_empty() && self.opaque.is_empty() && self.losses.is_empty()
+        let nothing = self.paths.is_empty() && self.calls.is_empty() && self.opaque.is_empty();
+        nothing && self.propagation.is_empty() && self.losses.is_empty()
     }
 
     /// The paths so far, in no order.
@@ -192,6 +202,11 @@ impl Window {
         self.lose(Loss::Opaque, change.asked());
     }
 
+    /// Adds what was seen of headers.
+    pub fn propagated(&mut self, propagation: &Propagation) {
+        self.propagation.merge(propagation);
+    }
+
     /// The opaque connections so far, by protocol and peer.
     pub fn opaques(&self) -> impl Iterator<Item = (Protocol, &str, &OpaqueStats)> {
         let peers = self.opaque.iter().flat_map(|(protocol, peers)| peers.iter().map(move |peer| (*protocol, peer)));
@@ -221,6 +236,7 @@ impl Window {
         for (protocol, peers) in other.opaque {
             peers.iter().for_each(|(peer, stats)| self.opaque(peer, protocol, stats));
         }
+        self.propagation.merge(&other.propagation);
         for (loss, count) in other.losses {
             self.lose(loss, count);
         }
@@ -239,8 +255,9 @@ impl Window {
         });
         let mut opaque: Vec<_> = opaque.collect();
         opaque.sort_unstable_by(|a, b| (&a.peer, a.protocol).cmp(&(&b.peer, b.protocol)));
+        let propagation = std::mem::take(&mut self.propagation);
         let losses = std::mem::take(&mut self.losses).into_iter().collect();
-        Report { origin, sequence, start, end, paths, calls, opaque, losses }
+        Report { origin, sequence, start, end, paths, calls, opaque, propagation, losses }
     }
 
     /// The path itself where there is room for it; else the overflow path, and the loss is counted.

@@ -6,6 +6,7 @@ use couplet_telemetry::opaque::OpaqueStats;
 use couplet_telemetry::outcome::Evidence;
 use tokio::time::Instant;
 
+use crate::link::Headers;
 use crate::metrics::{Counter, Metrics};
 use crate::policy::{Breakers, Shadow, Tally};
 use crate::ship::Collector;
@@ -14,7 +15,7 @@ use crate::totals::{Family, Totals};
 use crate::verdicts::Verdicts;
 
 /// Writes the whole page.
-pub(super) fn write(in_force: &InForce, collector: &Collector) -> String {
+pub(super) fn write(in_force: &InForce, collector: &Collector, headers: &Headers) -> String {
     let sidecar = in_force.sidecar();
     let mut text = Text::default();
     text.family("couplet_build_info", Kind::Gauge, "Always 1; the labels say which build this is.");
@@ -24,6 +25,7 @@ pub(super) fn write(in_force: &InForce, collector: &Collector) -> String {
         traffic(&mut text, totals);
         opaque(&mut text, totals);
     });
+    propagation(&mut text, headers);
     counters(&mut text, &sidecar.metrics);
     reloads(&mut text, &sidecar.metrics);
     text.family("couplet_config_generation", Kind::Gauge, "Which configuration is in force, counted from 1.");
@@ -200,6 +202,26 @@ fn traffic(text: &mut Text, totals: &Totals) {
     for (family, count) in [("endpoint", totals.endpoints.overflow), ("peer", totals.peers.overflow)] {
         text.sample("couplet_series_overflow_total", &[("family", family)], count as f64);
     }
+}
+
+fn propagation(text: &mut Text, headers: &Headers) {
+    let name = "couplet_link_headers_total";
+    text.family(
+        name,
+        Kind::Counter,
+        "Requests and calls that had a header that may link them, and calls that it linked.",
+    );
+    for (header, _, tally) in headers.tallies() {
+        for (event, count) in [("inbound", tally.inbound), ("outbound", tally.outbound), ("linked", tally.linked)] {
+            if tally.inbound + tally.outbound > 0 {
+                text.sample(name, &[("header", &header), ("event", event)], count as f64);
+            }
+        }
+    }
+    text.family("couplet_links_ambiguous_total", Kind::Counter, "Calls whose headers several requests share.");
+    text.sample("couplet_links_ambiguous_total", &[], headers.ambiguous() as f64);
+    text.family("couplet_link_learning", Kind::Gauge, "1 while headers are being learned.");
+    text.sample("couplet_link_learning", &[], f64::from(u8::from(headers.is_learning())));
 }
 
 fn verdicts(text: &mut Text, verdicts: &Verdicts) {

@@ -38,6 +38,7 @@ fn with_live_keys_of(old: &ProxyConfig, new: &ProxyConfig) -> ProxyConfig {
         timeouts: new.timeouts.clone(),
         headers: new.headers.clone(),
         breakers: new.breakers.clone(),
+        link: new.link.clone(),
         watch: new.watch,
         ..old.clone()
     }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use couplet_telemetry::outcome::Evidence;
 
 use super::Handler;
+use super::known::Header;
 
 /// What the headers of an outbound request say of the handler that makes it.
-#[allow(dead_code, reason = "several are for timing to choose from")]
 pub(crate) enum Found {
     /// They prove this one.
     One(Arc<Handler>, How),
     /// They prove that it is one of these; two or more, at most [`FEW`].
-    Several(Vec<Arc<Handler>>),
+    Several(#[cfg_attr(not(test), expect(dead_code, reason = "for timing to choose from"))] Vec<Arc<Handler>>),
     /// They prove nothing.
     None,
 }
@@ -22,10 +22,10 @@ pub(crate) enum Found {
 pub(crate) enum How {
     /// The id that the application was given in `tracestate`.
     Handler,
-    /// A value that no other handler has.
-    Value,
-    /// A value that several handlers have, and the parent span that was given to this one.
-    Parent,
+    /// A value of this header, which no other handler has.
+    Value(Header),
+    /// A value of this header, which several handlers have, and a span that was given to this one.
+    Parent(Header),
 }
 
 /// Most handlers that a value is said to be narrowed down to; what more of them share tells nothing.

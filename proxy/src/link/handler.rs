@@ -1,6 +1,7 @@
 //! One inbound request while it is served: the calls it has open, and what came back from below.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use couplet_telemetry::endpoint::variable_segments;
 use couplet_telemetry::report::{Callee, PathDefinition};
@@ -9,6 +10,8 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::carried::{Carried, Keys, Spans};
+use super::learn::Watched;
 use crate::context::{Services, Summary};
 
 /// Callee endpoints that one handling keeps apart; what is beyond still counts in its totals.
@@ -18,15 +21,21 @@ const MAX_USES: usize = 128;
 pub(crate) struct Handler {
     /// Names the handler to this proxy; the application sees it in `tracestate`.
     pub(crate) id: u64,
-    /// The trace that the application was given.
+    /// The trace that the application was given, to show it; calls are found by its hash.
     pub(crate) trace: u128,
-    /// The parent span that the application was given.
-    pub(crate) span: u64,
+    /// The values that the application was given and may pass on.
+    pub(crate) keys: Keys,
+    /// The spans among them.
+    pub(crate) spans: Spans,
+    /// What the learner watches of it.
+    pub(crate) watched: Option<Watched>,
     /// The path the request came on.
     pub(crate) path: Arc<PathDefinition>,
     /// The own service, as [`Services::hash`] knows it.
     service: u32,
     started: Instant,
+    /// The same as in `state`, to be read without it.
+    ended: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -89,12 +98,26 @@ pub(crate) struct Handled {
 }
 
 impl Handler {
-    pub(crate) fn new(id: u64, trace: u128, span: u64, path: Arc<PathDefinition>, service: u32, now: Instant) -> Self {
-        Self { id, trace, span, path, service, started: now, state: Mutex::default() }
+    pub(crate) fn new(
+        id: u64,
+        trace: u128,
+        carried: &Carried,
+        path: Arc<PathDefinition>,
+        service: u32,
+        now: Instant,
+    ) -> Self {
+        let Carried { keys, spans, .. } = *carried;
+        let (ended, state) = (AtomicBool::new(false), Mutex::default());
+        Self { id, trace, keys, spans, watched: None, path, service, started: now, ended, state }
+    }
+
+    /// The learner watches its values until it ends.
+    pub(crate) fn watched(self, watched: Option<Watched>) -> Self {
+        Self { watched, ..self }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.state.lock().ended
+        self.ended.load(Ordering::Acquire)
     }
 
     /// A call begins. Whether the handling keeps its callee endpoint apart.
@@ -170,6 +193,7 @@ impl Handler {
     pub(crate) fn end(&self, now: Instant) -> Handled {
         let mut state = self.state.lock();
         state.ended = true;
+        self.ended.store(true, Ordering::Release);
         let uses = std::mem::take(&mut state.uses);
         // A handling calls few services; comparing each with those before it beats building a set.
         let mut callees = 0;
@@ -239,7 +263,7 @@ mod tests {
     use std::time::Duration;
 
     fn handler(now: Instant) -> Handler {
-        Handler::new(1, 1, 1, overflow(), Services::hash("shop"), now)
+        Handler::new(1, 1, &Carried::default(), overflow(), Services::hash("shop"), now)
     }
 
     fn callee(service: &str) -> Arc<Callee> {

@@ -14,6 +14,7 @@ mod h2;
 mod harness;
 mod interim;
 mod life;
+mod links;
 mod grpc;
 mod mesh;
 mod protocols;

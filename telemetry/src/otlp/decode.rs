@@ -20,6 +20,7 @@ use crate::names::{MAX_ENDPOINT_BYTES, MAX_SERVICE_BYTES, is_service_name};
 use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
 use crate::outcome::{Evidence, Outcome};
 use crate::path::PathId;
+use crate::propagation::{Client, MAX_HEADERS, Propagation};
 use crate::report::{
     CallReport, CallStats, Callee, HandlingStats, Origin, PathDefinition, PathKind, PathReport, Report,
 };
@@ -111,6 +112,7 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
         paths: HashMap::new(),
         calls: HashMap::new(),
         opaque: BTreeMap::new(),
+        propagation: Propagation::default(),
         losses: BTreeMap::new(),
     };
     // Definitions come first, whatever order a Collector on the way left the metrics in.
@@ -133,7 +135,8 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
     let losses = parts.losses.into_iter().collect();
     let start = attributes.int("couplet.window.start").unwrap_or(0);
     let end = attributes.int("couplet.window.end").unwrap_or(start).max(start);
-    Ok(Report { origin, sequence, start, end, paths, calls, opaque, losses })
+    let propagation = parts.propagation;
+    Ok(Report { origin, sequence, start, end, paths, calls, opaque, propagation, losses })
 }
 
 fn origin(attributes: &Attributes<'_>) -> Result<Origin, String> {
@@ -165,6 +168,7 @@ struct Parts {
     paths: HashMap<PathId, PathReport>,
     calls: HashMap<(PathId, u64), CallReport>,
     opaque: BTreeMap<(String, Protocol), OpaqueStats>,
+    propagation: Propagation,
     losses: BTreeMap<Loss, u64>,
 }
 
@@ -222,6 +226,11 @@ impl Parts {
             return Ok(());
         }
         match name {
+            words::HEADERS => return self.fill_header(&attributes, n),
+            words::CLIENTS => {
+                let client = Client::parse(attributes.required(words::CLIENT)?);
+                self.propagation.clients.entry(client).or_default().add(attributes.evidence()?, n);
+            }
             words::HANDLINGS => self.stats(&attributes)?.outcomes.add(attributes.outcome()?, n),
             words::HANDLING_LINKS => self.stats(&attributes)?.links.add(attributes.evidence()?, n),
             words::HANDLING_BLOCKED => add(&mut self.stats(&attributes)?.blocked, n),
@@ -258,6 +267,19 @@ impl Parts {
                 let (call_failed, handling_failed) = (failed(words::CALL_FAILED)?, failed(words::HANDLING_FAILED)?);
                 self.call_stats(&attributes)?.joint.add(call_failed, handling_failed, n);
             }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn fill_header(&mut self, attributes: &Attributes<'_>, n: u64) -> Result<(), String> {
+        let used = self.propagation.header(attributes.required(words::HEADER)?);
+        let used = used.ok_or_else(|| format!("{} is no header, or the {MAX_HEADERS} are exceeded", words::HEADER))?;
+        match attributes.required(words::HEADER_EVENT)? {
+            words::INBOUND_REQUEST => add(&mut used.inbound, n),
+            words::OUTBOUND_CALL => add(&mut used.outbound, n),
+            words::LINKED_CALL => add(&mut used.linked, n),
+            // What a newer proxy tells.
             _ => {}
         }
         Ok(())

@@ -14,6 +14,7 @@ use crate::counts::Counts;
 use crate::histogram::{Histogram, SCALE, seconds};
 use crate::opaque::{OpaqueReport, OpaqueStats};
 use crate::outcome::{Evidence, Links, Outcomes};
+use crate::propagation::Propagation;
 use crate::report::{CallReport, CallStats, HandlingStats, PathReport, Report};
 
 /// Writes a report as the protobuf bytes of an `ExportMetricsServiceRequest`.
@@ -34,6 +35,7 @@ pub fn encode(report: &Report) -> Vec<u8> {
     handlings(&mut metrics, times, &report.paths);
     calls(&mut metrics, times, &report.calls);
     opaque(&mut metrics, times, &report.opaque);
+    propagation(&mut metrics, times, &report.propagation);
     let losses = report.losses.iter().map(|(loss, n)| (vec![text(words::LOSS, loss.as_str())], *n));
     push_sum(&mut metrics, times, words::LOSSES, "1", losses);
 
@@ -197,6 +199,21 @@ fn opaque(metrics: &mut Metrics, times: Times, opaque: &[OpaqueReport]) {
     };
     push(words::OPAQUE_CONNECTIONS, "{connection}", words::EVENT, &events);
     push(words::OPAQUE_IO, "By", words::DIRECTION, &directions);
+}
+
+fn propagation(metrics: &mut Metrics, times: Times, propagation: &Propagation) {
+    let headers = propagation.headers.iter().flat_map(|(name, used)| {
+        let events = [
+            (words::INBOUND_REQUEST, used.inbound),
+            (words::OUTBOUND_CALL, used.outbound),
+            (words::LINKED_CALL, used.linked),
+        ];
+        events.into_iter().map(move |(event, n)| (vec![text(words::HEADER, name), text(words::HEADER_EVENT, event)], n))
+    });
+    push_sum(metrics, times, words::HEADERS, "1", headers);
+    let clients =
+        propagation.clients.iter().map(|(client, links)| (vec![text(words::CLIENT, client.as_str())], *links));
+    push_links(metrics, times, words::CLIENTS, clients);
 }
 
 #[derive(Clone, Copy)]
