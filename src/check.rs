@@ -7,8 +7,9 @@ use couplet_config::{
     AnalyzerConfig, Architecture, ConfigError, ConfigFile, ProxyConfig, Sources, analyzer_schema, architecture_schema,
     proxy_schema,
 };
+use couplet_proxy::Change;
 
-use crate::exit::Fault;
+use crate::exit::{Failure, Fault};
 use crate::settings::Environment;
 use crate::{output, settings};
 
@@ -27,6 +28,10 @@ pub(crate) struct Args {
     /// Whose configuration the files are [default: the one that fits better]
     #[arg(long)]
     kind: Option<Kind>,
+
+    /// The file that a proxy runs with: say what of the new ones it can take over, and what needs a restart
+    #[arg(long, value_name = "FILE")]
+    running: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -34,6 +39,7 @@ Examples:
   couplet check proxy.yaml analyzer.yaml
   couplet check --kind proxy -c proxy.yaml
   couplet check architecture.yaml
+  couplet check --running proxy.yaml new.yaml
 
 Every problem of every file is reported at once; the exit code is 2 when there is one.";
 
@@ -81,12 +87,34 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let files = args.config.iter().chain(&args.files);
     let verdicts: Vec<_> = files.map(|path| (path, verdict(path, args.kind, &settings::variable))).collect();
     let right = verdicts.iter().filter_map(|(path, verdict)| Some((path, verdict.as_ref().ok()?)));
-    let lines: String = right.map(|(path, kind)| format!("{}: ok, {}\n", path.display(), kind.name())).collect();
+    let mut lines = String::new();
+    for (path, kind) in right {
+        let change = match (&args.running, kind) {
+            (Some(running), Kind::Proxy) => told(&proxy(running)?, &proxy(path)?),
+            _ => String::new(),
+        };
+        lines += &format!("{}: ok, {}{change}\n", path.display(), kind.name());
+    }
     output::result(&lines)?;
     let wrong: Vec<String> = verdicts.into_iter().filter_map(|(_, verdict)| verdict.err()).collect();
     match wrong.is_empty() {
         true => Ok(ExitCode::SUCCESS),
         false => Err(Fault::Input.because(wrong.join("\n\n")).into()),
+    }
+}
+
+fn proxy(path: &Path) -> Result<ProxyConfig, Failure> {
+    let file = ConfigFile::read(path).map_err(|error| Fault::Input.because(error))?;
+    let sources = Sources { file: Some(file), ..Sources::new(&settings::variable) };
+    ProxyConfig::load(&sources).map_err(|error| Fault::Input.because(error))
+}
+
+/// What a proxy that runs with `old` would do with `new`.
+fn told(old: &ProxyConfig, new: &ProxyConfig) -> String {
+    match Change::between(old, new) {
+        Change::None => "; it says the same".to_owned(),
+        Change::Live(keys) => format!("; comes into force without a restart: {}", keys.join(", ")),
+        Change::Restart(keys) => format!("; a restart is needed for: {}", keys.join(", ")),
     }
 }
 
@@ -142,6 +170,17 @@ mod tests {
         let architecture = check("layers: [edge]\nservices: {web: {layer: egde}}\n").unwrap_err();
         assert!(architecture.contains("did you mean `edge`?"), "{architecture}");
         assert!(architecture.contains("checked as an architecture"), "{architecture}");
+    }
+
+    #[test]
+    fn what_a_running_proxy_does_with_a_new_file_is_told() {
+        let old = ProxyConfig::new("orders");
+        let mut new = old.clone();
+        assert_eq!(told(&old, &new), "; it says the same");
+        new.timeouts.connect = std::time::Duration::from_secs(1);
+        assert_eq!(told(&old, &new), "; comes into force without a restart: timeouts.connect");
+        new.workers = 3;
+        assert_eq!(told(&old, &new), "; a restart is needed for: workers");
     }
 
     #[test]

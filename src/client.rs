@@ -34,7 +34,7 @@ impl AnalyzerArgs {
 /// The analyzer on this machine, at its usual port.
 pub(crate) fn default_analyzer() -> HttpUrl {
     let authority = Target { host: Ipv4Addr::LOCALHOST.to_string(), port: ports::ANALYZER };
-    HttpUrl { authority, path: String::new() }
+    HttpUrl::http(authority)
 }
 
 /// A live analyzer.
@@ -59,6 +59,9 @@ impl Client {
 
     /// The body of the answer 200 at `path`; every other answer is a failure.
     pub(crate) async fn get(&self, path: &str) -> Result<Bytes, Failure> {
+        if self.url.https {
+            return Err(self.unreachable("this command speaks http:// alone"));
+        }
         let stream = match timeout(CONNECT_WITHIN, self.connect()).await {
             Err(_) => return Err(self.unreachable(&format!("no connection within {CONNECT_WITHIN:?}"))),
             Ok(Err(error)) => return Err(self.unreachable(&cause(&error))),

@@ -141,7 +141,7 @@ fn reachable(service: &str, sidecar: &couplet_proxy::Running) -> String {
 
 /// Says once that nobody is watching, and whether it had to. The command works all the same.
 async fn warn_without(analyzer: Option<HttpUrl>) -> bool {
-    let Some(url) = analyzer else { return false };
+    let Some(url) = analyzer.filter(|url| !url.https) else { return false };
     let away = Client::new(url.clone()).get("/livez").await.is_err();
     if away {
         output::remark(&format!(

@@ -37,6 +37,9 @@ pub(crate) fn conflicts(config: &ProxyConfig) -> Vec<Conflict> {
             found.push((key.to_owned(), "needs an analyzer: set `analyzer`".to_owned()));
         }
     }
+    if config.analyzer.as_ref().is_some_and(|link| link.roots.is_some() && !link.url.https) {
+        found.push(("analyzer.roots".to_owned(), "means nothing without `https://`".to_owned()));
+    }
     for (index, outbound) in config.outbound.iter().enumerate() {
         let Some(tls) = &outbound.tls else { continue };
         let key = format!("outbound[{index}].tls");

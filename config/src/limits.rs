@@ -36,6 +36,11 @@ pub struct ProxyLimits {
     /// Idle HTTP/1 connections kept over all upstream addresses. Each holds some 20 KiB.
     #[garde(range(min = 1, max = 1_000_000))]
     pub idle_upstream_connections: usize,
+
+    /// Open connections to the admin listener. Each ends after a minute at most.
+    #[garde(range(min = 1, max = 10_000))]
+    pub admin_connections: usize,
+
     /// TLS handshakes of clients under way. They cost more than requests do.
     #[garde(range(min = 1, max = 65_536))]
     pub tls_handshakes: usize,
@@ -48,6 +53,7 @@ keys!(ProxyLimits {
     header_fields,
     connections_per_upstream,
     idle_upstream_connections,
+    admin_connections,
     tls_handshakes,
 });
 
@@ -60,6 +66,7 @@ impl Default for ProxyLimits {
             header_fields: 128,
             connections_per_upstream: 64,
             idle_upstream_connections: 128,
+            admin_connections: 64,
             tls_handshakes: 1_024,
         }
     }

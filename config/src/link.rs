@@ -1,6 +1,6 @@
 //! How a proxy reaches its analyzer.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, path::PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
@@ -18,24 +18,28 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, transform = units::or_text)]
 pub struct AnalyzerLink {
-    /// Base URL of the analyzer, for example `http://127.0.0.1:15400`.
+    /// Base URL of the analyzer, for example `http://127.0.0.1:15400`, or `https://` where something that terminates TLS
+    /// stands before it.
     pub url: HttpUrl,
 
     /// Bearer token sent with every report.
     pub token: Option<Secret>,
+
+    /// With `https://`: a file with the certificates that the analyzer's may be issued by; without it, those of the system.
+    pub roots: Option<PathBuf>,
 }
 
-keys!(AnalyzerLink { url, token });
+keys!(AnalyzerLink { url, token, roots });
 
 impl AnalyzerLink {
     /// Reports to `url`, without a token.
     pub fn new(url: HttpUrl) -> Self {
-        Self { url, token: None }
+        Self { url, token: None, roots: None }
     }
 
     /// What stands for a link of which only the token is known so far.
     fn blank() -> Self {
-        Self::new(HttpUrl { authority: Target { host: String::new(), port: 0 }, path: String::new() })
+        Self::new(HttpUrl::http(Target { host: String::new(), port: 0 }))
     }
 
     /// Whether nobody has said yet where the analyzer is.
@@ -57,18 +61,28 @@ impl Overlay for Option<AnalyzerLink> {
     }
 }
 
-/// An `http://` URL without user, query or fragment.
+/// An `http://` or `https://` URL without user, query or fragment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpUrl {
-    /// Host and port; the port is 80 when the URL names none.
+    /// Whether it is an `https://` one.
+    pub https: bool,
+    /// Host and port; the port is 80 or 443 when the URL names none.
     pub authority: Target,
     /// The path without its last slash: empty, or beginning with `/`.
     pub path: String,
 }
 
+impl HttpUrl {
+    /// `http://` with nothing behind the port.
+    pub fn http(authority: Target) -> Self {
+        Self { https: false, authority, path: String::new() }
+    }
+}
+
 impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        let scheme = if self.https { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
@@ -88,7 +102,7 @@ impl JsonSchema for HttpUrl {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^(http://|.*\$\{)", "examples": ["http://127.0.0.1:15400"] })
+        json_schema!({ "type": "string", "pattern": r"^(https?://|.*\$\{)", "examples": ["http://127.0.0.1:15400"] })
     }
 }
 
@@ -100,13 +114,9 @@ impl Scalar for HttpUrl {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err("the URL has no scheme: write it like http://127.0.0.1:15400".to_owned());
         };
-        if scheme.eq_ignore_ascii_case("https") {
-            return Err("https:// is not supported yet: use http://, through a local TLS tunnel if the network is \
-                        not trusted"
-                .to_owned());
-        }
-        if !scheme.eq_ignore_ascii_case("http") {
-            return Err(format!("{} is not a supported scheme: use http://", quoted(scheme)));
+        let https = scheme.eq_ignore_ascii_case("https");
+        if !https && !scheme.eq_ignore_ascii_case("http") {
+            return Err(format!("{} is not a supported scheme: use http:// or https://", quoted(scheme)));
         }
         if rest.contains('@') {
             return Err("a URL cannot hold a user or password: use the key `token`".to_owned());
@@ -116,12 +126,16 @@ impl Scalar for HttpUrl {
         }
         let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-        let authority = if has_port { Target::read(authority)? } else { Target::read(&format!("{authority}:80"))? };
-        Ok(Self { authority, path: path.trim_end_matches('/').to_owned() })
+        let authority = match (has_port, https) {
+            (true, _) => Target::read(authority)?,
+            (false, true) => Target::read(&format!("{authority}:443"))?,
+            (false, false) => Target::read(&format!("{authority}:80"))?,
+        };
+        Ok(Self { https, authority, path: path.trim_end_matches('/').to_owned() })
     }
 }
 
-/// Reads `http://host[:port][/path]`.
+/// Reads `http[s]://host[:port][/path]`.
 impl std::str::FromStr for HttpUrl {
     type Err = String;
 
@@ -141,6 +155,7 @@ mod tests {
             ("HTTP://Analyzer.ns/", "http://analyzer.ns:80"),
             ("http://[::1]:1/a/b/", "http://[::1]:1/a/b"),
             ("http://[::1]", "http://[::1]:80"),
+            ("https://analyzer.example", "https://analyzer.example:443"),
         ] {
             assert_eq!(HttpUrl::read(text).unwrap().to_string(), shown);
         }
@@ -150,7 +165,6 @@ mod tests {
     fn what_is_not_supported_is_said_without_repeating_a_password() {
         for (text, reason) in [
             ("127.0.0.1:15400", "no scheme"),
-            ("https://a:1", "https:// is not supported yet"),
             ("ftp://a:1", "`ftp` is not a supported scheme"),
             ("http://u:hunter2@a:1", "use the key `token`"),
             ("http://", "neither a name nor an IP address"),

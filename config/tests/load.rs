@@ -273,7 +273,8 @@ fn every_bound_is_held() {
         ("service: a\ntrust: {networks: [10.0.0.0/8, x]}", "trust.networks[1]"),
         ("service: a\nlog: {level: inof}", "log.level"),
         ("service: a\nlog: {format: xml}", "log.format"),
-        ("service: a\nanalyzer: https://a", "analyzer"),
+        ("service: a\nanalyzer: ftp://a", "analyzer"),
+        ("service: a\nanalyzer: {url: 'http://a', roots: a.pem}", "analyzer.roots"),
     ] {
         assert_eq!(wrong(text), [key], "{text}");
     }

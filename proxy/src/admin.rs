@@ -3,9 +3,11 @@
 //! Served from the control thread, so that no scrape delays a request.
 
 mod breakers;
+mod bypass;
 mod endpoints;
 mod links;
 mod metrics;
+mod serve;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +18,6 @@ use axum::extract::{ConnectInfo, Path, Query, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use couplet_config::ProxyConfig;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
@@ -62,6 +63,7 @@ const RELOAD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Serves until the proxy is gone.
 pub(crate) async fn serve(admin: Admin, listener: tokio::net::TcpListener) {
+    let in_force = Arc::clone(&admin.in_force);
     let routes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -81,9 +83,7 @@ pub(crate) async fn serve(admin: Admin, listener: tokio::net::TcpListener) {
             )
         })
         .with_state(Arc::new(admin));
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    // Errors of single connections do not come back; there is no other.
-    let _ = axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await;
+    serve::accept(in_force, routes, listener).await;
 }
 
 async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {

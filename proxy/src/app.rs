@@ -40,11 +40,11 @@ use crate::tls::Tls;
 use crate::upstream::{Connector, Room};
 use crate::warnings::Warnings;
 
-use change::Change;
 use places::{Duty, Place, Sockets, Wanted, wanted};
 use work::{Order, work};
 
 pub use crate::admin::Ask;
+pub use change::Change;
 
 /// How long a worker may take to serve a new configuration. It takes microseconds.
 const OBEY: Duration = Duration::from_secs(5);
@@ -156,7 +156,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
     let metrics = Arc::new(Metrics::default());
     let tls = Arc::new(Tls::load(&config, &metrics, SystemTime::now()).map_err(StartError::Tls)?);
     let wanted = wanted(&config);
-    let mut sockets = Sockets::open(&config, &wanted, &HashMap::new(), config.admin)?;
+    let mut sockets = Sockets::open(&config, &wanted, &HashMap::new(), config.admin, &metrics)?;
     let places = std::mem::take(&mut sockets.addresses);
     let (admin, admin_listener) = sockets.admin.take().unzip();
     let (drain, watch) = Drain::new();
@@ -386,7 +386,7 @@ impl Running {
         } else {
             Arc::new(Tls::load(&config, &self.metrics, SystemTime::now()).map_err(StartError::Tls)?)
         };
-        let mut sockets = Sockets::open(&config, &wanted, &self.places, None)?;
+        let mut sockets = Sockets::open(&config, &wanted, &self.places, None, &self.metrics)?;
 
         // Nothing fails from here on.
         let listening = sockets.addresses.values().copied().chain(self.admin).collect();

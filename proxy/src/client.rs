@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::resolve::{Answer, Directory, Question};
 use crate::stream::connect;
+use crate::tls;
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -36,6 +37,8 @@ pub(crate) enum ClientError {
     Name(String),
     #[error("no connection: {0}")]
     Connect(#[from] std::io::Error),
+    #[error("no TLS: {0}")]
+    Tls(String),
     #[error("{0}")]
     Http(#[from] hyper::Error),
     #[error("the answer is too long or broke off")]
@@ -120,6 +123,10 @@ impl Client {
         }
         let stream = stream?;
         let _ = stream.set_nodelay(true); // A socket that refuses still works.
+        let stream = match self.link.url.https {
+            true => tls::https(&self.link, stream).await.map_err(ClientError::Tls)?,
+            false => stream.into(),
+        };
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(sender)
@@ -155,7 +162,7 @@ mod tests {
         let directory = Directory::new(Scripted::new(vec![answer]), Arc::default());
         tokio::spawn(Arc::clone(&directory).run());
         let authority = Target { host: "analyzer.test".to_owned(), port: 1 };
-        Client::new(AnalyzerLink::new(couplet_config::HttpUrl { authority, path: String::new() }), directory, None)
+        Client::new(AnalyzerLink::new(couplet_config::HttpUrl::http(authority)), directory, None)
     }
 
     fn found(priority: u16, address: SocketAddr) -> Found {

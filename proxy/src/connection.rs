@@ -69,7 +69,14 @@ pub(crate) async fn serve(worker: Arc<Worker>, role: Role, stream: TcpStream, pe
         Some(Arrival::Direct) if matches!(role, Role::Inbound) && worker.app.is_some() => {
             uncaptured(worker, role, stream.into(), peer, drain).await;
         }
-        Some(Arrival::Captured(destination)) => captured(worker, role, destination, stream.into(), peer, drain).await,
+        Some(Arrival::Captured(destination)) => {
+            let metrics = &worker.sidecar.metrics;
+            match role {
+                Role::Inbound => metrics.captured_inbound.add(1),
+                _ => metrics.captured_outbound.add(1),
+            }
+            captured(worker, role, destination, stream.into(), peer, drain).await;
+        }
         Some(Arrival::Direct | Arrival::Loop) => refuse_loop(&worker, stream.into(), peer),
     }
 }

@@ -50,4 +50,4 @@ mod warnings;
 mod original;
 mod error;
 
-pub use app::{Ask, ReloadError, Reloaded, Running, StartError, start};
+pub use app::{Ask, Change, ReloadError, Reloaded, Running, StartError, start};

@@ -64,13 +64,20 @@ impl Reserved {
     ///
     /// # Errors
     /// Those of the operating system.
-    pub(crate) fn listen(self) -> io::Result<Vec<TcpListener>> {
-        let others = if self.shared { takeover::listening_at(self.address) } else { 0 };
+    pub(crate) fn listen(self, metrics: &Metrics) -> io::Result<Vec<TcpListener>> {
+        let others = if self.shared { takeover::listening_at(self.address) } else { Ok(0) };
         for socket in &self.sockets {
             socket.listen(BACKLOG)?;
         }
-        if let (Some(socket), 1..) = (self.sockets.first(), others) {
-            takeover::steer(socket, others, self.sockets.len());
+        let steered = match (self.sockets.first(), others) {
+            (_, Err(error)) => Err(error),
+            (Some(socket), Ok(others @ 1..)) => takeover::steer(socket, others, self.sockets.len()),
+            _ => Ok(()),
+        };
+        if let Err(error) = steered {
+            metrics.takeover_unsteered.add(1);
+            let address = self.address;
+            tracing::warn!(%address, %error, "new connections cannot be steered to this process: an older one takes some until it goes down, and may lose the last of them");
         }
         Ok(self.sockets.into_iter().map(TcpListener::from).collect())
     }
@@ -136,7 +143,10 @@ pub(crate) async fn accept(listener: tokio::net::TcpListener, siblings: Siblings
     }
     let post = posts.borrow().clone();
     if post.worker.sidecar.config.takeover {
-        takeover::turn_away(&listener);
+        if let Err(error) = takeover::turn_away(&listener) {
+            metrics.takeover_unturned.add(1);
+            tracing::warn!(%error, "new connections cannot be turned away to the newer process: one that comes at the last moment is lost");
+        }
         let settled = Instant::now() + takeover::SETTLE;
         while let Ok(accepted) = timeout_at(settled, listener.accept()).await {
             if let Ok((stream, peer)) = accepted {

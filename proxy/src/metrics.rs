@@ -86,12 +86,21 @@ pub(crate) struct Metrics {
     pub(crate) inbound_connections: Gauge,
     /// Listeners for such connections.
     pub(crate) inbound_listeners: Gauge,
+    /// Connections to the admin listener.
+    pub(crate) admin_connections: Gauge,
+    pub(crate) admin_refused: Counter,
     pub(crate) connections_accepted: Counter,
     pub(crate) connections_refused: Counter,
     pub(crate) connections_malformed: Counter,
     pub(crate) connections_timed_out: Counter,
     /// Connections and tunnels in which nothing moved.
     pub(crate) streams_timed_out: Counter,
+    /// Connections that the kernel brought here.
+    pub(crate) captured_outbound: Counter,
+    pub(crate) captured_inbound: Counter,
+    /// Listeners to which new connections could not be steered, and from which they could not be turned away.
+    pub(crate) takeover_unsteered: Counter,
+    pub(crate) takeover_unturned: Counter,
     /// Captured connections that would have come back to this proxy.
     pub(crate) captured_loops: Counter,
     /// Captured connections that were reset, since there was none to their destination.

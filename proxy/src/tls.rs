@@ -5,6 +5,7 @@ mod accept;
 mod connect;
 mod credentials;
 mod failure;
+mod https;
 mod join;
 mod settings;
 mod verify;
@@ -21,6 +22,7 @@ use parking_lot::{Mutex, RwLock};
 pub(crate) use accept::{Accepted, accept};
 pub(crate) use connect::Secure;
 pub(crate) use failure::{Failure, is_refusal};
+pub(crate) use https::https;
 pub(crate) use join::Unjoined;
 
 use crate::metrics::Metrics;
@@ -70,7 +72,12 @@ impl Tls {
     /// Everything that is wrong with them.
     pub(crate) fn load(config: &ProxyConfig, metrics: &Arc<Metrics>, now: SystemTime) -> Result<Self, String> {
         let files = Files::read(&config.tls, &config.outbound);
-        let settings = Settings::new(&files, &config.tls, &config.outbound).map_err(|problems| listed(&problems))?;
+        let mut problems = Vec::new();
+        let settings = Settings::new(&files, &config.tls, &config.outbound).map_err(|found| problems.extend(found));
+        if let Some(link) = config.analyzer.as_ref().filter(|link| link.url.https) {
+            problems.extend(https::check(link).err());
+        }
+        let Some(settings) = settings.ok().filter(|_| problems.is_empty()) else { return Err(listed(&problems)) };
         let tls = Self {
             config: config.tls.clone(),
             outbound: config.outbound.clone(),

@@ -87,8 +87,7 @@ impl System {
                 Outbound::new(callee, listen, target(door.address).into())
             })
             .collect();
-        let url = HttpUrl { authority: target(analyzer), path: String::new() };
-        config.analyzer = Some(AnalyzerLink { url, token: None });
+        config.analyzer = Some(AnalyzerLink::new(HttpUrl::http(target(analyzer))));
         config.telemetry.window = WINDOW;
         config.timeouts.drain = DRAIN;
         config

@@ -5,6 +5,7 @@
 mod analyze;
 mod cardinality;
 mod demo;
+mod identity;
 mod life;
 mod live;
 mod load;

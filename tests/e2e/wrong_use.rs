@@ -14,7 +14,7 @@ fn a_wrong_flag_names_itself_and_the_way_out() {
         ("proxy --service orders --app 8080", &["--app", "`8080`", "127.0.0.1:8080"]),
         ("proxy --service orders --to inventory", &["--to", "`inventory`", "NAME@LISTEN=TARGET"]),
         ("proxy --service orders --admin of", &["--admin", "`of`"]),
-        ("proxy --service orders --analyzer https://a:1", &["--analyzer", "not supported yet"]),
+        ("proxy --service orders --analyzer ftp://a:1", &["--analyzer", "not a supported scheme"]),
         ("proxy --service orders --analyzer localhost:15400", &["--analyzer", "http://"]),
         (
             "proxy --service orders --set limits.conections=1",

@@ -218,3 +218,33 @@ fn skipped_ports_and_networks_go_past_the_proxy() {
     let refused = shop.inside(APP, move || TcpStream::connect((address, 3306)).unwrap_err().kind());
     assert_eq!(refused, ErrorKind::ConnectionRefused, "skipped on its way out, captured on its way in");
 }
+
+#[test]
+fn connections_that_go_past_the_proxy_are_seen_until_the_rules_are_there() {
+    let Some(world) = world("connections past the proxy", Families::Ipv4) else { return };
+    let (shop, stock) = (world.pods[0].clone(), world.pods[1].clone());
+    let _sidecar = shop.sidecar_as(PROXY, "shop", "");
+    let order = |direction: &str| {
+        let number = |name: &str| shop.metric(&format!("{name}{{direction=\"{direction}\"}}")).unwrap();
+        let (captured, past) = ("couplet_captured_connections_total", "couplet_capture_bypassed_connections");
+        (number(captured), number(past), number("couplet_capture_in_order"))
+    };
+    assert_eq!((order("outbound"), order("inbound")), ((0.0, 0.0, 1.0), (0.0, 0.0, 1.0)));
+    greeter(&stock, APP, (stock.ipv4, 3306));
+    greeter(&shop, APP, (shop.ipv4, 3306));
+    let (there, here) = (stock.ipv4, shop.ipv4);
+    let open = |from: &crate::world::Pod, to: IpAddr| {
+        from.inside(APP, move || {
+            let mut stream = connect((to, 3306));
+            assert_eq!(crate::peers::read_line(&mut stream).as_deref(), Some("220 ready\n"));
+            stream
+        })
+    };
+    let past = (open(&shop, there), open(&stock, here));
+    assert_eq!((order("outbound"), order("inbound")), ((0.0, 1.0, 0.0), (0.0, 1.0, 0.0)));
+    drop(past);
+    shop.init("");
+    let captured = (open(&shop, there), open(&stock, here));
+    assert_eq!((order("outbound"), order("inbound")), ((1.0, 0.0, 1.0), (1.0, 0.0, 1.0)));
+    drop(captured);
+}

@@ -1,6 +1,12 @@
 //! What can be looked at.
 
 use std::collections::HashSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use couplet_analyzer::export;
+use couplet_analyzer::view::document::Document;
+use couplet_telemetry::opaque::{OpaqueReport, OpaqueStats, Protocol};
 
 use crate::harness::{analyzer, report, report_of};
 
@@ -188,4 +194,53 @@ fn check(text: &str) {
         }
     }
     assert!(families.len() > 15, "{families:?}");
+}
+
+#[test]
+fn connections_that_nobody_can_read_are_edges_of_their_own_in_every_view() {
+    let analyzer = analyzer().start();
+    let mut report = report("s1", 1, 10);
+    for (peer, protocol) in [("10.0.0.9:3306", Protocol::Tcp), ("stock", Protocol::Tls)] {
+        let stats = OpaqueStats { opened: 3, closed: 2, sent: 500, received: 7_000, ..OpaqueStats::default() };
+        report.opaque.push(OpaqueReport { peer: peer.to_owned(), protocol, stats });
+    }
+    analyzer.report(&report);
+    let document = analyzer.document_with_requests(10);
+    let calls: Vec<_> = document["edges"].as_array().unwrap().iter().map(|edge| &edge["destination"]).collect();
+    assert_eq!(calls, ["stock"], "they are no calls");
+    let read: Document = serde_json::from_value(document.clone()).unwrap();
+    let dot = export::dot(&read);
+    let line = |text: &str, words: &[&str]| {
+        let found = text.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(found, "no line with {words:?} in\n{text}");
+    };
+    line(&dot, &["\"shop\" -> \"10.0.0.9:3306\"", "tcp", "style=dotted"]);
+    line(&dot, &["\"shop\" -> \"stock\"", "tls", "style=dotted"]);
+    line(&export::mermaid(&read), &["10.0.0.9:3306"]);
+    line(&export::mermaid(&read), &["tcp"]);
+    line(&export::text(&read), &["10.0.0.9:3306", "tcp"]);
+    line(&export::text(&read), &["stock", "tls"]);
+
+    // The page draws one edge between two services, that of the calls where there are any.
+    let script = analyzer.get("/opaque.js").text();
+    if Command::new("node").arg("--version").output().is_err() {
+        return writeln!(std::io::stderr(), "SKIPPED the page's part: `node --version` does not work here").unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("opaque.mjs"), script).unwrap();
+    let program = "import { allEdges, opaqueOf } from './opaque.mjs'; import { readFileSync } from 'node:fs';\n\
+        const doc = JSON.parse(readFileSync(0));\n\
+        console.log(JSON.stringify({ edges: allEdges(doc).map((e) => [e.source, e.destination, (e.opaque ?? []).length]),\n\
+        of: opaqueOf(doc, 'shop').length }));";
+    std::fs::write(folder.path().join("page.mjs"), program).unwrap();
+    let mut node = Command::new("node")
+        .arg(folder.path().join("page.mjs"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    node.stdin.take().unwrap().write_all(document.to_string().as_bytes()).unwrap();
+    let drawn: serde_json::Value = serde_json::from_slice(&node.wait_with_output().unwrap().stdout).unwrap();
+    let expected = serde_json::json!({ "edges": [["shop", "stock", 0], ["shop", "10.0.0.9:3306", 1]], "of": 2 });
+    assert_eq!(drawn, expected);
 }

@@ -6,6 +6,7 @@ use couplet_telemetry::opaque::OpaqueStats;
 use couplet_telemetry::outcome::Evidence;
 use tokio::time::Instant;
 
+use super::bypass::past;
 use crate::link::Headers;
 use crate::metrics::{Counter, Metrics};
 use crate::policy::{Breakers, Shadow, Tally};
@@ -36,6 +37,8 @@ pub(super) fn write(in_force: &InForce, collector: &Collector, headers: &Headers
     tls(&mut text, &sidecar);
     breakers(&mut text, &sidecar.breakers);
     verdicts(&mut text, &sidecar.verdicts);
+    capture(&mut text, &sidecar);
+    takeover(&mut text, &sidecar.metrics);
     write_process(&mut text);
     text.finish()
 }
@@ -224,6 +227,43 @@ fn propagation(text: &mut Text, headers: &Headers) {
     text.sample("couplet_link_learning", &[], f64::from(u8::from(headers.is_learning())));
 }
 
+/// Whether what should be captured is, as far as that can be told from here.
+fn capture(text: &mut Text, sidecar: &Sidecar) {
+    let (capture, metrics) = (&sidecar.config.capture, &sidecar.metrics);
+    if capture.outbound.is_none() && !capture.inbound {
+        return;
+    }
+    let past = past();
+    let directions = [
+        ("outbound", capture.outbound.is_some(), metrics.captured_outbound.get(), past.outbound),
+        ("inbound", capture.inbound, metrics.captured_inbound.get(), past.inbound),
+    ];
+    let directions: Vec<_> = directions.into_iter().filter(|(_, wanted, ..)| *wanted).collect();
+    text.family("couplet_captured_connections_total", Kind::Counter, "Connections that the kernel brought here.");
+    for (direction, _, captured, _) in &directions {
+        text.sample("couplet_captured_connections_total", &[("direction", direction)], *captured as f64);
+    }
+    let name = "couplet_capture_bypassed_connections";
+    text.family(name, Kind::Gauge, "Open connections with other hosts that go past the proxy.");
+    for (direction, _, _, past) in &directions {
+        text.sample(name, &[("direction", direction)], *past as f64);
+    }
+    let name = "couplet_capture_in_order";
+    text.family(name, Kind::Gauge, "0 while connections go past the proxy and none was ever captured, else 1.");
+    for (direction, _, captured, past) in &directions {
+        let in_order = *captured > 0 || *past == 0;
+        text.sample(name, &[("direction", direction)], f64::from(u8::from(in_order)));
+    }
+}
+
+fn takeover(text: &mut Text, metrics: &Metrics) {
+    let name = "couplet_takeover_failures_total";
+    text.family(name, Kind::Counter, "Steps of a takeover that could not be made: connections may be lost by it.");
+    for (step, counter) in [("steer", &metrics.takeover_unsteered), ("turn_away", &metrics.takeover_unturned)] {
+        text.sample(name, &[("step", step)], counter.get() as f64);
+    }
+}
+
 fn verdicts(text: &mut Text, verdicts: &Verdicts) {
     let said = verdicts.said(Instant::now());
     let families = [
@@ -288,6 +328,7 @@ fn counters(text: &mut Text, metrics: &Metrics) {
     for (name, explanation, gauge) in [
         ("couplet_connections", "Downstream connections that are open.", &metrics.connections),
         ("couplet_opaque_connections", "Connections that are passed on untouched.", &metrics.opaque_connections),
+        ("couplet_admin_connections", "Connections to the admin listener.", &metrics.admin_connections),
         ("couplet_in_flight", "Requests in flight, both directions.", &metrics.requests_in_flight),
         ("couplet_upstream_idle", "HTTP/1 connections to upstreams that are kept for later.", &metrics.upstream_idle),
         ("couplet_upstream_endpoints", "Endpoints of upstreams, each worker's own.", &metrics.endpoints),
@@ -300,9 +341,10 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         text.sample(&peak, &[], gauge.peak() as f64);
     }
     type Row<'a> = (&'a str, &'a str, &'a Counter);
-    let rows: [Row<'_>; 24] = [
+    let rows: [Row<'_>; 25] = [
         ("couplet_connections_accepted_total", "Downstream connections.", &metrics.connections_accepted),
         ("couplet_connections_refused_total", "Closed at once: limits.connections.", &metrics.connections_refused),
+        ("couplet_admin_refused_total", "Closed at once: limits.admin_connections.", &metrics.admin_refused),
         ("couplet_connections_malformed_total", "Closed: malformed requests.", &metrics.connections_malformed),
         ("couplet_connections_timed_out_total", "Closed: timeouts.header.", &metrics.connections_timed_out),
         ("couplet_streams_timed_out_total", "Closed: timeouts.stream_idle.", &metrics.streams_timed_out),

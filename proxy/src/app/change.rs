@@ -3,9 +3,9 @@
 use couplet_config::ProxyConfig;
 use serde_json::Value;
 
-/// What is to be done about a new configuration.
+/// What is to be done about a new configuration of a proxy that runs.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub enum Change {
     /// Nothing: it says the same.
     None,
     /// It can come into force while the proxy runs; these keys differ.
@@ -15,7 +15,9 @@ pub(super) enum Change {
 }
 
 impl Change {
-    pub(super) fn between(old: &ProxyConfig, new: &ProxyConfig) -> Self {
+    /// What `new` changes, where `old` is in force.
+    #[must_use]
+    pub fn between(old: &ProxyConfig, new: &ProxyConfig) -> Self {
         if old == new {
             return Change::None;
         }
@@ -111,8 +113,8 @@ mod tests {
     #[test]
     fn a_token_is_compared_but_not_shown() {
         let link = |token: &str| couplet_config::AnalyzerLink {
-            url: "http://127.0.0.1:15400".parse().unwrap(),
             token: Some(couplet_config::Secret::new(token)),
+            ..couplet_config::AnalyzerLink::new("http://127.0.0.1:15400".parse().unwrap())
         };
         let mut old = ProxyConfig::new("shop");
         old.analyzer = Some(link("one"));

@@ -9,6 +9,7 @@ use couplet_config::ProxyConfig;
 use super::StartError;
 use crate::connection::Role;
 use crate::listener::{self, Reserved, Siblings};
+use crate::metrics::Metrics;
 use crate::sidecar::Worker;
 
 /// A place to listen at, by which its socket is found again when another configuration names it. Several places of one
@@ -122,6 +123,7 @@ impl Sockets {
         wanted: &[Wanted],
         held: &HashMap<Place, SocketAddr>,
         admin: Option<SocketAddr>,
+        metrics: &Metrics,
     ) -> Result<Self, StartError> {
         let reserve = |address, workers, what: &str, option| {
             let reserved = listener::reserve(address, workers, config.takeover);
@@ -142,7 +144,7 @@ impl Sockets {
         let mut sockets = Self { addresses: HashMap::new(), workers: Vec::new(), admin: None };
         sockets.workers.resize_with(config.workers, HashMap::new);
         for (wanted, reserved) in reserved {
-            let (address, listeners) = listen(reserved, &wanted.what, wanted.option)?;
+            let (address, listeners) = listen(reserved, &wanted.what, wanted.option, metrics)?;
             sockets.addresses.insert(wanted.place.clone(), address);
             let siblings = Siblings::default();
             for (worker, listener) in sockets.workers.iter_mut().zip(listeners) {
@@ -150,7 +152,7 @@ impl Sockets {
             }
         }
         if let Some(reserved) = admin {
-            let (address, listeners) = listen(reserved, "the admin endpoints", "--admin")?;
+            let (address, listeners) = listen(reserved, "the admin endpoints", "--admin", metrics)?;
             sockets.admin = listeners.into_iter().next().map(|listener| (address, listener));
         }
         let kept = wanted.iter().filter_map(|wanted| held.get_key_value(&wanted.place));
@@ -159,9 +161,14 @@ impl Sockets {
     }
 }
 
-fn listen(reserved: Reserved, what: &str, option: &'static str) -> Result<(SocketAddr, Vec<TcpListener>), StartError> {
+fn listen(
+    reserved: Reserved,
+    what: &str,
+    option: &'static str,
+    metrics: &Metrics,
+) -> Result<(SocketAddr, Vec<TcpListener>), StartError> {
     let address = reserved.address;
-    let listeners = reserved.listen().map_err(|source| bind_error(address, what, option, source))?;
+    let listeners = reserved.listen(metrics).map_err(|source| bind_error(address, what, option, source))?;
     Ok((address, listeners))
 }
 

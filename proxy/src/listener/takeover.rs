@@ -8,7 +8,7 @@
 //! nothing, asks again after a second as TCP does, and reaches the new process.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
@@ -22,13 +22,16 @@ pub(super) const SETTLE: Duration = Duration::from_millis(200);
 /// Lines of the kernel's table that are read at most; listening sockets stand first.
 const MOST_LINES: usize = 65_536;
 
-/// How many sockets listen at just this address. None where the system does not tell.
-pub(super) fn listening_at(address: SocketAddr) -> usize {
+/// How many sockets listen at just this address.
+///
+/// # Errors
+/// Where the system does not tell.
+pub(super) fn listening_at(address: SocketAddr) -> io::Result<usize> {
     let table = if address.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
-    let Ok(table) = File::open(table) else { return 0 };
+    let table = File::open(table)?;
     let wanted = as_in_the_table(address);
     let lines = BufReader::new(table).lines().skip(1).take(MOST_LINES).map_while(Result::ok);
-    lines.map_while(|line| listens(&line, &wanted)).filter(|here| *here).count()
+    Ok(lines.map_while(|line| listens(&line, &wanted)).filter(|here| *here).count())
 }
 
 /// Whether a line of the table says that a socket listens at `wanted`; none for one that does not listen at all.
@@ -55,7 +58,10 @@ fn as_in_the_table(address: SocketAddr) -> String {
 ///
 /// Where the count is wrong (one of the others was closed meanwhile) the kernel finds no socket at the place that the
 /// program names, and takes any: the older process turns the connection away then.
-pub(super) fn steer(socket: &Socket, others: usize, own: usize) {
+///
+/// # Errors
+/// Those of the operating system.
+pub(super) fn steer(socket: &Socket, others: usize, own: usize) -> io::Result<()> {
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let program = [
         SockFilter::new(LOAD_ABSOLUTE, 0, 0, RANDOM),
@@ -63,13 +69,11 @@ pub(super) fn steer(socket: &Socket, others: usize, own: usize) {
         SockFilter::new(ADD, 0, 0, number(others)),
         SockFilter::new(RETURN_ACCUMULATOR, 0, 0, 0),
     ];
-    if let Err(error) = attach_to_group(socket, &program) {
-        tracing::warn!(%error, "new connections cannot be steered to this process; it shares them with the older one");
-    }
+    attach_to_group(socket, &program)
 }
 
 #[expect(unsafe_code, reason = "no safe interface has this option of sockets")]
-fn attach_to_group(socket: &Socket, program: &[SockFilter]) -> std::io::Result<()> {
+fn attach_to_group(socket: &Socket, program: &[SockFilter]) -> io::Result<()> {
     let program = libc::sock_fprog {
         len: u16::try_from(program.len()).unwrap_or(u16::MAX),
         filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
@@ -86,11 +90,14 @@ fn attach_to_group(socket: &Socket, program: &[SockFilter]) -> std::io::Result<(
             size,
         )
     };
-    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// From here on the kernel drops the first packet of every new connection to this listener; what has begun goes on.
-pub(super) fn turn_away(listener: &TcpListener) {
+///
+/// # Errors
+/// Those of the operating system.
+pub(super) fn turn_away(listener: &TcpListener) -> io::Result<()> {
     let program = [
         SockFilter::new(LOAD_BYTE_ABSOLUTE, 0, 0, TCP_FLAGS),
         SockFilter::new(AND, 0, 0, SYN | ACK),
@@ -98,9 +105,7 @@ pub(super) fn turn_away(listener: &TcpListener) {
         SockFilter::new(RETURN, 0, 0, 0),
         SockFilter::new(RETURN, 0, 0, u32::MAX),
     ];
-    if let Err(error) = SockRef::from(listener).attach_filter(&program) {
-        tracing::warn!(%error, "new connections cannot be turned away; one that comes at the last moment is reset");
-    }
+    SockRef::from(listener).attach_filter(&program)
 }
 
 // Instructions of the classic BPF: a class, a size and a mode each.
@@ -138,9 +143,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let _connection = std::net::TcpStream::connect(address).unwrap();
-        assert_eq!(listening_at(address), 1);
-        assert_eq!(listening_at(SocketAddr::new("127.0.0.2".parse().unwrap(), address.port())), 0);
+        assert_eq!(listening_at(address).unwrap(), 1);
+        assert_eq!(listening_at(SocketAddr::new("127.0.0.2".parse().unwrap(), address.port())).unwrap(), 0);
         let six = std::net::TcpListener::bind("[::1]:0");
-        assert!(six.is_err() || listening_at(six.unwrap().local_addr().unwrap()) == 1);
+        assert!(six.is_err() || listening_at(six.unwrap().local_addr().unwrap()).unwrap() == 1);
     }
 }

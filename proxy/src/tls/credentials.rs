@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use couplet_config::{Outbound, SpiffeId, Tls, TlsMode};
 use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use webpki::{EndEntityCert, KeyUsage};
 use xxhash_rust::xxh3::Xxh3;
+
+use super::verify::explained;
 
 /// Largest file that is read.
 const LARGEST: u64 = 1024 * 1024;
@@ -34,6 +38,22 @@ pub(super) struct Pair {
     pub(super) not_after: u64,
 }
 
+impl Pair {
+    /// Whether the chain leads to one of these roots. Asked as of its first second: that it has ended since is said
+    /// elsewhere, and is no reason not to start.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(super) fn issued_by(&self, roots: &RootCertStore, provider: &CryptoProvider) -> Result<(), String> {
+        let algorithms = provider.signature_verification_algorithms.all;
+        let Some((first, others)) = self.certified.cert.split_first() else { return Ok(()) };
+        let then = UnixTime::since_unix_epoch(Duration::from_secs(self.not_before));
+        let path = ParsedCertificate::try_from(first)
+            .and_then(|parsed| verify_server_cert_signed_by_trust_anchor(&parsed, roots, others, then, algorithms));
+        path.map_err(|error| explained(&error).1)
+    }
+}
+
 impl Files {
     /// Reads all of them.
     pub(super) fn read(config: &Tls, outbound: &[Outbound]) -> Self {
@@ -45,6 +65,11 @@ impl Files {
         let roots = outbound.iter().filter_map(|to| to.tls.as_ref().filter(|tls| tls.mode == TlsMode::On));
         let roots = roots.filter_map(|tls| Some((tls.roots.as_ref()?, false)));
         Self(identity.chain(server).chain(roots).map(|(path, is_key)| File::read(path, is_key)).collect())
+    }
+
+    /// Reads this one, which is no key.
+    pub(super) fn one(path: &Path) -> Self {
+        Self(vec![File::read(path, false)])
     }
 
     /// Tells one content from another.

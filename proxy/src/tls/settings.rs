@@ -113,6 +113,11 @@ impl Mesh {
         let (pair, roots) = pair;
         let id = pair.certified.end_entity_cert().map_err(|error| error.to_string()).and_then(spiffe_id);
         let id = id.map_err(|why| vec![format!("{}: {why}", of.certificate.display())])?;
+        let known = pair.issued_by(&roots, provider).map_err(|why| {
+            let (certificate, roots) = (of.certificate.display(), of.roots.display());
+            vec![format!("{certificate}: other sidecars with the roots of {roots} would refuse it: {why}")]
+        });
+        known?;
         let mut trust_domains = config.trust_domains.clone();
         if trust_domains.is_empty() {
             trust_domains.push(id.trust_domain().to_owned());
@@ -188,6 +193,11 @@ fn client(
         Some(path) => Arc::new(files.roots(path).map_err(|problem| vec![problem])?),
         None => Arc::clone(system.get_or_insert_with(|| Arc::new(system_roots()))),
     };
+    ordinary(roots, provider)
+}
+
+/// Towards a server whose certificate one of these has issued.
+pub(super) fn ordinary(roots: Arc<RootCertStore>, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, Vec<String>> {
     if roots.is_empty() {
         return Err(vec!["this system has no root certificates; name a file with `roots`".to_owned()]);
     }
@@ -200,7 +210,7 @@ fn client(
 
 /// Those of the system, since who runs it decides whom it trusts, and keeps that list fresh. Single ones that cannot be
 /// read are passed over.
-fn system_roots() -> RootCertStore {
+pub(super) fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots

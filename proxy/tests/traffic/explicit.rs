@@ -90,7 +90,7 @@ async fn a_service_that_is_announced_while_it_is_called_is_found() {
     .await;
     let mut config = explicit(config("shop"));
     let url = format!("http://{}", analyzer.address).parse().unwrap();
-    config.analyzer = Some(couplet_config::AnalyzerLink { url, token: None });
+    config.analyzer = Some(couplet_config::AnalyzerLink::new(url));
     config.resolve = true;
     // Nobody answers there.
     let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -178,7 +178,7 @@ impl Shape for ProxyConfig {
 
     fn reports_to(mut self, analyzer: &Analyzer) -> Self {
         let url = format!("http://{}", analyzer.address).parse().unwrap();
-        self.analyzer = Some(AnalyzerLink { url, token: None });
+        self.analyzer = Some(AnalyzerLink::new(url));
         self
     }
 

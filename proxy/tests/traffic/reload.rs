@@ -6,6 +6,8 @@ use couplet_config::{Outbound, ProxyConfig};
 use couplet_proxy::{ReloadError, Reloaded, Running};
 
 use crate::harness::*;
+use crate::pki::*;
+use crate::secured::*;
 
 fn applied(proxy: &mut Running, config: ProxyConfig) -> u64 {
     match proxy.reload(Ok(config)) {
@@ -226,4 +228,41 @@ async fn fifty_reloads_under_load_lose_no_request_and_every_one_is_counted() {
 
 fn handled(analyzer: &Analyzer) -> u64 {
     analyzer.reports().iter().flat_map(|report| &report.paths).map(|path| path.stats.outcomes.total()).sum()
+}
+
+#[tokio::test]
+async fn other_files_of_tls_are_shown_to_whoever_connects_next() {
+    let authority = Authority::new();
+    let app = answers(200, "fine").await;
+    let before = meshed("stock", &authority).app(&app);
+    let mut stock = before.clone().start();
+    let expects = |id: &str| {
+        let identity = Some(couplet_config::SpiffeId::parse(id).unwrap());
+        let tls = couplet_config::UpstreamTls { identity, ..couplet_config::UpstreamTls::default() };
+        meshed("shop", &authority).over(Some(tls), "stock", stock.inbound().unwrap()).start()
+    };
+    let (old, new) = (expects("spiffe://shop.example/stock"), expects("spiffe://shop.example/renamed"));
+    let status = async |shop: &Running| client(shop.outbound()[0].1).await.get("/").await.status.as_u16();
+    assert_eq!((status(&old).await, status(&new).await), (200, 502));
+
+    let mut after = before.clone();
+    after.tls.identity = authority.identity("renamed");
+    let Ok(Reloaded::Applied { keys, .. }) = stock.reload(Ok(after.clone())) else { panic!("it changes live") };
+    assert_eq!(keys, ["tls.identity"]);
+    assert_eq!(status(&new).await, 200);
+    // What shows the old identity is kept for a moment, and ends with its next answer.
+    while status(&old).await == 200 {}
+
+    // Files that cannot be used change nothing.
+    let mut broken = after.clone();
+    broken.tls.identity.as_mut().unwrap().key = "/nowhere/stock.key".into();
+    let error = stock.reload(Ok(broken)).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/stock.key: there is no such file"), "{error}");
+    assert_eq!(status(&new).await, 200);
+
+    // Nothing in the clear from now on, but from this host; then no TLS at all.
+    after.tls.inbound = couplet_config::InboundTls::Off;
+    applied(&mut stock, after);
+    while status(&new).await == 200 {}
+    assert_eq!(client(stock.inbound().unwrap()).await.get("/").await.text, "fine");
 }

@@ -194,8 +194,9 @@ async fn a_caller_whose_certificate_is_refused_after_the_handshake_learns_why() 
     let app = answers(200, "").await;
     let stock = meshed("stock", &authority).app(&app).start();
     // It believes the other authority, but not the other way round.
-    let mut identity = stranger.identity("shop").unwrap();
-    identity.roots = authority.roots();
+    let identity = stranger.identity("shop").unwrap();
+    let both = [stranger.roots(), authority.roots()].map(|roots| std::fs::read_to_string(roots).unwrap()).concat();
+    std::fs::write(&identity.roots, both).unwrap();
     let mut shop = config("shop").over(mesh(), "stock", stock.inbound().unwrap());
     shop.tls.identity = Some(identity);
     let shop = shop.start();
@@ -440,6 +441,24 @@ async fn files_that_cannot_be_used_are_all_named_and_nothing_starts() {
     for part in [mismatch.as_str(), "/nowhere/server.pem: there is no such file", no_key.as_str()] {
         assert!(error.contains(part), "{part} is not in {error}");
     }
+}
+
+#[tokio::test]
+async fn an_identity_that_its_own_roots_do_not_know_is_refused_at_the_start() {
+    let (authority, stranger) = (Authority::named("one"), Authority::named("another"));
+    let mut config = config("stock");
+    config.tls.identity = authority.identity("stock");
+    config.tls.identity.as_mut().unwrap().roots = stranger.roots();
+    let error = couplet_proxy::start(config.clone()).unwrap_err().to_string();
+    for part in
+        ["stock.pem: other sidecars with the roots of", "roots.pem would refuse it: none of the roots has issued"]
+    {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+    // One that has ended is known all the same: it is warned of, and whoever sees it decides.
+    let expired = Says { names: &["spiffe://shop.example/stock"], years: (2020, 2021) };
+    config.tls.identity = authority.identity_that_says("expired", &expired);
+    drop(couplet_proxy::start(config).unwrap());
 }
 
 /// Replaces certificate and key of `shop` and `stock` again and again while requests flow, each on a new connection.
