@@ -218,7 +218,8 @@ impl Looking {
                     }
                     Event::Connected(Err(fault)) => {
                         *server = Server::Refused(fault);
-                        timer.as_mut().reset(Instant::now() + GRACE);
+                        // A sidecar is told within its TLS.
+                        timer.as_mut().reset(Instant::now() + self.hello.unwrap_or(GRACE).max(GRACE));
                     }
                     Event::Read(Err(_)) => return Found::Dead(Fault::Reset),
                     Event::Read(Ok(count)) => {
