@@ -189,11 +189,13 @@ impl Frames {
                 }
             }
             CONTINUATION => {
-                let continued = self.block.map_or(CONTINUATIONS, |frames| frames + 1);
-                if continued >= CONTINUATIONS {
-                    return Err(Abuse::Continuation);
+                // One that continues nothing is the end of the connection: the library's to tell.
+                if let Some(frames) = self.block {
+                    if frames + 1 >= CONTINUATIONS {
+                        return Err(Abuse::Continuation);
+                    }
+                    self.block = (flags & END_HEADERS == 0).then_some(frames + 1);
                 }
-                self.block = (flags & END_HEADERS == 0).then_some(continued);
             }
             RST_STREAM => self.spend(Abuse::Reset)?,
             PRIORITY => self.spend(Abuse::Priority)?,

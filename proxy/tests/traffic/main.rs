@@ -5,6 +5,7 @@
 mod admin;
 mod breakers;
 mod chain;
+mod conformance;
 mod endpoints;
 mod explicit;
 mod faults;
