@@ -128,7 +128,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            header: Duration::from_secs(15),
+            // Who is let go then is gone within 15 s, whatever else the machine has to do.
+            header: Duration::from_secs(14),
             idle: Duration::from_secs(15 * 60),
             pool_idle: Duration::from_secs(4),
             stream_idle: Some(Duration::from_secs(60 * 60)),

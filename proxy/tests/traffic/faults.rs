@@ -15,9 +15,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::*;
+use crate::pki::Authority;
 
 /// What an upstream does to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +41,30 @@ enum Fault {
     GoAwayOnce,
     RefusedOnce,
     GoAwayAndDie,
+    /// Over HTTP/1 there is no stream but the connection.
     ResetStream,
     ResetStreamMidBody,
+    /// It is asked over TLS, and speaks none.
+    TlsGarbage,
 }
 
 use Fault::*;
+
+/// The faults that are tried over every protocol; the others are of one of them.
+const TWELVE: [Fault; 12] = [
+    Refuse,
+    ResetAtAccept,
+    Silence,
+    DiesMidHead,
+    DiesMidBody,
+    Drip,
+    CutChunk,
+    GoAwayAlways,
+    ResetStream,
+    TlsGarbage,
+    HalfOpen,
+    ZeroWindow,
+];
 
 /// What the client gets to see.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +78,7 @@ enum Seen {
 
 use Seen::{Refusal, Truncated, Whole};
 
-const HTTP1: [(Fault, Seen, Outcome); 11] = [
+const HTTP1: [(Fault, Seen, Outcome); 14] = [
     (Refuse, Refusal(502, "connect"), Outcome::Connect),
     (ResetAtAccept, Refusal(502, "reset"), Outcome::Reset),
     (ResetAfterHead, Refusal(502, "reset"), Outcome::Reset),
@@ -70,9 +90,12 @@ const HTTP1: [(Fault, Seen, Outcome); 11] = [
     (CutChunk, Truncated, Outcome::Reset),
     (Garbage, Refusal(502, "malformed_response"), Outcome::Reset),
     (ZeroWindow, Refusal(504, "request_timeout"), Outcome::Timeout),
+    (GoAwayAlways, Refusal(502, "reset"), Outcome::Reset),
+    (ResetStream, Truncated, Outcome::Reset),
+    (TlsGarbage, Refusal(502, "tls"), Outcome::Connect),
 ];
 
-const HTTP2: [(Fault, Seen, Outcome); 17] = [
+const HTTP2: [(Fault, Seen, Outcome); 18] = [
     (Refuse, Refusal(502, "connect"), Outcome::Connect),
     (ResetAtAccept, Refusal(502, "reset"), Outcome::Reset),
     (ResetAfterHead, Refusal(502, "reset"), Outcome::Reset),
@@ -90,6 +113,7 @@ const HTTP2: [(Fault, Seen, Outcome); 17] = [
     (GoAwayAndDie, Refusal(502, "reset"), Outcome::Reset),
     (ResetStream, Refusal(502, "reset"), Outcome::Reset),
     (ResetStreamMidBody, Truncated, Outcome::Reset),
+    (TlsGarbage, Refusal(502, "tls"), Outcome::Connect),
 ];
 
 #[tokio::test]
@@ -115,15 +139,18 @@ enum Protocol {
 }
 
 async fn judge(protocol: Protocol, table: &[(Fault, Seen, Outcome)]) {
-    let mut wrong = Vec::new();
+    let (mut wrong, mut of_twelve) = (Vec::new(), 0);
     for (fault, seen, outcome) in table {
         let exchange = tokio::time::timeout(Duration::from_secs(20), exchange(*fault, protocol));
         let (got, outcomes, executed) = exchange.await.unwrap_or_else(|_| panic!("{fault:?}: nothing within 20 s"));
         println!("R19\t{protocol:?}\t{fault:?}\t{got:?}\t{outcomes:?}\texecuted {executed}");
         if got != *seen || outcomes != [*outcome] || executed > 1 {
             wrong.push(format!("{fault:?}: {got:?}, {outcomes:?}, executed {executed} times"));
+        } else {
+            of_twelve += usize::from(TWELVE.contains(fault));
         }
     }
+    println!("R19 {protocol:?}: {of_twelve} of the 12 faults that every protocol has as they should be");
     println!("R19 {protocol:?}: {} of {} faults as they should be", table.len() - wrong.len(), table.len());
     assert!(wrong.is_empty(), "{protocol:?}: {wrong:#?}");
 }
@@ -136,6 +163,8 @@ async fn exchange(fault: Fault, protocol: Protocol) -> (Seen, Vec<Outcome>, usiz
     let analyzer = analyzer().await;
     let mut config = config("shop").to("stock", address).reports_to(&analyzer);
     config.timeouts.request = Some(Duration::from_millis(400));
+    let authority = Authority::new();
+    config.outbound[0].tls = (fault == TlsGarbage).then(|| authority.on()).flatten();
     let proxy = config.start();
     let door = proxy.outbound()[0].1;
     let size = if fault == ZeroWindow { 16 * 1024 * 1024 } else { 4 };
@@ -176,7 +205,7 @@ async fn seen(response: http::Response<Incoming>) -> Seen {
     let (head, body) = response.into_parts();
     match (head.headers.get("couplet-error"), body.collect().await) {
         (Some(reason), Ok(_)) => {
-            let reasons = ["connect", "reset", "request_timeout", "malformed_response"];
+            let reasons = ["connect", "reset", "request_timeout", "malformed_response", "tls"];
             // What gRPC clients understand: UNAVAILABLE for 502, DEADLINE_EXCEEDED for 504, and always 200.
             let status = head.headers.get("grpc-status").map(|status| (head.status.as_u16(), status.as_bytes()));
             let status = match status {
@@ -199,12 +228,19 @@ async fn seen(response: http::Response<Incoming>) -> Seen {
 
 /// An upstream with a fault, and how many requests it has executed.
 async fn origin(fault: Fault, http2: bool) -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, executed) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-    let count = Arc::clone(&executed);
+    let executed = Arc::new(AtomicUsize::new(0));
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(free()).unwrap();
+    let address = socket.local_addr().unwrap();
     if fault == Refuse {
+        // Bound, so that nobody else gets the port, and not listening.
+        tokio::spawn(async move {
+            let _bound = socket;
+            std::future::pending::<()>().await;
+        });
         return (address, executed);
     }
+    let (listener, count) = (socket.listen(16).unwrap(), Arc::clone(&executed));
     tokio::spawn(async move {
         for nth in 0.. {
             let Ok((stream, _)) = listener.accept().await else { return };
@@ -227,10 +263,18 @@ fn reset(stream: &TcpStream) -> std::io::Result<()> {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
 
+/// Answers the beginning of a handshake with what is none.
+async fn no_tls(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.read_u8().await?;
+    stream.write_all(b"\x16\x03\x03\x00\x02what is this?").await?;
+    stream.shutdown().await
+}
+
 async fn fail_http1(fault: Fault, mut stream: TcpStream, executed: &AtomicUsize) -> std::io::Result<()> {
     match fault {
         ResetAtAccept => return reset(&stream),
         HalfOpen => return std::future::pending().await,
+        TlsGarbage => return no_tls(stream).await,
         _ => {}
     }
     let mut head = Vec::new();
@@ -244,6 +288,14 @@ async fn fail_http1(fault: Fault, mut stream: TcpStream, executed: &AtomicUsize)
         _ => {}
     }
     stream.read_exact(&mut [0; 4]).await?;
+    // The nearest to it: the connection ends in order, and nothing was said.
+    if fault == GoAwayAlways {
+        return stream.shutdown().await;
+    }
+    if fault == ResetStream {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await?;
+        return reset(&stream);
+    }
     match fault {
         Silence => return std::future::pending().await,
         Drip => {
@@ -265,6 +317,7 @@ async fn fail_http2(fault: Fault, nth: usize, mut stream: TcpStream, executed: &
     match fault {
         ResetAtAccept => return reset(&stream),
         HalfOpen => return std::future::pending().await,
+        TlsGarbage => return no_tls(stream).await,
         Garbage => {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await?;
             return stream.shutdown().await;

@@ -73,7 +73,7 @@ impl Scale {
     fn chosen() -> Self {
         let seconds = Duration::from_secs;
         if heavy() {
-            Self { clients: 2_000, limit: seconds(15), drip: seconds(1), room: seconds(1) }
+            Self { clients: 2_000, limit: seconds(14), drip: seconds(1), room: seconds(1) }
         } else {
             Self { clients: 400, limit: seconds(1), drip: Duration::from_millis(50), room: seconds(10) }
         }
