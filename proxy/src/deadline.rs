@@ -1,8 +1,8 @@
 //! How long a downstream connection may stay as it is: a head that has begun must end in time, an idle connection may
 //! last much longer. Whatever drips in between moves no deadline.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -199,9 +199,9 @@ pub(crate) struct Moving {
 }
 
 impl Moving {
-    /// A number that no other connection has while this one is there.
-    pub(crate) fn connection(&self) -> usize {
-        Arc::as_ptr(&self.progress.0).addr()
+    /// The connection that it comes on.
+    pub(crate) fn connection(&self) -> Downstream {
+        Downstream(Arc::downgrade(&self.progress.0))
     }
 
     pub(crate) fn on(&self) {
@@ -209,6 +209,27 @@ impl Moving {
             Some(moved) => drop(moved.fetch_add(1, Ordering::Relaxed)),
             None => self.progress.0.lock().moved += 1,
         }
+    }
+}
+
+/// A downstream connection, told from others also beyond its end.
+#[derive(Clone)]
+pub(crate) struct Downstream(Weak<Mutex<State>>);
+
+impl Downstream {
+    /// None at all.
+    pub(crate) fn nobody() -> Self {
+        Self(Weak::new())
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+impl PartialEq for Downstream {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
     }
 }
 

@@ -77,7 +77,8 @@ pub(crate) async fn send(
     };
     let mut attempts = 0;
     loop {
-        let mut lease = upstream.lease(&worker.connector, protocol, client).await.map_err(|fault| (fault, attempts))?;
+        let mut lease =
+            upstream.lease(&worker.connector, protocol, &client).await.map_err(|fault| (fault, attempts))?;
         if hostless {
             name_host(request.headers_mut(), &lease);
         }

@@ -9,6 +9,7 @@ mod lease;
 mod lent;
 mod making;
 mod peer;
+mod shared;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub(crate) use endpoint::Room;
 pub(crate) use lease::{Lease, Unanswered};
 pub(crate) use peer::Peer;
 
+use crate::deadline::Downstream;
 use crate::error::Fault;
 use crate::http::Protocol;
 use crate::metrics::Metrics;
@@ -100,11 +102,16 @@ impl Upstream {
     }
 
     /// A connection for one exchange: of the endpoint that balancing names, or of the next one where none can be made
-    /// to that; nothing was sent then. `client` tells the connections apart that requests come on.
+    /// to that; nothing was sent then. `client` is the connection that the request came on.
     ///
     /// # Errors
     /// Where there is none to be had within the connect timeout.
-    pub(crate) async fn lease(&self, connector: &Connector, protocol: Protocol, client: usize) -> Result<Lease, Fault> {
+    pub(crate) async fn lease(
+        &self,
+        connector: &Connector,
+        protocol: Protocol,
+        client: &Downstream,
+    ) -> Result<Lease, Fault> {
         let mut search = self.search(connector).await?;
         while let Some((endpoint, deadline)) = search.next() {
             let outstanding = endpoint.begin();

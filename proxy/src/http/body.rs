@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
 use super::{Expectation, Waiting, clean_trailers};
-use crate::deadline::Moving;
+use crate::deadline::{Downstream, Moving};
 use crate::http1::Trailers;
 use crate::http2::{self, Aside};
 
@@ -182,8 +182,8 @@ impl RequestBody {
         self.aside.take().unwrap_or_default()
     }
 
-    /// Tells the connections apart that requests come on.
-    pub(crate) fn client(&self) -> usize {
+    /// The connection that it comes on.
+    pub(crate) fn client(&self) -> Downstream {
         self.moving.connection()
     }
 

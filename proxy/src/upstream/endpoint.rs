@@ -2,32 +2,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use couplet_config::SpiffeId;
-use http::{Request, Response};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::Health;
-use super::connect::{Connector, Http1, Http2, Opened};
+use super::connect::{Connector, Http1, Opened};
 use super::lease::{Connection, Sender};
-use super::lent::Lent;
 use super::making::Making;
+use super::shared::{Shared, Stream};
+use crate::deadline::Downstream;
 use crate::error::Fault;
 use crate::http::Protocol;
-use crate::http2::{self, Aside, Client, Interim, Outgoing, Unheard};
 use crate::metrics::Metrics;
 use crate::tls::Secure;
 
-/// HTTP/2 connections to one endpoint. Each carries the streams of one client, so that nobody pays for what another one
-/// does: a server may end a connection on which too many streams were reset. Beyond so many, clients share.
-const MAX_SHARED: usize = 64;
-/// Streams that may have been cut on a connection that another client takes over. Servers bear twice as many at least.
-const MAX_BROKEN: usize = 8;
-/// The client of a connection that carries nothing yet.
-const NOBODY: usize = 0;
 /// A connection that has been idle for longer is looked at before it is used again.
 const FRESH: Duration = Duration::from_millis(1);
 
@@ -49,7 +40,7 @@ pub(super) struct Endpoint {
     outstanding: AtomicUsize,
     /// HTTP/1 connections that nobody uses; the last one was used last.
     idle: Mutex<Vec<Idle>>,
-    shared: Mutex<Vec<Arc<Shared>>>,
+    shared: Shared,
     /// HTTP/2 connections that are being made.
     making: Making,
     metrics: Arc<Metrics>,
@@ -81,27 +72,6 @@ impl Drop for Counted {
     }
 }
 
-/// An HTTP/2 connection.
-pub(super) struct Shared {
-    server: Client,
-    /// Whether requests on it say that they came over TLS.
-    https: bool,
-    identity: Option<Arc<SpiffeId>>,
-    /// Whose streams it carries, until there are none.
-    client: AtomicUsize,
-    /// Streams that are not whole: those that are open, and those that were cut.
-    broken: AtomicUsize,
-    /// It takes no further requests; those on it come to their end.
-    retired: AtomicBool,
-    used: Mutex<Instant>,
-}
-
-/// One stream on an HTTP/2 connection, begun or about to be.
-pub(super) struct Stream {
-    outgoing: Outgoing,
-    shared: Arc<Shared>,
-}
-
 /// One request outstanding.
 pub(super) struct Outstanding(Arc<Endpoint>);
 
@@ -114,7 +84,7 @@ impl Endpoint {
             health: Mutex::default(),
             outstanding: AtomicUsize::new(0),
             idle: Mutex::default(),
-            shared: Mutex::default(),
+            shared: Shared::default(),
             making: Making::default(),
             metrics: Arc::clone(metrics),
         })
@@ -200,44 +170,32 @@ impl Endpoint {
     pub(super) async fn http2(
         &self,
         connector: &Connector,
-        client: usize,
+        client: &Downstream,
         deadline: Instant,
     ) -> Result<Connection, Fault> {
         let connection = |stream: Stream, reused| {
-            let identity = stream.shared.identity.clone();
+            let identity = stream.identity();
             Connection { sender: Sender::Http2(stream), address: self.address, identity, reused }
         };
-        if let Some(stream) = self.join(client) {
+        if let Some(stream) = self.shared.join(client) {
             connector.metrics.upstream_connections_reused.add(1);
             return Ok(connection(stream, true));
         }
-        let place = self.making.place(client, MAX_SHARED.saturating_sub(self.shared.lock().len()));
+        let place = self.making.place(client, self.shared.room());
         let turn = timeout_at(deadline, place.turn()).await;
         let _turn = turn.map_err(|_| Fault::ConnectTimeout)?;
         // Whoever was first may have made one meanwhile.
-        if let Some(stream) = self.join(client) {
+        if let Some(stream) = self.shared.join(client) {
             connector.metrics.upstream_connections_reused.add(1);
             return Ok(connection(stream, true));
         }
         let connected = self.judge(connector.http2(self.address, self.secure.as_deref(), deadline).await)?;
-        Ok(connection(self.share(connected, client).ok_or(Fault::Connect)?, false))
+        let stream = self.shared.add(connected, self.is_https(), client).ok_or(Fault::Connect)?;
+        Ok(connection(stream, false))
     }
 
-    /// Keeps an HTTP/2 connection for whatever `client` asks for, and begins a stream on it.
-    /// None where it takes no request, and so is of no use.
-    fn share(&self, Http2 { client: server, identity }: Http2, client: usize) -> Option<Stream> {
-        let shared = Arc::new(Shared {
-            server,
-            https: self.secure.as_ref().is_some_and(|secure| secure.is_https()),
-            identity,
-            client: AtomicUsize::new(client),
-            broken: AtomicUsize::new(0),
-            retired: AtomicBool::new(false),
-            used: Mutex::new(Instant::now()),
-        });
-        let stream = Stream::on(&shared)?;
-        self.shared.lock().push(shared);
-        Some(stream)
+    fn is_https(&self) -> bool {
+        self.secure.as_ref().is_some_and(|secure| secure.is_https())
     }
 
     /// Takes over a connection that was made elsewhere.
@@ -251,7 +209,7 @@ impl Endpoint {
             }
             Protocol::Http2 => {
                 if let Ok(spoken) = connector.speak_http2(opened).await
-                    && let Some(stream) = self.share(spoken, NOBODY)
+                    && let Some(stream) = self.shared.add(spoken, self.is_https(), &Downstream::nobody())
                 {
                     stream.whole();
                 }
@@ -259,36 +217,10 @@ impl Endpoint {
         }
     }
 
-    /// A stream on a connection of `client` with room, or on one that carries nothing and is in good standing; on the one
-    /// with the most room where there may be no more connections.
-    fn join(&self, client: usize) -> Option<Stream> {
-        let mut shared = self.shared.lock();
-        let own = |shared: &&Arc<Shared>| shared.client.load(Ordering::Relaxed) == client && shared.server.has_room();
-        loop {
-            shared.retain(|shared| shared.serves());
-            let joined =
-                shared.iter().find(own).or_else(|| shared.iter().find(|shared| shared.is_free())).or_else(|| {
-                    let full = shared.len() >= MAX_SHARED;
-                    full.then(|| shared.iter().min_by_key(|shared| shared.server.streams())).flatten()
-                })?;
-            // Under the lock, as everybody who looks at it.
-            if joined.server.streams() == 0 {
-                joined.client.store(client, Ordering::Relaxed);
-            }
-            if let Some(stream) = Stream::on(joined) {
-                return Some(stream);
-            }
-            joined.retired.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// Closes connections that were idle for too long.
     pub(super) fn sweep(&self, now: Instant, idle_timeout: Duration) {
         self.idle.lock().retain(|idle| now < idle.until && !idle.sender.is_closed());
-        self.shared.lock().retain(|shared| {
-            let unused = now.saturating_duration_since(*shared.used.lock());
-            shared.serves() && (shared.server.streams() > 0 || unused < idle_timeout)
-        });
+        self.shared.sweep(now, idle_timeout);
     }
 }
 
@@ -301,59 +233,5 @@ impl Drop for Endpoint {
 impl Drop for Outstanding {
     fn drop(&mut self) {
         self.0.outstanding.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Shared {
-    /// Whether another client may have it: the resets of those who left may still be under way on it.
-    fn is_free(&self) -> bool {
-        self.server.streams() == 0 && self.broken.load(Ordering::Relaxed) < MAX_BROKEN
-    }
-
-    fn serves(&self) -> bool {
-        !self.retired.load(Ordering::Relaxed) && !self.server.is_over()
-    }
-}
-
-impl Stream {
-    /// None where the connection takes no further requests.
-    fn on(shared: &Arc<Shared>) -> Option<Self> {
-        let outgoing = shared.server.open()?;
-        shared.broken.fetch_add(1, Ordering::Relaxed);
-        Some(Self { outgoing, shared: Arc::clone(shared) })
-    }
-
-    /// The exchange on it came to its end.
-    pub(super) fn whole(&self) {
-        self.shared.broken.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Sends a request and waits for the head of its answer.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub(super) async fn send(
-        &mut self,
-        head: Request<()>,
-        body: Lent,
-        aside: &Aside,
-        interim: &mut Interim<'_>,
-    ) -> Result<Response<http2::Body>, Unheard> {
-        self.outgoing.send(head, body, aside, interim).await
-    }
-
-    pub(super) fn is_https(&self) -> bool {
-        self.shared.https
-    }
-
-    /// The connection takes no further requests.
-    pub(super) fn retire(&self) {
-        self.shared.retired.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        *self.shared.used.lock() = Instant::now();
     }
 }

@@ -9,8 +9,9 @@ use http::uri::Scheme;
 use http::{HeaderMap, Request, Response, Uri};
 
 use super::connect::{Connector, Http1};
-use super::endpoint::{Endpoint, Outstanding, Room, Stream};
+use super::endpoint::{Endpoint, Outstanding, Room};
 use super::lent::lend;
+use super::shared::Stream;
 use crate::error::Fault;
 use crate::http::{Asking, Expectation, Incoming, RequestBody};
 use crate::http2::{Aside, Interim, Unheard};
