@@ -1,15 +1,19 @@
-//! `couplet analyze`: judges recorded traces as if they were live traffic, without deploying anything.
+//! `couplet analyze`: judges recorded traces, or a recording, as if they were live traffic, without deploying anything.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use couplet_analyzer::export;
 use couplet_analyzer::findings::findings;
 use couplet_analyzer::graph::{Graph, GraphLimits};
+use couplet_analyzer::history::recording;
 use couplet_analyzer::receive::traces;
 use couplet_analyzer::view::document::Document;
+use couplet_config::AnalyzerConfig;
 
-use crate::exit::Fault;
+use crate::exit::{Failure, Fault};
 use crate::settings::{FileArgs, Flags};
 use crate::{log, output, settings};
 
@@ -17,7 +21,7 @@ use crate::{log, output, settings};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Trace files: Zipkin v2 JSON or Jaeger JSON, plain or gzip, told by their content
+    /// Trace files (Zipkin v2 JSON or Jaeger JSON, plain or gzip) or recordings, told by their content
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -64,16 +68,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     log::start(&config.log)?;
 
     let architecture = settings::architecture(&config)?;
-    let (reports, summary) = traces::read(&args.files).map_err(|error| Fault::Input.because(error))?;
     let mut graph = Graph::new(GraphLimits::from(&config.limits));
-    for report in &reports {
-        graph.apply(report);
-    }
+    let recordings = args.files.iter().filter(|file| is_recording(file)).count();
+    let remarks = match recordings {
+        0 => {
+            let (reports, summary) = traces::read(&args.files).map_err(|error| Fault::Input.because(error))?;
+            reports.iter().for_each(|report| graph.apply(report));
+            summary.to_string()
+        }
+        all if all == args.files.len() => {
+            args.files.iter().map(|file| replay(file, &config, &mut graph)).collect::<Result<Vec<_>, _>>()?.join("\n")
+        }
+        _ => return Err(Fault::Input.because("these are traces and recordings: give one kind at a time").into()),
+    };
     let snapshot = graph.snapshot();
     let findings = findings(&snapshot, &config.findings, &architecture);
     let document = Document::new(&snapshot, &findings, config.name.as_deref().unwrap_or_default());
 
-    for line in summary.to_string().lines() {
+    for line in remarks.lines() {
         output::remark(line);
     }
     output::result(&match args.format {
@@ -81,4 +93,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Json => document.to_json()?,
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_recording(file: &Path) -> bool {
+    let mut head = [0; 16];
+    File::open(file).and_then(|mut file| file.read_exact(&mut head)).is_ok() && recording::begins(&head)
+}
+
+/// Adds what a recording holds to the graph; a line about it.
+fn replay(file: &Path, config: &AnalyzerConfig, graph: &mut Graph) -> Result<String, Failure> {
+    let recording = recording::read(file).map_err(|error| Fault::Input.because(error))?;
+    let damaged = recording.replay(config, |report| graph.apply(report));
+    let slots = recording.rollups.len() + recording.reports.len();
+    let damage = if damaged > 0 { format!(", {damaged} damaged and left out") } else { String::new() };
+    Ok(format!("{}: {slots} stored reports{damage}", file.display()))
 }

@@ -22,6 +22,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     architecture: Option<String>,
 
+    /// Show a recording, and receive nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    recording: Option<String>,
+
     /// Name of the system, shown on the page
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -34,6 +38,7 @@ const EXAMPLES: &str = "\
 Examples:
   couplet analyzer
   couplet analyzer --listen 0.0.0.0:15400 --data /var/lib/couplet --name shop
+  couplet analyzer --recording monday.couplet
   couplet analyzer -c analyzer.yaml --set findings.min_samples=100";
 
 /// Runs an analyzer until it is asked to end.
@@ -53,6 +58,7 @@ impl Args {
         Flags::default()
             .set("--listen", "listen", self.listen.as_deref())
             .set("--data", "data", self.data.as_deref())
+            .set("--recording", "recording", self.recording.as_deref())
             .set("--architecture", "architecture", self.architecture.as_deref())
             .set("--name", "name", self.name.as_deref())
     }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::{analyze, analyzer, check, demo, findings, graph, intercept, proxy, ready, run, schema};
+use crate::{analyze, analyzer, check, demo, findings, graph, intercept, proxy, ready, record, run, schema};
 
 /// The whole command line.
 #[derive(Debug, clap::Parser)]
@@ -43,6 +43,8 @@ enum Command {
     Graph(graph::Args),
     /// Judge recorded traces: Jaeger JSON or Zipkin v2 JSON, plain or gzip
     Analyze(analyze::Args),
+    /// Record what a live analyzer receives into a file that every reading command takes
+    Record(record::Args),
     /// Say whether configuration files are right
     Check(check::Args),
     /// Print the JSON Schema of a configuration file
@@ -62,6 +64,7 @@ impl Cli {
             Command::Findings(args) => findings::run(&args),
             Command::Graph(args) => graph::run(&args),
             Command::Analyze(args) => analyze::run(&args),
+            Command::Record(args) => record::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Schema(args) => schema::run(&args),
         }
@@ -100,6 +103,11 @@ mod tests {
             "couplet findings --severity warn --format json",
             "couplet graph --format mermaid --analyzer http://127.0.0.1:15400",
             "couplet analyze a.json b.json.gz --format json",
+            "couplet findings --recording monday.couplet --window 15m",
+            "couplet graph --window 24h",
+            "couplet analyzer --recording monday.couplet",
+            "couplet record -o monday.couplet --for 10m --analyzer http://127.0.0.1:15400",
+            "couplet analyze monday.couplet",
             "couplet check -c proxy.yaml --kind proxy",
             "couplet check a.yaml b.yaml",
             "couplet schema analyzer",

@@ -1,10 +1,14 @@
-//! Asks a live analyzer. One connection per question: the commands ask once and end.
+//! Asks a live analyzer, or one that shows a recording. One connection per question: the commands ask once and end.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use couplet_config::{HttpUrl, Target};
+use couplet_analyzer::Running;
+use couplet_analyzer::slots::SlidingWindow;
+use couplet_config::{AnalyzerConfig, HttpUrl, Target};
 use couplet_telemetry::names::ports;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::header::{ACCEPT, HOST, USER_AGENT};
@@ -22,12 +26,29 @@ pub(crate) struct AnalyzerArgs {
     /// The analyzer to ask
     #[arg(long, value_name = "URL", env = "COUPLET_ANALYZER", default_value_t = default_analyzer())]
     analyzer: HttpUrl,
+
+    /// A recording to look into, instead of asking a live analyzer: a file of `couplet record`, or a history
+    #[arg(long, value_name = "FILE")]
+    recording: Option<PathBuf>,
+
+    /// Look at the latest stretch of time only: 1m, 15m, 1h or 24h
+    #[arg(long, value_name = "LENGTH")]
+    window: Option<SlidingWindow>,
 }
 
 impl AnalyzerArgs {
     /// A client of that analyzer.
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.analyzer.clone())
+        match &self.recording {
+            Some(file) => Client::of_recording(file),
+            None => Client::new(self.analyzer.clone()),
+        }
+    }
+
+    /// `path` with what the question is limited to.
+    pub(crate) fn within(&self, path: &str) -> String {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        self.window.map_or_else(|| path.to_owned(), |window| format!("{path}{separator}window={window}"))
     }
 }
 
@@ -41,12 +62,24 @@ pub(crate) fn default_analyzer() -> HttpUrl {
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     url: HttpUrl,
+    /// The analyzer that shows a recording to this command alone, or why there is none.
+    shown: Option<Result<Arc<Running>, String>>,
 }
 
 impl Client {
     /// The analyzer at `url`.
     pub(crate) fn new(url: HttpUrl) -> Self {
-        Self { url }
+        Self { url, shown: None }
+    }
+
+    /// An analyzer of one's own that shows a recording: so every question can be asked of one.
+    fn of_recording(file: &Path) -> Self {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let config = AnalyzerConfig { listen, recording: Some(file.to_owned()), ..AnalyzerConfig::default() };
+        let shown = couplet_analyzer::start(config).map(Arc::new).map_err(|error| error.to_string());
+        let port = shown.as_ref().map_or(0, |running| running.address().port());
+        let authority = Target { host: Ipv4Addr::LOCALHOST.to_string(), port };
+        Self { url: HttpUrl { https: false, authority, path: String::new() }, shown: Some(shown) }
     }
 
     /// The JSON document at `path`, which begins with `/`. Blocks for [`ANSWER_WITHIN`] at most.
@@ -61,6 +94,9 @@ impl Client {
     pub(crate) async fn get(&self, path: &str) -> Result<Bytes, Failure> {
         if self.url.https {
             return Err(self.unreachable("this command speaks http:// alone"));
+        }
+        if let Some(Err(problem)) = &self.shown {
+            return Err(Fault::Input.because(problem));
         }
         let stream = match timeout(CONNECT_WITHIN, self.connect()).await {
             Err(_) => return Err(self.unreachable(&format!("no connection within {CONNECT_WITHIN:?}"))),

@@ -1,4 +1,4 @@
-//! `couplet findings`: what a live analyzer has found, the gravest first.
+//! `couplet findings`: what an analyzer has found, the gravest first.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -29,6 +29,8 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   couplet findings
+  couplet findings --window 15m
+  couplet findings --recording monday.couplet
   couplet findings --severity warn --format json | jq -r '.findings[].title'
 
 The exit code is 3 when the analyzer has not seen any request yet: no traffic is no proof of health.";
@@ -62,7 +64,7 @@ enum Format {
 /// Prints the findings.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // The whole document, because a list without findings means nothing without the number of requests behind it.
-    let document: Document = args.analyzer.client().read("/api/v1/document")?;
+    let document: Document = args.analyzer.client().read(&args.analyzer.within("/api/v1/document"))?;
     let least = Severity::from(args.severity);
     let shown: Vec<&Finding> = document.findings.iter().filter(|finding| finding.severity >= least).collect();
     output::result(&match args.format {

@@ -23,6 +23,8 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   couplet graph
+  couplet graph --window 1h
+  couplet graph --recording monday.couplet
   couplet graph --format dot | dot -Tsvg > graph.svg
   couplet graph --format json | jq '.edges[] | select(.circular)'";
 
@@ -41,7 +43,7 @@ enum Format {
 
 /// Prints the graph.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let document: Document = args.analyzer.client().read("/api/v1/document")?;
+    let document: Document = args.analyzer.client().read(&args.analyzer.within("/api/v1/document"))?;
     if document.services.is_empty() {
         output::remark("the analyzer has not seen any traffic yet: the graph is empty");
     }

@@ -14,6 +14,7 @@ mod analyzer;
 mod findings;
 mod graph;
 mod analyze;
+mod record;
 mod schema;
 mod check;
 mod reload;

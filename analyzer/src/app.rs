@@ -17,7 +17,8 @@ use tokio::sync::watch;
 
 use crate::board::{Board, Published};
 use crate::graph::Snapshot;
-use crate::history::HistoryError;
+use crate::history::{HistoryError, recording};
+use crate::judge::Judge;
 use crate::receive::recorder::Recorder;
 use crate::{receive, view};
 
@@ -56,6 +57,12 @@ pub enum StartError {
     /// The architecture file cannot be used.
     #[error("{0}")]
     Architecture(#[from] ConfigError),
+    /// The recording cannot be read.
+    #[error("recording: {0}")]
+    Recording(HistoryError),
+    /// A recording is only shown.
+    #[error("a recording is shown as it is: `data` and `recording` exclude one another")]
+    Both,
     /// The system gives no more threads or descriptors.
     #[error("cannot start: {0}")]
     System(io::Error),
@@ -101,12 +108,20 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     let listener = listen(config.listen)?;
     let address = listener.local_addr().map_err(StartError::System)?;
     let now = Instant::now();
-    let board = Arc::new(Board::new(
-        config.name.clone().unwrap_or_default(),
-        now,
-        Published::new(0, Snapshot::default(), Vec::new()),
-    ));
-    let recorder = Recorder::open(&config, architecture, Arc::clone(&board), now)?;
+    let recording = match (&config.recording, &config.data) {
+        (Some(_), Some(_)) => return Err(StartError::Both),
+        (Some(path), None) => Some(recording::read(path).map_err(StartError::Recording)?),
+        (None, _) => None,
+    };
+    let recorded = recording.as_ref().map(|recording| recording.name.clone());
+    let name = config.name.clone().or(recorded).unwrap_or_default();
+    let judge = Judge::new(&config, architecture);
+    let empty = Published::new(0, Snapshot::default(), Vec::new());
+    let board = Arc::new(Board::new(name, &config.limits, now, empty));
+    let recorder = match recording {
+        Some(recording) => Recorder::show(&config, judge.clone(), Arc::clone(&board), recording, now)?,
+        None => Recorder::open(&config, judge.clone(), Arc::clone(&board), now)?,
+    };
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -121,11 +136,8 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     let (stop, stopping) = watch::channel(());
     let limit = config.limits.proxies.saturating_add(config.limits.ui_clients).saturating_add(SPARE_CONNECTIONS);
     let limit = limit.min(connections_with_a_descriptor());
-    let routes = Router::new().merge(receive::otlp::routes(&config, Arc::clone(&board), jobs)).merge(view::routes(
-        &config,
-        Arc::clone(&board),
-        stopping.clone(),
-    ));
+    let views = view::routes(&config, judge, Arc::clone(&board), jobs.clone(), stopping.clone());
+    let routes = Router::new().merge(receive::otlp::routes(&config, Arc::clone(&board), jobs)).merge(views);
     let routes = guard::around(routes, address.ip());
 
     let recording = thread("couplet-record", move || recorder.run(&waiting))?;

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use couplet_config::AnalyzerLimits;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::casebook::{Casebook, Timeline};
 use crate::counters::Counters;
 use crate::findings::Finding;
 use crate::graph::Snapshot;
 use crate::registry::Registry;
+use crate::slots::Shelf;
 
 /// One state of the system, as all views show it. Never changes once it is published.
 #[derive(Debug)]
@@ -38,10 +41,19 @@ pub struct Board {
     pub name: String,
     /// When the analyzer started.
     pub started: Instant,
+    /// Tells one start of an analyzer from another: nanoseconds since the Unix epoch.
+    pub run: u128,
     /// What it counts about itself.
     pub counters: Counters,
     /// Who can be found by name.
     pub registry: Mutex<Registry>,
+    /// The slots that sliding windows are made of.
+    pub shelf: Mutex<Shelf>,
+    /// Which findings were seen when.
+    pub casebook: Mutex<Casebook>,
+    /// What happened.
+    pub timeline: Mutex<Timeline>,
+    slot_bytes: usize,
     published: watch::Sender<Arc<Published>>,
     /// Since when a report is acknowledged but not shown: milliseconds after `started`, plus one; 0 for none.
     unshown: AtomicU64,
@@ -51,12 +63,18 @@ pub struct Board {
 impl Board {
     /// A board that shows `first`.
     #[must_use]
-    pub fn new(name: String, started: Instant, first: Published) -> Self {
+    pub fn new(name: String, limits: &AnalyzerLimits, started: Instant, first: Published) -> Self {
+        let slot_bytes = limits.slot_bytes.as_usize();
         Self {
             name,
             started,
+            run: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos(),
             counters: Counters::default(),
             registry: Mutex::default(),
+            shelf: Mutex::new(Shelf::new(slot_bytes)),
+            casebook: Mutex::new(Casebook::new(limits.findings.saturating_mul(4))),
+            timeline: Mutex::default(),
+            slot_bytes,
             published: watch::Sender::new(Arc::new(first)),
             unshown: AtomicU64::new(0),
             recording: AtomicBool::new(true),
@@ -95,6 +113,11 @@ impl Board {
             0 => Duration::ZERO,
             millis => now.saturating_duration_since(self.started + Duration::from_millis(millis - 1)),
         }
+    }
+
+    /// Forgets all slots.
+    pub(crate) fn clear_shelf(&self) {
+        *self.shelf.lock() = Shelf::new(self.slot_bytes);
     }
 
     /// Whether reports are still being recorded; without that, the analyzer is of no use and should be started again.

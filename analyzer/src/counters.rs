@@ -48,11 +48,13 @@ pub enum Refusal {
     Proxies,
     /// The history cannot be written: a full disk, for instance.
     History,
+    /// A recording is shown, and nothing is taken in.
+    Recording,
 }
 
 impl Refusal {
     /// All of them, in the order of their index.
-    pub const ALL: [Refusal; 8] = [
+    pub const ALL: [Refusal; 9] = [
         Refusal::Unauthorized,
         Refusal::MediaType,
         Refusal::TooLarge,
@@ -61,6 +63,7 @@ impl Refusal {
         Refusal::Busy,
         Refusal::Proxies,
         Refusal::History,
+        Refusal::Recording,
     ];
 
     /// The word for labels.
@@ -75,6 +78,7 @@ impl Refusal {
             Refusal::Busy => "busy",
             Refusal::Proxies => "proxies",
             Refusal::History => "history",
+            Refusal::Recording => "recording",
         }
     }
 }
@@ -102,14 +106,24 @@ pub struct Counters {
     pub ui_clients: Counter,
     /// Pages that were refused, being beyond the limit.
     pub ui_clients_refused: Counter,
-    /// Reports in the history at the start that could not be read.
+    /// Rows of the history that could not be read.
     pub history_damaged: Counter,
-    /// Reports that retention deleted from the history.
+    /// Rows that retention deleted from the history.
     pub history_pruned: Counter,
     /// Bytes of the history's pages in use.
     pub history_bytes: Counter,
-    /// Reports that the graph was rebuilt from at the start.
+    /// Reports that the graph was rebuilt from at the start, those of rollups as one for every instance.
     pub replayed: Counter,
+    /// 1 while the history cannot be written.
+    pub history_failing: Counter,
+    /// Attempts to write the history that failed.
+    pub history_failures: Counter,
+    /// Notes about findings and events that could not be written.
+    pub notes_lost: Counter,
+    /// Bytes of the slots in memory.
+    pub slot_bytes: Counter,
+    /// Slots for which there was no room in memory.
+    pub slots_dropped: Counter,
     refused: [Counter; Refusal::ALL.len()],
 }
 

@@ -1,40 +1,49 @@
-//! The history: every applied report, on disk, in one SQLite file that any tool can open.
+//! The history, on disk, in one SQLite file that any tool can open: what was reported, which findings were seen when,
+//! what people said about them, what happened.
+//!
+//! A report is stored by itself first; after some seconds it becomes part of a rollup, and that of a longer one
+//! ([`crate::slots`]). So a week fits into what a day of reports would take, and a restart reads it in a moment.
 //!
 //! What an acknowledgement promises: the report and its sequence were written in one transaction. The file is in WAL
 //! mode with `synchronous = NORMAL`, so this survives the death of the process at any moment. A power cut or a crash
 //! of the kernel may cost the transactions since the last checkpoint (about the last 4 MiB of reports), never the
 //! consistency of the file.
 //!
-//! A file that turns out to be damaged is set aside under a new name, and a fresh one is begun with the reports up to the
-//! damage; nothing is deleted.
+//! A file that turns out to be damaged is set aside under a new name, and a fresh one is begun with what can still be
+//! read; nothing is deleted.
 
 mod damage;
+mod retention;
+pub mod recording;
+mod records;
+mod rollups;
+mod instances;
 mod schema;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use std::time::Duration;
+
 use couplet_config::ByteSize;
 use rusqlite::{Connection, ErrorCode, params};
-use std::time::Duration;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
+
+pub use records::Records;
+pub use retention::Pruned;
 
 /// Name of the database in the data directory.
 const FILE: &str = "history.db";
 /// Name of the file whose lock keeps a second analyzer out.
 const LOCK: &str = "history.lock";
-/// Oldest reports that are deleted in one transaction.
-const PRUNE_STEP: u32 = 500;
-/// Instances that did not report for so long, beyond the limit of proxies, are deleted.
-const INSTANCE_IDLE_MILLIS: u64 = 24 * 60 * 60 * 1_000;
 
 /// How much history is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// Pages in use.
     pub bytes: ByteSize,
-    /// Since the report was received.
+    /// Since it was reported.
     pub age: Duration,
     /// Instances whose last sequence is remembered.
     pub instances: usize,
@@ -66,13 +75,6 @@ pub struct Replayed {
     pub damaged: u64,
 }
 
-/// What retention deleted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Reports.
-    pub reports: u64,
-}
-
 /// Why the history cannot be used.
 #[derive(Debug, Error)]
 pub enum HistoryError {
@@ -99,6 +101,12 @@ pub enum HistoryError {
         found: i64,
         /// The latest format that this release knows.
         known: i64,
+    },
+    /// It is a database of somebody else.
+    #[error("{}: neither a recording nor a history of an analyzer", path.display())]
+    Foreign {
+        /// The database.
+        path: PathBuf,
     },
     /// SQLite says no.
     #[error("{}: {source}", path.display())]
@@ -159,43 +167,21 @@ impl History {
         Ok(())
     }
 
-    /// The last sequence of every instance and when it was received: what a ledger remembers.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub fn instances(&self) -> Result<Vec<(String, u64, u64)>, HistoryError> {
-        let read = || {
-            let mut statement = self
-                .connection
-                .prepare("SELECT instance, sequence, seen FROM instance ORDER BY seen DESC, instance LIMIT ?1")?;
-            let limit = i64::try_from(self.retention.instances).unwrap_or(i64::MAX);
-            let mut rows = statement.query([limit])?;
-            let mut instances = Vec::new();
-            while let Some(row) = rows.next()? {
-                let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-                // A row of other types than were written is damaged, and no more than that.
-                if let (Ok(instance), Ok(sequence), Ok(seen)) = (row.get(0), number(1), number(2)) {
-                    instances.push((instance, sequence, seen));
-                }
-            }
-            Ok(instances)
-        };
-        read().map_err(|source| self.error(source))
-    }
-
-    /// Hands every stored report to `each`, oldest first; `each` says whether it could read the bytes.
+    /// Hands every report that is part of no rollup to `each`, oldest first, with when it was received in milliseconds
+    /// since the Unix epoch; `each` says whether it could read the bytes.
     ///
     /// # Errors
     /// Where the file cannot be read to its end. What was handed on until then is true.
-    pub fn replay(&self, mut each: impl FnMut(&[u8]) -> bool) -> Result<Replayed, HistoryError> {
+    pub fn replay(&self, mut each: impl FnMut(u64, &[u8]) -> bool) -> Result<Replayed, HistoryError> {
         let mut replayed = Replayed::default();
         let mut read = || {
-            let mut statement = self.connection.prepare("SELECT body, checksum FROM report ORDER BY id")?;
+            let mut statement = self.connection.prepare("SELECT body, checksum, received FROM report ORDER BY id")?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let body = row.get_ref(0)?.as_blob().unwrap_or_default();
                 let whole = row.get(1) == Ok(checksum(body));
-                let counter = if whole && each(body) { &mut replayed.reports } else { &mut replayed.damaged };
+                let received = row.get::<_, i64>(2).unwrap_or(0).cast_unsigned();
+                let counter = if whole && each(received, body) { &mut replayed.reports } else { &mut replayed.damaged };
                 *counter += 1;
             }
             Ok(())
@@ -211,25 +197,6 @@ impl History {
     pub fn store<'a>(&mut self, reports: impl IntoIterator<Item = Stored<'a>>) -> Result<(), HistoryError> {
         let stored = store(&mut self.connection, reports);
         stored.map_err(|source| self.error(source))
-    }
-
-    /// Deletes the oldest reports until size and age are within bounds again. `now` in milliseconds.
-    ///
-    /// # Errors
-    /// Where the file cannot be written. What was deleted until then stays deleted.
-    pub fn prune(&mut self, now: u64) -> Result<Pruned, HistoryError> {
-        let mut pruned = Pruned::default();
-        let deleted = prune(&mut self.connection, &self.retention, now, &mut pruned);
-        deleted.map_err(|source| self.error(source))?;
-        Ok(pruned)
-    }
-
-    /// Bytes of the pages in use.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub fn bytes(&self) -> Result<u64, HistoryError> {
-        bytes(&self.connection).map_err(|source| self.error(source))
     }
 
     /// Writes the log back into the database file, so that the directory holds one file again.
@@ -259,67 +226,27 @@ fn store<'a>(
     reports: impl IntoIterator<Item = Stored<'a>>,
 ) -> Result<(), rusqlite::Error> {
     let transaction = connection.transaction()?;
-    {
-        let mut report = transaction.prepare_cached(
-            "INSERT INTO report (instance, sequence, received, start, end, checksum, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?;
-        let mut instance = transaction.prepare_cached(
-            "INSERT INTO instance (instance, sequence, seen) VALUES (?1, ?2, ?3) \
-             ON CONFLICT (instance) DO UPDATE SET sequence = excluded.sequence, seen = excluded.seen",
-        )?;
-        for stored in reports {
-            // A sequence keeps all its bits; times beyond the year 2262 are no times.
-            let sequence = stored.sequence.cast_signed();
-            let received = i64::try_from(stored.received).unwrap_or(i64::MAX);
-            let start = i64::try_from(stored.start).unwrap_or(i64::MAX);
-            let end = i64::try_from(stored.end).unwrap_or(i64::MAX);
-            let sum = checksum(stored.body);
-            report.execute(params![stored.instance, sequence, received, start, end, sum, stored.body])?;
-            instance.execute(params![stored.instance, sequence, received])?;
-        }
+    for stored in reports {
+        put(&transaction, None, &stored)?;
     }
     transaction.commit()
 }
 
-fn prune(
-    connection: &mut Connection,
-    retention: &Retention,
-    now: u64,
-    pruned: &mut Pruned,
-) -> Result<(), rusqlite::Error> {
-    let millis = |span: u64| i64::try_from(now.saturating_sub(span)).unwrap_or(i64::MAX);
-    let oldest_kept = millis(u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX));
-    loop {
-        let deleted = connection.execute(
-            "DELETE FROM report WHERE id IN (SELECT id FROM report ORDER BY id LIMIT ?1) AND received < ?2",
-            params![PRUNE_STEP, oldest_kept],
-        )?;
-        pruned.reports += deleted as u64;
-        if deleted == 0 {
-            break;
-        }
-    }
-    while bytes(connection)? > retention.bytes.get() {
-        let deleted = connection
-            .execute("DELETE FROM report WHERE id IN (SELECT id FROM report ORDER BY id LIMIT ?1)", [PRUNE_STEP])?;
-        pruned.reports += deleted as u64;
-        if deleted == 0 {
-            break;
-        }
-    }
-    let instances = i64::try_from(retention.instances).unwrap_or(i64::MAX);
-    connection.execute(
-        "DELETE FROM instance WHERE seen < ?1 AND (SELECT count(*) FROM instance) > ?2",
-        params![millis(INSTANCE_IDLE_MILLIS), instances],
-    )?;
-    Ok(())
-}
-
-/// Freed pages are used again before the file grows, so pages in use are what counts.
-fn bytes(connection: &Connection) -> Result<u64, rusqlite::Error> {
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let used = pragma("page_count")? - pragma("freelist_count")?;
-    Ok(used.saturating_mul(pragma("page_size")?).cast_unsigned())
+/// Writes a report to its row, or to a fresh one where it has none, and the sequence of its instance.
+fn put(connection: &Connection, row: Option<i64>, stored: &Stored<'_>) -> Result<(), rusqlite::Error> {
+    // A sequence keeps all its bits; times beyond the year 2262 are no times.
+    let sequence = stored.sequence.cast_signed();
+    let received = i64::try_from(stored.received).unwrap_or(i64::MAX);
+    let start = i64::try_from(stored.start).unwrap_or(i64::MAX);
+    let end = i64::try_from(stored.end).unwrap_or(i64::MAX);
+    let sum = checksum(stored.body);
+    connection
+        .prepare_cached(
+            "INSERT INTO report (id, instance, sequence, received, start, end, checksum, body) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![row, stored.instance, sequence, received, start, end, sum, stored.body])?;
+    instances::put(connection, stored.instance, stored.sequence, stored.received)
 }
 
 /// SQLite does not notice a flipped bit inside a body; this does.

@@ -1,6 +1,7 @@
 //! Couplet's analyzer: the coupling graph of a system, what is wrong with it, and the views of both.
 //!
-//! The life of a report: it is received, merged into the [`graph`], and seen in the next [`graph::Snapshot`].
+//! The life of a report: it is received, stored ([`history`]), merged into the [`graph`], and seen in the next
+//! [`graph::Snapshot`]; meanwhile it becomes part of a slot ([`slots`]), of which sliding windows are made.
 //! The life of a question: a snapshot is measured ([`coupling`]), judged ([`findings`]), and written down
 //! ([`view::document`], [`export`]). Measures and findings are pure functions of a snapshot.
 
@@ -10,6 +11,10 @@ pub mod view;
 pub mod receive;
 pub mod history;
 pub mod board;
+pub mod slots;
+mod gzip;
+pub mod casebook;
+pub mod judge;
 pub mod registry;
 pub mod counters;
 pub mod findings;

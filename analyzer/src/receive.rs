@@ -2,6 +2,6 @@
 
 pub(crate) mod otlp;
 pub(crate) mod recorder;
+mod keeper;
 pub mod ledger;
-mod gzip;
 pub mod traces;

@@ -4,27 +4,36 @@ mod events;
 mod api;
 mod page;
 mod metrics;
+mod sliding;
 mod written;
 pub mod document;
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use couplet_config::AnalyzerConfig;
+use couplet_config::{AnalyzerConfig, Secret};
 use http::{StatusCode, Uri, header};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use crate::board::Board;
+use crate::judge::Judge;
+use crate::receive::recorder::Job;
+use crate::slots::SlidingWindow;
 
 /// What the views share.
 struct Desk {
     board: Arc<Board>,
     writer: written::Writer,
+    windows: sliding::Windows,
+    /// To the recorder: what people say about findings.
+    jobs: SyncSender<Job>,
+    token: Option<Secret>,
     /// Pages that may still listen for snapshots.
     seats: Arc<Semaphore>,
     budgets: Mutex<metrics::Budgets>,
@@ -32,8 +41,17 @@ struct Desk {
 }
 
 /// Everything that can be looked at.
-pub(crate) fn routes(config: &AnalyzerConfig, board: Arc<Board>, stopping: watch::Receiver<()>) -> Router {
+pub(crate) fn routes(
+    config: &AnalyzerConfig,
+    judge: Judge,
+    board: Arc<Board>,
+    jobs: SyncSender<Job>,
+    stopping: watch::Receiver<()>,
+) -> Router {
     let desk = Desk {
+        windows: sliding::Windows::new(config, judge, Arc::clone(&board)),
+        jobs,
+        token: config.token.clone(),
         writer: written::Writer::new(Arc::clone(&board)),
         board,
         seats: Arc::new(Semaphore::new(config.limits.ui_clients.min(Semaphore::MAX_PERMITS))),
@@ -51,6 +69,16 @@ pub(crate) fn routes(config: &AnalyzerConfig, board: Arc<Board>, stopping: watch
         .fallback(nothing)
         .method_not_allowed_fallback(api::not_allowed)
         .with_state(Arc::new(desk))
+}
+
+impl Desk {
+    /// The document of a sliding window, or of everything. None only where that failed by a defect.
+    async fn latest(&self, window: Option<SlidingWindow>) -> Option<Arc<written::Written>> {
+        match window {
+            Some(window) => self.windows.latest(window).await,
+            None => self.writer.latest().await,
+        }
+    }
 }
 
 /// Programs want to read JSON, people a sentence.

@@ -17,23 +17,31 @@ export async function get(path) {
   return response.json();
 }
 
+// The sliding windows that the analyzer keeps; null = everything.
+export const WINDOWS = [[null, "all"], ["1m", "last minute"], ["15m", "last 15 minutes"], ["1h", "last hour"], ["24h", "last 24 hours"]];
+
+// `path` for a window, or for everything.
+const within = (path, window) => (window ? `${path}${path.includes("?") ? "&" : "?"}window=${encodeURIComponent(window)}` : path);
+
 // The calling-context tree below an entry. Asks by the entry's id where the document gives one, else by its name,
 // and for everything when the analyzer does not know the name.
-export async function paths(entry) {
+export async function paths(entry, window) {
   const id = entry.id ?? `${entry.service} ${entry.endpoint}`;
   try {
-    return await get(`paths?entry=${encodeURIComponent(id)}`);
+    return await get(within(`paths?entry=${encodeURIComponent(id)}`, window));
   } catch (error) {
     if (error.status !== 404 && error.status !== 400) throw error;
-    return get("paths");
+    return get(within("paths", window));
   }
 }
 
 // Keeps the newest document at hand. `hear` is called with {doc}, {status}, {link} and {staleSince}.
 // While the page is hidden it neither fetches nor holds a connection.
 export class Feed {
-  constructor(hear) {
+  // `window` says which sliding window is wanted at present.
+  constructor(hear, window) {
     this.hear = hear;
+    this.window = window;
     this.source = null;
     this.retryMs = 1_000;
     this.fetching = false;
@@ -106,9 +114,12 @@ export class Feed {
     this.fetching = true;
     this.lastFetch = performance.now();
     try {
-      const doc = await get("document");
+      const window = this.window();
+      const doc = await get(within("document", window));
+      // A window that was chosen meanwhile is fetched next; this is the answer to another question.
+      if (window !== this.window()) this.again = true;
       this.staleSince = null;
-      this.hear({ doc, staleSince: null, problem: null, receivedAt: performance.now() });
+      this.hear({ doc, shown: window, staleSince: null, problem: null, receivedAt: performance.now() });
     } catch (error) {
       this.hear({ staleSince: this.staleSince ??= new Date(), problem: error.message });
     } finally {

@@ -1,6 +1,6 @@
 // The page: hears from the analyzer, keeps the view in the URL, and draws both whenever one of them changes.
 
-import { Feed } from "./api.js";
+import { Feed, WINDOWS } from "./api.js";
 import { Chains } from "./chains.js";
 import { drawDetails } from "./details.js";
 import { h, s, replace, hasSelectedText } from "./dom.js";
@@ -60,7 +60,7 @@ function draw() {
   $("columns").hidden = empty;
   $("verdict").hidden = empty;
   if (!doc) return;
-  if (empty) return drawEmpty($("empty"), status);
+  if (empty) return drawEmpty($("empty"), status, view.window);
   const selection = selected(doc, view);
   drawVerdict($("verdict"), doc, actions);
   drawFindings($("findings"), doc, view, actions);
@@ -72,6 +72,7 @@ function draw() {
 }
 
 function drawHeader(doc) {
+  $("window").value = state.view.window ?? "";
   $("system").textContent = doc?.name ?? "";
   document.title = doc?.name ? `${doc.name} · Couplet` : "Couplet";
   if (!doc?.services?.length) return replace($("totals"));
@@ -91,7 +92,7 @@ function perSecond(doc) {
   if (!last || last.doc !== doc) rates.push({ doc, requests: doc.requests ?? 0, at: state.receivedAt });
   while (rates.length > 2 && rates.at(-1).at - rates[0].at > RATE_OVER_MS) rates.shift();
   const [first, now] = [rates[0], rates.at(-1)];
-  if (now.at - first.at < 2_000 || now.requests < first.requests) return null;
+  if (state.view.window || now.at - first.at < 2_000 || now.requests < first.requests) return null;
   const rate = ((now.requests - first.requests) * 1_000) / (now.at - first.at);
   return rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate);
 }
@@ -129,6 +130,7 @@ function walk(step) {
 }
 
 function wire() {
+  replace($("window"), WINDOWS.map(([name, words]) => h("option", { value: name ?? "" }, words)));
   const tool = (text, label, go) => h("button", { class: "icon", type: "button", "aria-label": label, title: label, onclick: go }, text);
   const zoom = (factor) => graph.viewport.zoom(factor);
   replace($("tools"), tool("−", "Zoom out (−)", () => zoom(1 / 1.25)), tool("+", "Zoom in (+)", () => zoom(1.25)),
@@ -178,4 +180,11 @@ function wire() {
 
 wire();
 draw();
-new Feed((patch) => state.hear(patch)).resume();
+const feed = new Feed((patch) => state.hear(patch), () => state.view.window);
+$("window").addEventListener("change", (event) => {
+  rates.length = 0;
+  state.look({ window: event.target.value || null });
+  feed.refresh();
+});
+addEventListener("popstate", () => feed.refresh());
+feed.resume();

@@ -15,7 +15,7 @@ const nameOf = (entry) => `${entry.service} ${entry.endpoint}`;
 
 export class Chains {
   constructor(container, actions, tip, redraw) {
-    Object.assign(this, { actions, tip, redraw, tree: null, shownFor: null, problem: null, fetching: false, fetchedAt: -Infinity });
+    Object.assign(this, { actions, tip, redraw, tree: null, shownFor: null, shownWindow: null, problem: null, fetching: false, fetchedAt: -Infinity });
     this.bar = h("div", { class: "chain-bar" });
     this.plot = h("div", { class: "icicle", role: "tree", "aria-label": "Calls below the entry" });
     container.append(this.bar, this.plot);
@@ -24,7 +24,7 @@ export class Chains {
 
   draw(doc, view, selection) {
     const entry = this.choose(doc, view, selection);
-    if (entry) this.fetch(entry);
+    if (entry) this.fetch(entry, view.window);
     this.drawBar(doc, view, entry);
     this.drawPlot(view, selection, entry);
   }
@@ -37,14 +37,14 @@ export class Chains {
     return named ?? (start && entries.find((e) => e.service === start.service && e.endpoint === start.endpoint)) ?? entries[0] ?? null;
   }
 
-  async fetch(entry) {
+  async fetch(entry, window) {
     const name = nameOf(entry);
-    const due = performance.now() - this.fetchedAt > AGAIN_AFTER_MS || this.shownFor !== name;
+    const due = performance.now() - this.fetchedAt > AGAIN_AFTER_MS || this.shownFor !== name || this.shownWindow !== window;
     if (this.fetching || !due) return;
     this.fetching = true;
     this.fetchedAt = performance.now();
     try {
-      const answer = await paths(entry);
+      const answer = await paths(entry, window);
       this.tree = grow(answer.paths ?? [], entry);
       this.truncated = Boolean(answer.truncated);
       this.problem = null;
@@ -53,6 +53,7 @@ export class Chains {
       if (this.shownFor !== name) this.tree = null;
     }
     this.shownFor = name;
+    this.shownWindow = window;
     this.fetching = false;
     this.redraw();
   }

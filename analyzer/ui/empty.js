@@ -3,12 +3,13 @@
 import { h, replace } from "./dom.js";
 import { plural } from "./format.js";
 
-export function drawEmpty(container, status) {
+export function drawEmpty(container, status, window) {
   // Drawn again only when the count of sidecars changes, so that a command can be marked and copied in peace.
   const proxies = status?.proxies ?? 0;
-  const shown = String(proxies);
+  const shown = `${proxies} ${window ?? ""}`;
   if (container.dataset.shown === shown) return;
   container.dataset.shown = shown;
+  if (window) return replace(container, h("h2", null, `No traffic in the last ${window}`), h("p", null, "A window begins with the last ten seconds that are complete. Choose a longer one above."));
   replace(container,
     h("h2", null, "No traffic yet"),
     h("p", null, proxies

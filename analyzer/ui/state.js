@@ -1,9 +1,10 @@
 // What the page shows: the snapshot it holds, and the view, which lives in the URL's hash.
 
+import { WINDOWS } from "./api.js";
 import { allEdges } from "./opaque.js";
 
 // The view with nothing chosen. Every field is text, a boolean or null; `at` is "x,y,scale" in graph coordinates, null = fit.
-const BLANK = { tab: "graph", finding: null, service: null, from: null, to: null, path: null, entry: null, q: "", all: false, notes: false, by: "time", at: null };
+const BLANK = { tab: "graph", finding: null, service: null, from: null, to: null, path: null, entry: null, window: null, q: "", all: false, notes: false, by: "time", at: null };
 
 const SELECTION = ["finding", "service", "from", "to", "path"];
 
@@ -16,6 +17,7 @@ export function parseHash(hash) {
   }
   if (view.tab !== "chains") view.tab = "graph";
   if (view.by !== "calls") view.by = "time";
+  if (!WINDOWS.some(([name]) => name === view.window)) view.window = null;
   return view;
 }
 

@@ -24,6 +24,9 @@ pub struct AnalyzerConfig {
     /// Directory of the history. Without it everything is kept in memory only.
     pub data: Option<PathBuf>,
 
+    /// A recording to show: then nothing is received, and `data` must be left out.
+    pub recording: Option<PathBuf>,
+
     /// Name of the system, shown on the page.
     #[garde(inner(length(min = 1, max = 255)))]
     pub name: Option<String>,
@@ -53,13 +56,14 @@ pub struct AnalyzerConfig {
     pub log: Log,
 }
 
-keys!(AnalyzerConfig { listen, data, name, token, architecture, limits, findings, snapshot_every, log });
+keys!(AnalyzerConfig { listen, data, recording, name, token, architecture, limits, findings, snapshot_every, log });
 
 impl Default for AnalyzerConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 15400)),
             data: None,
+            recording: None,
             name: None,
             token: None,
             architecture: None,
@@ -112,6 +116,10 @@ pub struct AnalyzerLimits {
     #[garde(custom(units::bytes_between(ByteSize::mib(1), ByteSize::gib(1024))))]
     pub history_bytes: ByteSize,
 
+    /// Memory of the slots that sliding windows are made of, on top of what the graph takes: 1MiB to 64GiB.
+    #[garde(custom(units::bytes_between(ByteSize::mib(1), ByteSize::gib(64))))]
+    pub slot_bytes: ByteSize,
+
     /// Age of the oldest history kept: 1m to 10 years.
     #[garde(custom(units::between(Duration::from_secs(60), Duration::from_secs(3650 * 24 * 60 * 60))))]
     #[serde(serialize_with = "units::serialize_duration")]
@@ -128,6 +136,7 @@ keys!(AnalyzerLimits {
     report_bytes,
     findings,
     ui_clients,
+    slot_bytes,
     history_bytes,
     history_age,
 });
@@ -143,8 +152,9 @@ impl Default for AnalyzerLimits {
             report_bytes: ByteSize::mib(8),
             findings: 1_000,
             ui_clients: 64,
+            slot_bytes: ByteSize::mib(128),
             history_bytes: ByteSize::gib(1),
-            history_age: Duration::from_secs(24 * 60 * 60),
+            history_age: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }

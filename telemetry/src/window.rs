@@ -219,26 +219,66 @@ impl Window {
             *self = other;
             return;
         }
-        let mut admitted = HashMap::with_capacity(other.paths.len());
-        for report in other.paths.into_values() {
-            let path = self.admit(&report.path, report.stats.outcomes.total());
-            self.stats_of(&path).merge(&report.stats);
-            admitted.insert(report.path.id, path);
-        }
-        for report in other.calls.into_values() {
-            let Some(path) = admitted.get(&report.path) else {
-                continue;
-            };
-            let (path, callee, whole) = self.place(path, &report.callee);
-            self.lose(Loss::Callees, if whole { 0 } else { report.stats.outcomes.total() });
-            self.call_stats_of(path, callee).merge(&report.stats);
-        }
+        self.add(other.paths.values(), other.calls.values());
         for (protocol, peers) in other.opaque {
             peers.iter().for_each(|(peer, stats)| self.opaque(peer, protocol, stats));
         }
         self.propagation.merge(&other.propagation);
         for (loss, count) in other.losses {
             self.lose(loss, count);
+        }
+    }
+
+    /// Adds what another proxy of the same service reports, or the same one later. Within the limits.
+    ///
+    /// Reports are not trusted: a path that this one defines otherwise than those before it is counted on the overflow
+    /// path, and so is a call whose path it does not define.
+    pub fn absorb(&mut self, report: &Report) {
+        // Whoever adds a field to reports is told here that windows have to keep it.
+        let Report { origin: _, sequence: _, start: _, end: _, paths, calls, opaque, propagation, losses } = report;
+        self.add(paths, calls);
+        for opaque in opaque {
+            self.opaque(&opaque.peer, opaque.protocol, &opaque.stats);
+        }
+        self.propagation.merge(propagation);
+        for (loss, count) in losses {
+            self.lose(*loss, *count);
+        }
+    }
+
+    /// How many paths and calls it keeps apart: what its memory is in proportion to.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.paths.len() + self.calls.len()
+    }
+
+    fn add<'a>(
+        &mut self,
+        paths: impl IntoIterator<Item = &'a PathReport>,
+        calls: impl IntoIterator<Item = &'a CallReport>,
+    ) {
+        let mut admitted = HashMap::new();
+        for report in paths {
+            let total = report.stats.outcomes.total();
+            let path = match self.paths.get(&report.path.id) {
+                Some(known) if contradicts(&known.path, &report.path) => {
+                    self.lose(Loss::Paths, total);
+                    overflow()
+                }
+                _ => self.admit(&report.path, total),
+            };
+            self.stats_of(&path).merge(&report.stats);
+            admitted.insert(report.path.id, path);
+        }
+        for report in calls {
+            let total = report.stats.outcomes.total();
+            let path = admitted.get(&report.path).cloned().unwrap_or_else(|| {
+                self.lose(Loss::Paths, total);
+                overflow()
+            });
+            let (path, callee, whole) = self.place(&path, &report.callee);
+            self.lose(Loss::Callees, if whole { 0 } else { total });
+            self.call_stats_of(path, callee).merge(&report.stats);
         }
     }
 
@@ -308,6 +348,11 @@ impl Window {
         let key = (path, callee.key());
         &mut self.calls.entry(key).or_insert_with(|| CallReport { path, callee, stats: CallStats::default() }).stats
     }
+}
+
+/// Whether two paths of one id are not the same path.
+fn contradicts(known: &PathDefinition, told: &PathDefinition) -> bool {
+    known.kind != told.kind || known.endpoint != told.endpoint || known.parent != told.parent
 }
 
 /// The overflow path ([`PathDefinition::overflow`]).
@@ -457,5 +502,46 @@ mod tests {
         }
         left.merge(right);
         assert_eq!(report(left), report(one));
+    }
+
+    #[test]
+    fn absorbed_reports_say_the_same_as_the_windows_they_came_from() {
+        let callee = Arc::new(Callee::new("stock", "GET /stock/{id}"));
+        let (mut first, mut second) = (Window::new(LIMITS), Window::new(LIMITS));
+        for window in [&mut first, &mut second] {
+            for n in 0..6 {
+                window.call(&path(&format!("GET /{n}")), &callee, &call());
+                window.handling(&path(&format!("GET /{n}")), &handling(&[]));
+            }
+            window.lose(Loss::Depth, 1);
+        }
+        let mut absorbed = Window::new(LIMITS);
+        let reports = [&mut first, &mut second].map(|window| window.close(Origin::default(), 1, 0, 1));
+        reports.iter().for_each(|report| absorbed.absorb(report));
+        for report in &reports {
+            assert_eq!(report.paths.len(), 6);
+        }
+        let report = self::report(absorbed);
+        assert_eq!(report.losses, [(Loss::Depth, 2)]);
+        assert!(report.paths.iter().all(|path| path.stats.outcomes.total() == 2));
+        assert!(report.calls.iter().all(|call| call.stats.duration.count() == 2));
+        assert_eq!((report.paths.len(), report.calls.len()), (6, 6));
+    }
+
+    #[test]
+    fn a_path_that_a_report_defines_otherwise_is_counted_on_the_overflow_path() {
+        let told = |endpoint: &str| {
+            let mut window = Window::new(LIMITS);
+            let path = PathDefinition { endpoint: endpoint.to_owned(), ..PathDefinition::root("shop", "GET /") };
+            window.handling(&Arc::new(path), &handling(&[]));
+            report(window)
+        };
+        let mut window = Window::new(LIMITS);
+        window.absorb(&told("GET /"));
+        window.absorb(&told("GET /lies"));
+        let report = report(window);
+        assert_eq!(report.losses, [(Loss::Paths, 1)]);
+        let endpoints: Vec<_> = report.paths.iter().map(|path| path.path.endpoint.as_str()).collect();
+        assert_eq!(endpoints, ["GET /", OTHER]);
     }
 }

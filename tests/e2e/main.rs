@@ -9,6 +9,7 @@ mod identity;
 mod life;
 mod live;
 mod load;
+mod history;
 mod outage;
 mod run;
 mod serve;

@@ -5,12 +5,21 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{FILE, HistoryError, Stored, schema, store};
+use super::{FILE, HistoryError, Stored, instances, put, records, rollups, schema};
+use crate::slots::Rollup;
 
-/// Bytes of reports that are copied in one transaction.
+/// Bytes that are copied in one transaction.
 const COPIED_AT_ONCE: usize = 16 << 20;
 
-/// Sets the database in `directory` aside and opens a fresh one at `path`, with the reports before the damage.
+/// What could be read of a damaged file.
+#[derive(Debug, Default)]
+struct Saved {
+    instances: usize,
+    rollups: u64,
+    reports: u64,
+}
+
+/// Sets the database in `directory` aside and opens a fresh one at `path`, with what is before and behind the damage.
 pub(super) fn begin_anew(
     directory: &Path,
     path: &Path,
@@ -19,9 +28,12 @@ pub(super) fn begin_anew(
 ) -> Result<Connection, HistoryError> {
     let kept = set_aside(directory, now)?;
     let mut fresh = schema::open(path)?;
-    let saved = save(&kept, &mut fresh);
+    let Saved { instances, rollups, reports } = save(&kept, &mut fresh);
     let kept = kept.display();
-    tracing::error!(%damage, %kept, saved, "the history is damaged: a fresh one begins with the reports before the damage");
+    tracing::error!(
+        %damage, %kept, instances, rollups, reports,
+        "the history is damaged: a fresh one begins with what could be read of it"
+    );
     Ok(fresh)
 }
 
@@ -42,23 +54,69 @@ fn set_aside(directory: &Path, now: u64) -> Result<PathBuf, HistoryError> {
     Ok(directory.join(aside))
 }
 
-/// Copies reports, oldest first, until one cannot be read or written; how many.
-fn save(kept: &Path, fresh: &mut Connection) -> u64 {
-    let mut saved = 0;
+/// Copies what can be read and written. Every row keeps its number: others know it by that.
+fn save(kept: &Path, fresh: &mut Connection) -> Saved {
+    let mut saved = Saved::default();
     // Read only, so that what a person finds later is what was found now.
-    let Ok(old) = Connection::open_with_flags(kept, OpenFlags::SQLITE_OPEN_READ_ONLY) else { return 0 };
-    let mut after = 0;
-    loop {
-        // What was read before an error is good; the error itself was told already.
-        let mut rows = Vec::new();
-        let _ = read(&old, after, &mut rows);
-        let Some(last) = rows.last() else { return saved };
-        after = last.id;
-        if store(fresh, rows.iter().map(Row::stored)).is_err() {
-            return saved;
+    let Ok(old) = Connection::open_with_flags(kept, OpenFlags::SQLITE_OPEN_READ_ONLY) else { return saved };
+    // A file of the first form has none of the tables that came later: then there is nothing to copy from them.
+    let _ = records::read(&old).and_then(|records| records::copy(&records, fresh));
+    saved.rollups = save_rollups(&old, fresh);
+    saved.reports = save_reports(&old, fresh);
+    // Last: the sequences of what was lost are above those of what was saved.
+    let known = instances::read(&old, usize::MAX).unwrap_or_default();
+    saved.instances = instances::write(fresh, &known).unwrap_or(0);
+    saved
+}
+
+/// From the first upwards until the damage, then from the last downwards until it.
+fn save_rollups(old: &Connection, fresh: &mut Connection) -> u64 {
+    let (mut saved, mut last) = (0, 0);
+    let mut batch: Vec<Rollup> = Vec::new();
+    let mut bytes = 0;
+    let mut flush = |batch: &mut Vec<Rollup>| {
+        let mut write = || {
+            let transaction = fresh.transaction()?;
+            batch.iter().try_for_each(|rollup| rollups::insert(&transaction, rollup).map(|_| ()))?;
+            transaction.commit()
+        };
+        if write().is_ok() {
+            saved += batch.len() as u64;
         }
-        saved += rows.len() as u64;
+        batch.clear();
+    };
+    for downwards in [false, true] {
+        let after = if downwards { i64::MAX } else { 0 };
+        rollups::salvage(old, after, downwards, |rollup| {
+            let row = rollup.row.unwrap_or(0);
+            if downwards && row <= last {
+                return false;
+            }
+            last = if downwards { last } else { row };
+            bytes += rollup.body.len();
+            batch.push(rollup);
+            if bytes >= COPIED_AT_ONCE {
+                bytes = 0;
+                flush(&mut batch);
+            }
+            true
+        });
     }
+    flush(&mut batch);
+    saved
+}
+
+/// Reports that are part of no rollup: those of the last seconds, so there are few.
+fn save_reports(old: &Connection, fresh: &mut Connection) -> u64 {
+    let mut rows: Vec<Row> = Vec::new();
+    // What was read before an error is good; the error itself was told already.
+    let _ = read(old, &mut rows);
+    let mut write = || {
+        let transaction = fresh.transaction()?;
+        rows.iter().try_for_each(|row| put(&transaction, Some(row.id), &row.stored()))?;
+        transaction.commit()
+    };
+    if write().is_ok() { rows.len() as u64 } else { 0 }
 }
 
 struct Row {
@@ -78,20 +136,12 @@ impl Row {
     }
 }
 
-/// Reads the reports behind the one with id `after`, as many as are copied at once.
-fn read(old: &Connection, after: i64, rows: &mut Vec<Row>) -> Result<(), rusqlite::Error> {
-    let mut statement = old.prepare_cached(
-        "SELECT id, instance, sequence, received, start, end, body, checksum FROM report WHERE id > ?1 ORDER BY id",
-    )?;
-    let mut found = statement.query([after])?;
-    let mut bytes = 0;
-    while bytes < COPIED_AT_ONCE
-        && let Some(row) = found.next()?
-    {
-        if let Some(row) = whole(row) {
-            bytes += row.body.len();
-            rows.push(row);
-        }
+fn read(old: &Connection, rows: &mut Vec<Row>) -> Result<(), rusqlite::Error> {
+    let mut statement =
+        old.prepare("SELECT id, instance, sequence, received, start, end, body, checksum FROM report ORDER BY id")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        rows.extend(whole(row));
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use rusqlite::Connection;
 use super::HistoryError;
 
 /// Every change of form, oldest first: `user_version` counts how many were made.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE report (
         id       INTEGER PRIMARY KEY, -- in the order of arrival
         instance TEXT    NOT NULL,
@@ -24,18 +25,63 @@ const STEPS: [&str; 1] = ["
         sequence INTEGER NOT NULL,    -- of the last report that was applied
         seen     INTEGER NOT NULL     -- milliseconds since the Unix epoch
     ) WITHOUT ROWID;
-"];
+    ",
+    // From here on a report is kept by itself only until it is part of a rollup. Every count is in exactly one row of
+    // the two tables. Times in milliseconds since the Unix epoch.
+    "
+    CREATE TABLE rollup (
+        id       INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice: a rollup in memory knows its row by it
+        tier     TEXT    NOT NULL,    -- 10s, 1m or 1h: length of its slot
+        start    INTEGER NOT NULL,
+        end      INTEGER NOT NULL,
+        service  TEXT    NOT NULL,
+        checksum INTEGER NOT NULL,    -- XXH3-64 of all of the above and the body
+        body     BLOB    NOT NULL     -- OTLP, gzipped: the reports of all replicas of a service, added up
+    );
+    CREATE INDEX rollup_start ON rollup (start, id);
+    ALTER TABLE instance ADD COLUMN checksum INTEGER; -- XXH3-64 of name and sequence; none in rows of the first form
+    CREATE TABLE finding (
+        id         TEXT PRIMARY KEY,
+        rule       TEXT    NOT NULL,
+        severity   TEXT    NOT NULL,
+        title      TEXT    NOT NULL,
+        witnesses  TEXT    NOT NULL,  -- JSON: the endpoints or services whose traffic would show it
+        first_seen INTEGER NOT NULL,
+        last_seen  INTEGER NOT NULL,
+        fixed      INTEGER            -- since when it is no longer found
+    ) WITHOUT ROWID;
+    CREATE TABLE acknowledgement (
+        finding TEXT PRIMARY KEY,
+        at      INTEGER NOT NULL,
+        until   INTEGER,              -- none: for good
+        note    TEXT    NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE event (
+        id      INTEGER PRIMARY KEY,
+        at      INTEGER NOT NULL,
+        kind    TEXT    NOT NULL,
+        subject TEXT    NOT NULL,
+        detail  TEXT    NOT NULL
+    );
+    CREATE TABLE meta (
+        key   TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) WITHOUT ROWID;
+    ",
+];
+
+/// How many steps this release knows.
+pub(super) const KNOWN: i64 = STEPS.len() as i64;
 
 /// Opens the database at `path`, makes it where it is missing, and brings it to the present form.
 pub(super) fn open(path: &Path) -> Result<Connection, HistoryError> {
     let failed = |source| HistoryError::Database { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(failed)?;
     let found = prepare(&connection).map_err(failed)?;
-    let known = STEPS.len() as i64;
     let Some(missing) = usize::try_from(found).ok().and_then(|made| STEPS.get(made..)) else {
-        return Err(HistoryError::Later { path: path.to_owned(), found, known });
+        return Err(HistoryError::Later { path: path.to_owned(), found, known: KNOWN });
     };
-    migrate(&mut connection, missing, known).map_err(failed)?;
+    migrate(&mut connection, missing).map_err(failed)?;
     Ok(connection)
 }
 
@@ -49,7 +95,8 @@ fn prepare(connection: &Connection) -> Result<i64, rusqlite::Error> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-fn migrate(connection: &mut Connection, missing: &[&str], known: i64) -> Result<(), rusqlite::Error> {
+/// Brings a database to the present form: all missing steps or none.
+pub(super) fn migrate(connection: &mut Connection, missing: &[&str]) -> Result<(), rusqlite::Error> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -57,6 +104,14 @@ fn migrate(connection: &mut Connection, missing: &[&str], known: i64) -> Result<
     for step in missing {
         transaction.execute_batch(step)?;
     }
-    transaction.pragma_update(None, "user_version", known)?;
+    transaction.pragma_update(None, "user_version", KNOWN)?;
     transaction.commit()
+}
+
+/// Makes a database that is one file at every moment: a recording.
+pub(super) fn create(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let mut connection = Connection::open(path)?;
+    connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
+    migrate(&mut connection, &STEPS)?;
+    Ok(connection)
 }

@@ -22,7 +22,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuc
 use prost::Message;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::recorder::{Job, bounds};
+use super::recorder::{Delivery, Job, bounds};
 use crate::board::Board;
 use crate::counters::Refusal;
 
@@ -99,13 +99,12 @@ impl Receiver {
     }
 
     fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(token) = &self.token else { return Ok(()) };
-        let given = headers.get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
-        let bearer = given.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
-        match bearer {
-            Some((_, given)) if same(given, token.expose().as_bytes()) => Ok(()),
-            Some(_) => Err(problem(Refusal::Unauthorized, "the bearer token is not the one this analyzer is set to")),
-            None => Err(problem(Refusal::Unauthorized, "this analyzer wants a bearer token with reports")),
+        match is_bearer(headers, self.token.as_ref()) {
+            true => Ok(()),
+            false if headers.contains_key(header::AUTHORIZATION) => {
+                Err(problem(Refusal::Unauthorized, "the bearer token is not the one this analyzer is set to"))
+            }
+            false => Err(problem(Refusal::Unauthorized, "this analyzer wants a bearer token with reports")),
         }
     }
 
@@ -136,7 +135,7 @@ impl Receiver {
 
     async fn hand_over(&self, reports: Vec<(Report, Bytes)>) -> Result<(), Problem> {
         let (answer, answered) = oneshot::channel();
-        self.jobs.try_send(Job { reports, answer }).map_err(|error| match error {
+        self.jobs.try_send(Job::Record(Delivery { reports, answer })).map_err(|error| match error {
             TrySendError::Full(_) => problem(Refusal::Busy, "too many reports are waiting"),
             TrySendError::Disconnected(_) => problem(Refusal::Busy, "the analyzer no longer records"),
         })?;
@@ -145,6 +144,10 @@ impl Receiver {
             Ok(Err(Refusal::Proxies)) => {
                 Err(problem(Refusal::Proxies, "as many proxies report as limits.proxies of this analyzer allows"))
             }
+            Ok(Err(Refusal::Recording)) => {
+                Err(problem(Refusal::Recording, "this analyzer shows a recording and takes in nothing"))
+            }
+            Ok(Err(Refusal::Busy)) => Err(problem(Refusal::Busy, "more is reported than can be packed at present")),
             Ok(Err(refusal)) => Err(problem(refusal, "the history cannot be written at present")),
             Err(_) => Err(problem(Refusal::Busy, "the analyzer is stopping")),
         }
@@ -156,6 +159,14 @@ fn stored_forms(reports: Vec<Report>, ignored: u64, received: &Bytes) -> Vec<(Re
     let alone = reports.len() == 1 && ignored == 0;
     let form = |report: &Report| if alone { received.clone() } else { Bytes::from(otlp::encode(report)) };
     reports.into_iter().map(|report| (form(&report), report)).map(|(bytes, report)| (report, bytes)).collect()
+}
+
+/// Whether a request carries the bearer token that is wanted, if one is.
+pub(crate) fn is_bearer(headers: &HeaderMap, wanted: Option<&Secret>) -> bool {
+    let Some(token) = wanted else { return true };
+    let given = headers.get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
+    let bearer = given.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+    bearer.is_some_and(|(_, given)| same(given, token.expose().as_bytes()))
 }
 
 /// Compares without telling by the time it takes how much of the beginning is right.
@@ -180,6 +191,7 @@ fn refuse(problem: &Problem) -> Response {
         Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Slow => StatusCode::REQUEST_TIMEOUT,
         Refusal::Malformed => StatusCode::BAD_REQUEST,
+        Refusal::Recording => StatusCode::CONFLICT,
         Refusal::Proxies => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Busy | Refusal::History => StatusCode::SERVICE_UNAVAILABLE,
     };
@@ -196,7 +208,7 @@ fn refuse(problem: &Problem) -> Response {
         Refusal::TooLarge | Refusal::Slow => {
             headers.insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }
-        Refusal::MediaType | Refusal::Malformed => {}
+        Refusal::MediaType | Refusal::Malformed | Refusal::Recording => {}
     }
     response
 }

@@ -4,33 +4,51 @@
 //! and the graph holds it; where the transaction fails, nothing of it happened, and the proxies send it again.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use couplet_config::{AnalyzerConfig, Architecture, FindingThresholds};
-use couplet_telemetry::otlp::{self, Bounds, Decoded};
+use couplet_config::AnalyzerConfig;
+use couplet_telemetry::otlp::Bounds;
 use couplet_telemetry::report::Report;
 use tokio::sync::oneshot;
 
-use super::gzip;
+use super::keeper::Keeper;
 use super::ledger::{Ledger, Verdict};
 use crate::board::{Board, Published};
+use crate::casebook::{Acknowledgement, EventKind};
 use crate::counters::Refusal;
-use crate::findings;
 use crate::graph::{Graph, GraphLimits};
-use crate::history::{History, HistoryError, Retention, Stored};
+use crate::history::recording::{self, Recording};
+use crate::history::{HistoryError, Stored};
+use crate::judge::Judge;
 
 /// Requests that share a transaction at most.
 const BATCH_REQUESTS: usize = 256;
 /// Bytes that share a transaction at most, the last request excepted.
 const BATCH_BYTES: usize = 32 << 20;
-/// Old history and silent sidecars are looked for this often.
+/// Silent sidecars are looked for this often.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
-/// One request that waits for its acknowledgement.
+/// Something to be done by the recorder.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(crate) enum Job {
+    /// Record the reports of one request.
+    Record(Delivery),
+    /// Write an acknowledgement of a finding down, or take it back.
+    Acknowledge {
+        /// Which finding.
+        finding: String,
+        /// None takes it back.
+        given: Option<Acknowledgement>,
+        /// Whether there is such a finding; none where it cannot be written down.
+        answer: oneshot::Sender<Option<bool>>,
+    },
+}
+
+/// One request with reports that waits for its acknowledgement.
+#[derive(Debug)]
+pub(crate) struct Delivery {
     /// The reports of the request, each with its OTLP form.
     pub(crate) reports: Vec<(Report, Bytes)>,
     /// Where the acknowledgement goes. That nobody waits any more changes nothing: the report is here.
@@ -42,116 +60,125 @@ pub(crate) struct Job {
 pub(crate) struct Recorder {
     graph: Graph,
     ledger: Ledger,
-    /// None where everything is kept in memory only.
-    history: Option<History>,
+    keeper: Keeper,
     board: Arc<Board>,
-    thresholds: FindingThresholds,
-    architecture: Architecture,
-    findings_kept: usize,
+    judge: Judge,
     snapshot_every: Duration,
     /// Whether the graph holds what the last snapshot does not.
     dirty: bool,
     snapshots: u64,
     next_snapshot: Instant,
     next_tidy: Instant,
-    /// So that a full disk is one line in the log, and not one per report.
-    history_fails: bool,
+    /// Shown, not recorded to.
+    recording: bool,
 }
 
 impl Recorder {
     /// Opens the history, where one is configured, and rebuilds graph and ledger from it.
     pub(crate) fn open(
         config: &AnalyzerConfig,
-        architecture: Architecture,
+        judge: Judge,
         board: Arc<Board>,
         now: Instant,
     ) -> Result<Self, HistoryError> {
-        let mut recorder = Self {
+        let wall = unix_millis();
+        let keeper = Keeper::open(config, Arc::clone(&board), judge.clone(), now, wall)?;
+        let mut recorder = Self::empty(config, judge, board, keeper, now);
+        recorder.replay(config, wall)?;
+        recorder.publish_if_due(now);
+        recorder.keeper.tell(wall, EventKind::Started, "", env!("CARGO_PKG_VERSION"));
+        Ok(recorder)
+    }
+
+    /// Shows a recording. Nothing is written, and reports are refused.
+    pub(crate) fn show(
+        config: &AnalyzerConfig,
+        judge: Judge,
+        board: Arc<Board>,
+        recording: Recording,
+        now: Instant,
+    ) -> Result<Self, HistoryError> {
+        let memory = AnalyzerConfig { data: None, ..config.clone() };
+        let keeper = Keeper::open(&memory, Arc::clone(&board), judge.clone(), now, unix_millis())?;
+        let mut recorder = Self::empty(config, judge, board, keeper, now);
+        let (graph, decode) = (&mut recorder.graph, decoder(config));
+        recorder.keeper.show(recording, |report| graph.apply(report), decode);
+        (recorder.dirty, recorder.recording) = (true, true);
+        recorder.publish_if_due(now);
+        Ok(recorder)
+    }
+
+    fn empty(config: &AnalyzerConfig, judge: Judge, board: Arc<Board>, keeper: Keeper, now: Instant) -> Self {
+        Self {
             graph: Graph::new(GraphLimits::from(&config.limits)),
             ledger: Ledger::new(config.limits.proxies),
-            history: None,
+            keeper,
             board,
-            thresholds: config.findings.clone(),
-            architecture,
-            findings_kept: config.limits.findings,
+            judge,
             snapshot_every: config.snapshot_every,
             dirty: false,
             snapshots: 0,
             next_snapshot: now,
             next_tidy: now,
-            history_fails: false,
-        };
-        if let Some(directory) = &config.data {
-            let retention = Retention {
-                bytes: config.limits.history_bytes,
-                age: config.limits.history_age,
-                instances: config.limits.proxies,
-            };
-            let mut history = History::open(directory, retention, unix_millis())?;
-            match recorder.replay(&history, config) {
-                Err(damage) if damage.is_damage() => {
-                    history.begin_anew(&damage, unix_millis())?;
-                    recorder.graph = Graph::new(GraphLimits::from(&config.limits));
-                    recorder.ledger = Ledger::new(config.limits.proxies);
-                    recorder.replay(&history, config)?;
-                }
-                replayed => replayed?,
-            }
-            recorder.history = Some(history);
+            recording: false,
         }
-        recorder.tidy_if_due(now);
-        recorder.publish_if_due(now);
-        Ok(recorder)
     }
 
     /// Works until nobody can send jobs any more.
     pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
         let _ended = Ended(Arc::clone(&self.board));
+        let mut next_work = Instant::now();
         loop {
             let wait = if self.dirty { self.next_snapshot } else { self.next_tidy };
+            let wait = if self.recording { wait } else { wait.min(next_work) };
             match jobs.recv_timeout(wait.saturating_duration_since(Instant::now())) {
-                Ok(first) => {
-                    let batch = gather(first, jobs);
-                    self.record(batch, unix_millis(), Instant::now());
-                }
+                Ok(first) => self.take_up(first, jobs),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.publish_if_due(Instant::now());
+            if !self.recording {
+                next_work = self.keeper.work(Instant::now(), unix_millis());
+            }
             self.tidy_if_due(Instant::now());
         }
-        if let Some(history) = self.history {
-            history.close();
+        self.keeper.close();
+    }
+
+    fn take_up(&mut self, first: Job, jobs: &Receiver<Job>) {
+        let (batch, then) = gather(first, jobs);
+        if !batch.is_empty() {
+            self.record(batch, unix_millis(), Instant::now());
+        }
+        if let Some((finding, given, answer)) = then {
+            let done = if self.recording { None } else { self.keeper.acknowledge(&finding, given, unix_millis()) };
+            let _ = answer.send(done); // who does not wait for it does not need to know
         }
     }
 
-    fn replay(&mut self, history: &History, config: &AnalyzerConfig) -> Result<(), HistoryError> {
-        let bounds = bounds(config);
-        let graph = &mut self.graph;
-        let limit = config.limits.report_bytes.as_usize();
-        let replayed = history.replay(|body| match decode(body, &bounds, limit) {
-            Some(decoded) => {
-                decoded.reports.iter().for_each(|report| graph.apply(report));
-                true
-            }
-            None => false,
-        })?;
-        for (instance, sequence, seen) in history.instances()? {
+    fn replay(&mut self, config: &AnalyzerConfig, wall: u64) -> Result<(), HistoryError> {
+        let fresh = || Graph::new(GraphLimits::from(&config.limits));
+        let graph = std::cell::RefCell::new(fresh());
+        let instances = self.keeper.replay(
+            wall,
+            |report| graph.borrow_mut().apply(report),
+            || *graph.borrow_mut() = fresh(),
+            decoder(config),
+        )?;
+        for (instance, sequence, seen) in instances {
             self.ledger.remember(instance, sequence, seen);
         }
-        self.dirty = replayed.reports > 0;
-        let counters = &self.board.counters;
-        counters.replayed.add(replayed.reports);
-        counters.history_damaged.add(replayed.damaged);
-        counters.instances.set(self.ledger.len() as u64);
-        tracing::info!(reports = replayed.reports, damaged = replayed.damaged, "history replayed");
+        self.graph = graph.into_inner();
+        self.dirty = self.board.counters.replayed.get() > 0;
+        self.board.counters.instances.set(self.ledger.len() as u64);
         Ok(())
     }
 
     /// Records a batch of requests and acknowledges each.
-    fn record(&mut self, batch: Vec<Job>, received: u64, now: Instant) {
+    fn record(&mut self, batch: Vec<Delivery>, received: u64, now: Instant) {
         let judged = self.judge(&batch, received);
-        let safe = self.store(&batch, &judged, received);
+        let busy = self.keeper.is_full();
+        let safe = !busy && !self.recording && self.store(&batch, &judged, received);
         if safe {
             self.ledger.settle();
         } else {
@@ -160,9 +187,11 @@ impl Recorder {
         for (job, verdicts) in batch.into_iter().zip(judged) {
             let full = verdicts.contains(&Verdict::Full);
             if safe {
-                self.apply(&job, &verdicts, now);
+                self.apply(&job, &verdicts, received, now);
             }
             let answer = match (safe, full) {
+                (false, _) if self.recording => Err(Refusal::Recording),
+                (false, _) if busy => Err(Refusal::Busy),
                 (false, _) => Err(Refusal::History),
                 (true, true) => Err(Refusal::Proxies),
                 (true, false) => Ok(()),
@@ -173,7 +202,7 @@ impl Recorder {
     }
 
     /// The verdict about every report of every job.
-    fn judge(&mut self, batch: &[Job], received: u64) -> Vec<Vec<Verdict>> {
+    fn judge(&mut self, batch: &[Delivery], received: u64) -> Vec<Vec<Verdict>> {
         let ledger = &mut self.ledger;
         let mut enter =
             |(report, _): &(Report, Bytes)| ledger.enter(&report.origin.instance, report.sequence, received);
@@ -181,8 +210,7 @@ impl Recorder {
     }
 
     /// Writes what is fresh to the history; whether it is safe there.
-    fn store(&mut self, batch: &[Job], judged: &[Vec<Verdict>], received: u64) -> bool {
-        let Some(history) = &mut self.history else { return true };
+    fn store(&mut self, batch: &[Delivery], judged: &[Vec<Verdict>], received: u64) -> bool {
         let reports = batch.iter().flat_map(|job| &job.reports).zip(judged.iter().flatten());
         let fresh: Vec<_> = reports
             .filter(|(_, verdict)| matches!(verdict, Verdict::Fresh { .. }))
@@ -195,33 +223,16 @@ impl Recorder {
                 body,
             })
             .collect();
-        if fresh.is_empty() {
-            return true;
-        }
-        let stored = match history.store(fresh.clone()) {
-            // Only a fresh file helps; what it has lost is still in the graph.
-            Err(damage) if damage.is_damage() => {
-                history.begin_anew(&damage, received).and_then(|()| history.store(fresh))
-            }
-            stored => stored,
-        };
-        match (&stored, self.history_fails) {
-            (Err(error), false) => {
-                tracing::error!(%error, "reports are refused until the history can be written again");
-            }
-            (Ok(()), true) => tracing::info!("the history can be written again"),
-            _ => {}
-        }
-        self.history_fails = stored.is_err();
-        stored.is_ok()
+        self.keeper.store(&fresh, received)
     }
 
-    fn apply(&mut self, job: &Job, verdicts: &[Verdict], now: Instant) {
+    fn apply(&mut self, job: &Delivery, verdicts: &[Verdict], received: u64, now: Instant) {
         let counters = &self.board.counters;
         for ((report, _), verdict) in job.reports.iter().zip(verdicts) {
             match verdict {
                 Verdict::Fresh { missing } => {
                     self.graph.apply(report);
+                    self.keeper.absorb(report, received);
                     self.board.registry.lock().hear(report, now);
                     self.board.applied(now);
                     self.dirty = true;
@@ -241,8 +252,12 @@ impl Recorder {
             return;
         }
         let snapshot = self.graph.snapshot();
-        let mut found = findings::findings(&snapshot, &self.thresholds, &self.architecture);
-        found.truncate(self.findings_kept);
+        let found = self.judge.findings(&snapshot);
+        match self.snapshots {
+            // What was there before is no news.
+            0 if self.board.counters.replayed.get() > 0 || self.recording => self.keeper.knows(&snapshot),
+            _ => self.keeper.notice(&snapshot, &found, unix_millis()),
+        }
         self.snapshots += 1;
         self.dirty = false;
         self.board.publish(Published::new(self.snapshots, snapshot, found));
@@ -250,21 +265,11 @@ impl Recorder {
         self.next_snapshot = now + took + took.max(self.snapshot_every);
     }
 
-    /// Deletes old history, and forgets sidecars that are silent.
+    /// Forgets sidecars that are silent.
     fn tidy_if_due(&mut self, now: Instant) {
-        if now < self.next_tidy {
-            return;
-        }
-        self.next_tidy = now + TIDY_EVERY;
-        self.board.registry.lock().forget(now);
-        let Some(history) = &mut self.history else { return };
-        let counters = &self.board.counters;
-        match history.prune(unix_millis()).and_then(|pruned| Ok((pruned, history.bytes()?))) {
-            Ok((pruned, bytes)) => {
-                counters.history_pruned.add(pruned.reports);
-                counters.history_bytes.set(bytes);
-            }
-            Err(error) => tracing::warn!(%error, "old history could not be deleted"),
+        if now >= self.next_tidy {
+            self.next_tidy = now + TIDY_EVERY;
+            self.board.registry.lock().forget(now);
         }
     }
 }
@@ -279,12 +284,9 @@ impl Drop for Ended {
 }
 
 /// Reads what was stored: a report as it was received.
-fn decode(body: &[u8], bounds: &Bounds, limit: usize) -> Option<Decoded> {
-    if gzip::is_packed(body) {
-        otlp::decode(&gzip::unpack(body, limit).ok()?, bounds).ok()
-    } else {
-        otlp::decode(body, bounds).ok()
-    }
+fn decoder(config: &AnalyzerConfig) -> impl Fn(&[u8]) -> Option<Vec<Report>> {
+    let (bounds, limit) = (bounds(config), config.limits.report_bytes.as_usize());
+    move |body| recording::decode(body, &bounds, limit)
 }
 
 /// What a report may hold at most.
@@ -292,24 +294,30 @@ pub(crate) fn bounds(config: &AnalyzerConfig) -> Bounds {
     Bounds { paths: config.limits.paths, calls: config.limits.edges }
 }
 
-/// The first job and those that already wait behind it.
-fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
-    let size = |job: &Job| job.reports.iter().map(|(_, body)| body.len()).sum::<usize>();
-    let mut bytes = size(&first);
-    let mut batch = vec![first];
-    while batch.len() < BATCH_REQUESTS && bytes < BATCH_BYTES {
-        match jobs.try_recv() {
-            Ok(job) => {
-                bytes += size(&job);
-                batch.push(job);
+/// An acknowledgement that was taken up behind reports.
+type Acknowledging = (String, Option<Acknowledgement>, oneshot::Sender<Option<bool>>);
+
+/// The reports of the first job and of those that already wait behind it; and what ended the batch, if not its size.
+fn gather(first: Job, jobs: &Receiver<Job>) -> (Vec<Delivery>, Option<Acknowledging>) {
+    let size = |delivery: &Delivery| delivery.reports.iter().map(|(_, body)| body.len()).sum::<usize>();
+    let (mut bytes, mut batch) = (0, Vec::new());
+    let mut next = Some(first);
+    while let Some(job) = next.take() {
+        match job {
+            Job::Record(delivery) => {
+                bytes += size(&delivery);
+                batch.push(delivery);
             }
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            Job::Acknowledge { finding, given, answer } => return (batch, Some((finding, given, answer))),
+        }
+        if batch.len() < BATCH_REQUESTS && bytes < BATCH_BYTES {
+            next = jobs.try_recv().ok();
         }
     }
-    batch
+    (batch, None)
 }
 
-fn unix_millis() -> u64 {
+pub(crate) fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

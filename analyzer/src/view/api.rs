@@ -1,5 +1,7 @@
 //! The JSON API: the canonical document, its parts, the tree of paths, the registry, and how the analyzer is doing.
 
+mod findings;
+mod slots;
 mod paths;
 mod status;
 
@@ -7,17 +9,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Desk;
 use super::written::Written;
+use crate::slots::SlidingWindow;
 
 /// Everything below `/api/v1`.
 pub(super) fn routes() -> Router<Arc<Desk>> {
@@ -26,16 +29,54 @@ pub(super) fn routes() -> Router<Arc<Desk>> {
         .route("/services", get(services))
         .route("/edges", get(edges))
         .route("/entries", get(entries))
-        .route("/findings", get(findings))
-        .route("/findings/{id}", get(finding))
+        .merge(findings::routes())
+        .merge(slots::routes())
         .route("/paths", get(tree))
         .route("/registry", get(registry))
         .route("/registry/{service}", get(registered))
         .route("/status", get(status))
 }
 
-async fn document(State(desk): State<Arc<Desk>>) -> Response {
-    match desk.writer.latest().await {
+/// What a question may say behind its path.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Query {
+    /// `1m`, `15m`, `1h`, `24h`; `all` or nothing for everything that is kept.
+    window: Option<String>,
+    /// For the tree of paths: below which entry.
+    entry: Option<String>,
+    /// For lists that grow: what comes behind this number.
+    after: Option<u64>,
+}
+
+/// The same, understood.
+struct Asked {
+    window: Option<SlidingWindow>,
+    entry: Option<String>,
+    after: Option<u64>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Asked {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let bad = |text: &str| problem(StatusCode::BAD_REQUEST, text);
+        let query = axum::extract::Query::<Query>::try_from_uri(&parts.uri).map_err(|_| {
+            bad("the query cannot be read: only `window`, and `entry` or `after` where it means something, are known")
+        })?;
+        let Query { window, entry, after } = query.0;
+        let window = match window.as_deref() {
+            None | Some("all") => None,
+            Some(word) => {
+                Some(word.parse().map_err(|problem: &str| bad(&format!("no such window: {problem}, and all")))?)
+            }
+        };
+        Ok(Self { window, entry, after })
+    }
+}
+
+async fn document(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
+    match desk.latest(asked.window).await {
         Some(written) => {
             let json = HeaderValue::from_static("application/json");
             let headers = [(header::CONTENT_TYPE, json), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
@@ -45,46 +86,26 @@ async fn document(State(desk): State<Arc<Desk>>) -> Response {
     }
 }
 
-async fn services(State(desk): State<Arc<Desk>>) -> Response {
-    part(&desk, |written| answer(&json!({ "services": written.document.services }))).await
+async fn services(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
+    part(&desk, &asked, |written| answer(&json!({ "services": written.document.services }))).await
 }
 
-async fn edges(State(desk): State<Arc<Desk>>) -> Response {
-    part(&desk, |written| answer(&json!({ "edges": written.document.edges }))).await
+async fn edges(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
+    part(&desk, &asked, |written| answer(&json!({ "edges": written.document.edges }))).await
 }
 
-async fn entries(State(desk): State<Arc<Desk>>) -> Response {
-    part(&desk, |written| answer(&json!({ "entries": written.document.entries }))).await
+async fn entries(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
+    part(&desk, &asked, |written| answer(&json!({ "entries": written.document.entries }))).await
 }
 
-async fn findings(State(desk): State<Arc<Desk>>) -> Response {
-    answer(&json!({ "findings": desk.board.latest().findings }))
-}
-
-async fn finding(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Response {
-    let latest = desk.board.latest();
-    match latest.findings.iter().find(|finding| finding.id == id) {
-        Some(finding) => answer(finding),
-        None => not_found("there is no finding with this id at present"),
-    }
-}
-
-#[derive(Deserialize)]
-struct Below {
-    entry: Option<String>,
-}
-
-async fn tree(State(desk): State<Arc<Desk>>, query: Result<Query<Below>, QueryRejection>) -> Response {
-    let Ok(Query(below)) = query else {
-        return problem(StatusCode::BAD_REQUEST, "the query cannot be read: only `entry` is known here");
-    };
-    let latest = desk.board.latest();
-    match paths::below(&latest.snapshot, below.entry.as_deref()) {
+async fn tree(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
+    part(&desk, &asked, |written| match paths::below(&written.published.snapshot, asked.entry.as_deref()) {
         Some(tree) => answer(&tree),
         None => {
             not_found("there is no such entry: give the `id` of one, or its service and endpoint with a blank between")
         }
-    }
+    })
+    .await
 }
 
 #[derive(Serialize)]
@@ -121,8 +142,8 @@ pub(super) async fn not_allowed() -> Response {
     problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not have this method")
 }
 
-async fn part(desk: &Desk, of: impl FnOnce(&Written) -> Response) -> Response {
-    desk.writer.latest().await.map_or_else(defect, |written| of(&written))
+async fn part(desk: &Desk, asked: &Asked, of: impl FnOnce(&Written) -> Response) -> Response {
+    desk.latest(asked.window).await.map_or_else(defect, |written| of(&written))
 }
 
 fn answer<T: Serialize>(value: &T) -> Response {

@@ -202,14 +202,44 @@ fn analyzer(text: &mut Text, written: &Written, board: &Board, now: Instant) {
         (
             "couplet_analyzer_history_pruned_total",
             Kind::Counter,
-            "Reports deleted from the history by its limits.",
+            "Rows deleted from the history by its limits.",
             counters.history_pruned.get(),
         ),
         (
             "couplet_analyzer_history_damaged_total",
             Kind::Counter,
-            "Stored reports that could not be read.",
+            "Rows of the history that could not be read.",
             counters.history_damaged.get(),
+        ),
+        (
+            "couplet_analyzer_history_failing",
+            Kind::Gauge,
+            "1 while the history cannot be written and reports are refused.",
+            counters.history_failing.get(),
+        ),
+        (
+            "couplet_analyzer_history_failures_total",
+            Kind::Counter,
+            "Attempts to write the history that failed.",
+            counters.history_failures.get(),
+        ),
+        (
+            "couplet_analyzer_notes_lost_total",
+            Kind::Counter,
+            "Notes about findings and events that could not be written.",
+            counters.notes_lost.get(),
+        ),
+        (
+            "couplet_analyzer_slot_bytes",
+            Kind::Gauge,
+            "Memory of the slots of sliding windows.",
+            counters.slot_bytes.get(),
+        ),
+        (
+            "couplet_analyzer_slots_dropped_total",
+            Kind::Counter,
+            "Slots for which limits.slot_bytes had no room.",
+            counters.slots_dropped.get(),
         ),
     ];
     for (name, kind, explanation, value) in single {

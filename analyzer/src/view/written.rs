@@ -47,7 +47,7 @@ impl Writer {
     }
 }
 
-fn write(published: Arc<Published>, name: &str) -> Option<Written> {
+pub(super) fn write(published: Arc<Published>, name: &str) -> Option<Written> {
     let document = Document::new(&published.snapshot, &published.findings, name);
     let json = document.to_json().map(Bytes::from).ok()?;
     Some(Written { published, document, json })

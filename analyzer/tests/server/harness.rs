@@ -103,6 +103,16 @@ impl Analyzer {
         self.send(&[head.as_bytes(), body].concat())
     }
 
+    /// Asks for a change, with JSON and additional header lines, each ended by `\r\n`.
+    pub(crate) fn change(&self, method: &str, path: &str, body: &str, headers: &str) -> Answer {
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        self.send(head.as_bytes())
+    }
+
     /// Sends bytes on a connection of their own and reads to its end.
     pub(crate) fn send(&self, bytes: &[u8]) -> Answer {
         let mut stream = self.connect();
@@ -206,6 +216,25 @@ pub(crate) fn report_of(service: &str, instance: &str, sequence: u64, requests: 
     };
     let start = 1_700_000_000 * SECOND + sequence * 5 * SECOND;
     window.close(origin, sequence, start, start + 5 * SECOND)
+}
+
+/// A report of `shop` whose handlings call sixteen services each: a fan-out hotspot.
+pub(crate) fn wide(requests: u32) -> Report {
+    let mut window = Window::new(WindowLimits { paths: 100, callees: 100 });
+    let path = Arc::new(PathDefinition::root("shop", "GET /"));
+    let callees: Vec<_> = (0..16).map(|n| Arc::new(Callee::new(format!("stock{n}"), "GET /"))).collect();
+    let used =
+        |callee: &Arc<Callee>| CalleeUse { callee: Arc::clone(callee), calls: 1, failed: false, blocked: 100_000 };
+    let uses: Vec<_> = callees.iter().map(used).collect();
+    for _ in 0..requests {
+        callees.iter().for_each(|callee| window.call(&path, callee, &call()));
+        window.handling(
+            &path,
+            &Handling { calls: 16, callees: 16, calls_below: 16, services_below: 16, ..handling(&uses) },
+        );
+    }
+    let origin = Origin { service: "shop".to_owned(), instance: "w1".to_owned(), version: None, inbound: None };
+    window.close(origin, 1, 1_700_000_000 * SECOND, 1_700_000_005 * SECOND)
 }
 
 fn call() -> Call {

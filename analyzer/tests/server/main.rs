@@ -9,7 +9,9 @@
 )]
 
 mod harness;
+mod damage;
 mod delivery;
 mod lifetime;
 mod receiving;
+mod sliding;
 mod views;

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Problem, problem};
 use crate::counters::Refusal;
-use crate::receive::gzip::{self, Unpack};
+use crate::gzip::{self, Unpack};
 
 /// A body, and the room that it takes while it is here.
 pub(super) struct Taken<'a> {

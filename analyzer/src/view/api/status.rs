@@ -67,6 +67,12 @@ fn limits(board: &Board) -> BTreeMap<String, u64> {
         ("history_damaged", counters.history_damaged.get()),
         ("history_pruned", counters.history_pruned.get()),
         ("replayed", counters.replayed.get()),
+        ("history_failing", counters.history_failing.get()),
+        ("history_failures", counters.history_failures.get()),
+        ("notes_lost", counters.notes_lost.get()),
+        ("slot_bytes", counters.slot_bytes.get()),
+        ("slots_dropped", counters.slots_dropped.get()),
+        ("findings_forgotten", board.casebook.lock().lost()),
     ];
     let own = own.into_iter().map(|(name, count)| (name.to_owned(), count));
     let refused =

@@ -1,0 +1,91 @@
+//! The documents of the sliding windows: made when somebody asks, from the slots in memory, and kept for a while.
+//!
+//! A long window of a large system takes its time. It is made where it holds nobody up, and not again before as much
+//! time has passed as it took: whoever asks meanwhile sees the last one, which says of which time it tells.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use couplet_config::AnalyzerConfig;
+use couplet_telemetry::otlp::Bounds;
+use tokio::sync::Mutex;
+
+use super::written::{Written, write};
+use crate::board::{Board, Published};
+use crate::graph::{Graph, GraphLimits};
+use crate::judge::Judge;
+use crate::receive::recorder::{bounds, unix_millis};
+use crate::slots::{Rollup, SlidingWindow};
+
+/// A window that nobody has asked for this long is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
+
+/// Makes the documents of sliding windows.
+#[derive(Debug)]
+pub(super) struct Windows {
+    board: Arc<Board>,
+    judge: Judge,
+    bounds: Bounds,
+    limits: GraphLimits,
+    /// Whether a recording is shown: then it ends when the recording does, not now.
+    recorded: bool,
+    kept: Mutex<BTreeMap<SlidingWindow, Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    written: Arc<Written>,
+    /// Which rollups it is made of: their addresses, while they are here.
+    of: Vec<Arc<Rollup>>,
+    /// Before this it is not made again.
+    until: Instant,
+    asked: Instant,
+}
+
+impl Windows {
+    pub(super) fn new(config: &AnalyzerConfig, judge: Judge, board: Arc<Board>) -> Self {
+        Self {
+            board,
+            judge,
+            bounds: bounds(config),
+            limits: GraphLimits::from(&config.limits),
+            recorded: config.recording.is_some(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// The document of a window. Who asks while it is made waits for it. None only where that failed by a defect.
+    pub(super) async fn latest(&self, window: SlidingWindow) -> Option<Arc<Written>> {
+        let mut kept = self.kept.lock().await;
+        let now = Instant::now();
+        kept.retain(|_, kept| now.saturating_duration_since(kept.asked) < FORGOTTEN_AFTER);
+        let of = {
+            let shelf = self.board.shelf.lock();
+            let end = if self.recorded { shelf.end().unwrap_or(0) } else { unix_millis() };
+            shelf.cover(window, end)
+        };
+        if let Some(kept) = kept.get_mut(&window) {
+            kept.asked = now;
+            let same = kept.of.len() == of.len() && kept.of.iter().zip(&of).all(|(a, b)| Arc::ptr_eq(a, b));
+            if same || now < kept.until {
+                return Some(Arc::clone(&kept.written));
+            }
+        }
+        let (board, judge, bounds, limits) = (Arc::clone(&self.board), self.judge.clone(), self.bounds, self.limits);
+        let rollups = of.clone();
+        let make = move || {
+            let mut graph = Graph::new(limits);
+            for rollup in &rollups {
+                rollup.reports(&bounds).iter().flatten().for_each(|report| graph.apply(report));
+            }
+            let snapshot = graph.snapshot();
+            let findings = judge.findings(&snapshot);
+            write(Arc::new(Published::new(board.latest().number, snapshot, findings)), &board.name)
+        };
+        let written = Arc::new(tokio::task::spawn_blocking(make).await.ok()??);
+        let until = now + 2 * now.elapsed();
+        kept.insert(window, Kept { written: Arc::clone(&written), of, until, asked: now });
+        Some(written)
+    }
+}
