@@ -54,6 +54,9 @@ fn report(n: usize) -> Report {
         depth_below: 1,
         calls_below: CALLEES as u32,
         services_below: CALLEES as u32,
+        below: Evidence::Exact,
+        retries: 0,
+        origin: None,
         uses: &uses,
     };
     for _ in 0..REQUESTS {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::{analyze, analyzer, check, demo, findings, graph, intercept, proxy, ready, record, run, schema};
+use crate::{analyze, analyzer, check, demo, doctor, findings, graph, intercept, proxy, ready, record, run, schema};
 
 /// The whole command line.
 #[derive(Debug, clap::Parser)]
@@ -41,6 +41,8 @@ enum Command {
     Findings(findings::Args),
     /// Print the coupling graph of a live analyzer
     Graph(graph::Args),
+    /// Say which services break chains, and the header that would mend them
+    Doctor(doctor::Args),
     /// Judge recorded traces: Jaeger JSON or Zipkin v2 JSON, plain or gzip
     Analyze(analyze::Args),
     /// Record what a live analyzer receives into a file that every reading command takes
@@ -63,6 +65,7 @@ impl Cli {
             Command::Analyzer(args) => analyzer::run(&args),
             Command::Findings(args) => findings::run(&args),
             Command::Graph(args) => graph::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
             Command::Analyze(args) => analyze::run(&args),
             Command::Record(args) => record::run(&args),
             Command::Check(args) => check::run(&args),
@@ -102,6 +105,7 @@ mod tests {
             "couplet run --service orders python app.py --service not-ours",
             "couplet findings --severity warn --format json",
             "couplet graph --format mermaid --analyzer http://127.0.0.1:15400",
+            "couplet doctor --format json --require 95",
             "couplet analyze a.json b.json.gz --format json",
             "couplet findings --recording monday.couplet --window 15m",
             "couplet graph --window 24h",

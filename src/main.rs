@@ -13,6 +13,7 @@ mod intercept;
 mod analyzer;
 mod findings;
 mod graph;
+mod doctor;
 mod analyze;
 mod record;
 mod schema;

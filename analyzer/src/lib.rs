@@ -17,6 +17,7 @@ pub mod casebook;
 pub mod judge;
 pub mod registry;
 pub mod counters;
+pub mod doctor;
 pub mod findings;
 pub mod coupling;
 pub mod graph;

@@ -166,6 +166,7 @@ impl Traffic {
         let path = Arc::new(definition(&request.service, &request.endpoint, caller));
         let mut below = Below::default();
         let (mut blocked, mut busy, mut calls, mut asynchronous) = (0, 0, 0, 0);
+        let mut failing = None;
         let mut callees = BTreeSet::new();
         let mut uses: BTreeMap<u64, CalleeUse> = BTreeMap::new();
         for (times, child) in &request.calls {
@@ -177,6 +178,9 @@ impl Traffic {
                 let used = uses.entry(callee.key()).or_insert_with(fresh);
                 used.calls += 1;
                 used.failed |= child.outcome.is_failure();
+                if child.outcome.is_failure() && !child.asynchronous {
+                    failing = Some(deeper.origin.clone().unwrap_or_else(|| child.service.clone()));
+                }
                 if child.asynchronous {
                     asynchronous += 1;
                     continue;
@@ -200,6 +204,8 @@ impl Traffic {
         }
         below.services.remove(&request.service);
         below.nanos = own + blocked;
+        let failed = request.outcome.is_failure();
+        below.origin = failed.then(|| failing.unwrap_or_else(|| request.service.clone()));
         let uses: Vec<CalleeUse> = uses.into_values().collect();
         let handling = Handling {
             outcome: request.outcome,
@@ -212,6 +218,9 @@ impl Traffic {
             depth_below: below.depth,
             calls_below: below.calls,
             services_below: below.services.len() as u32,
+            below: Evidence::Exact,
+            retries: 0,
+            origin: below.origin.as_deref(),
             uses: &uses,
         };
         self.window(&request.service).handling(&path, &handling);
@@ -240,6 +249,8 @@ struct Below {
     depth: u32,
     calls: u32,
     services: BTreeSet<String>,
+    /// Where its failure began.
+    origin: Option<String>,
 }
 
 fn definition(service: &str, endpoint: &str, caller: Option<(&str, &Arc<PathDefinition>)>) -> PathDefinition {

@@ -161,7 +161,9 @@ function pathDetails(p, actions) {
     ]),
     h("table", { class: "facts" }, h("tbody", null,
       h("tr", { title: "the share of its own time that it spends waiting for calls" }, h("th", { scope: "row" }, "waits for others"), h("td", null, meter(p.blocked_share), " ", percent(p.blocked_share))),
-      fact("depth", plural(p.depth ?? 0, "hop")), fact("linked", p.evidence === "exact" || !p.links ? p.evidence : `${p.evidence} (${linkText(p.links)})`), fact("path", p.id))),
+      fact("depth", plural(p.depth ?? 0, "hop")), fact("linked", p.evidence === "exact" || !p.links ? p.evidence : `${p.evidence} (${linkText(p.links)})`), fact("path", p.id),
+      p.retries ? fact("made again after failing", number(p.retries)) : null, p.asynchronous ? fact("not waited for", number(p.asynchronous)) : null,
+      (p.origins ?? []).map((o) => fact("fails because of", `${o.service} (${number(o.failures)})`)))),
     p.trail?.length > 1 ? section("From the entry", h("ol", { class: "chain" }, p.trail.map((step) => h("li", null, h("div", { class: "step" }, link(step.service, () => actions.select({ path: step.id }), "strong", `trail ${step.id}`), h("span", { class: "endpoint" }, step.endpoint)))))) : null,
   ];
 }

@@ -28,6 +28,9 @@ pub(crate) fn handling(uses: &[CalleeUse]) -> Handling<'_> {
         depth_below: 2,
         calls_below: 3,
         services_below: 2,
+        below: Evidence::Exact,
+        retries: 0,
+        origin: None,
         uses,
     }
 }

@@ -66,6 +66,9 @@ fn handled(uses: &[CalleeUse]) -> Handling<'_> {
         depth_below: 1,
         calls_below: 100,
         services_below: 1,
+        below: Evidence::Exact,
+        retries: 0,
+        origin: None,
         uses,
     }
 }

@@ -97,6 +97,11 @@ impl Local {
         }
     }
 
+    /// The service beside which this proxy stands.
+    pub(crate) fn service(&self) -> &str {
+        &self.service
+    }
+
     /// The path of calls that could not be linked to a handler.
     pub(crate) fn unlinked(&self) -> &Arc<PathDefinition> {
         &self.unlinked
@@ -386,6 +391,9 @@ mod tests {
             depth_below: 0,
             calls_below: 0,
             services_below: 0,
+            below: Evidence::Exact,
+            retries: 0,
+            origin: None,
             uses: &[],
         };
         local.handling(&path, &handling);

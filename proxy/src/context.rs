@@ -10,7 +10,7 @@ mod trace;
 
 pub(crate) use calling::Calling;
 pub(crate) use services::Services;
-pub(crate) use summary::Summary;
+pub(crate) use summary::{Below, MAX_BLOCKED, MAX_CALLS, Summary};
 pub(crate) use trace::{Traceparent, tracestate_handler, tracestate_with, tracestate_without};
 
 /// Longest context or summary, in bytes.

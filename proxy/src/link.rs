@@ -118,7 +118,7 @@ impl Handlers {
         let shard = shard.lock();
         let Some(holders) = shard.holders.get(&key.value) else { return Said::Nothing };
         if let Some(by_id) = carried.handler.and_then(|id| holders.iter().find(|handler| handler.id == id)) {
-            return Said::One(Arc::clone(by_id), How::Handler);
+            return Said::One(Arc::clone(by_id), How::Handler(key.header));
         }
         if holders.unlisted > 0 {
             return Said::Nothing;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use tokio::time::Instant;
+use xxhash_rust::xxh3::Xxh3;
 
 pub(crate) use captured::{Captured, peer_name, serve as serve_captured};
 pub(crate) use explicit::serve as serve_explicit;
@@ -152,7 +153,10 @@ fn open<F: Fields>(worker: &Worker, upstream: &Upstream, head: &Head<'_, F>, now
     let callee = worker.recorder.local.callee(&upstream.name, &head.asked());
     let link = link(found(worker, head.fields));
     worker.recorder.headers.called_by(head.fields.first("user-agent"), link.evidence());
-    Call::open(&worker.recorder, link, callee, now)
+    let mut target = Xxh3::new();
+    target.update(head.method.as_bytes());
+    target.update(head.target.as_bytes());
+    Call::open(&worker.recorder, link, callee, target.digest(), now)
 }
 
 /// What the headers of a request prove.

@@ -147,9 +147,10 @@ impl Drop for Handling {
         if let Some(watched) = &self.handler.watched {
             self.recorder.headers.closed(watched);
         }
+        // A guard that goes before its answer was whole: the downstream side went away.
+        let outcome = self.ended.unwrap_or(Outcome::Cancelled);
         let handling = window::Handling {
-            // A guard that goes before its answer was whole: the downstream side went away.
-            outcome: self.ended.unwrap_or(Outcome::Cancelled),
+            outcome,
             duration: handled.duration,
             blocked: handled.blocked,
             busy: handled.busy,
@@ -159,6 +160,9 @@ impl Drop for Handling {
             depth_below: handled.depth_below,
             calls_below: handled.calls_below,
             services_below: handled.services_below,
+            below: handled.below,
+            retries: handled.retries,
+            origin: outcome.is_failure().then(|| handled.origin.as_deref().unwrap_or(self.recorder.local.service())),
             uses: &handled.uses,
         };
         self.recorder.local.handling(&self.handler.path, &handling);
@@ -180,6 +184,10 @@ pub(crate) struct Call {
     /// The handler that calls, and how surely.
     link: Link,
     callee: Arc<Callee>,
+    /// What is asked for, as a hash.
+    target: u64,
+    /// Whether it failed before and is made again.
+    retry: bool,
     started: Instant,
     first_byte: Option<Instant>,
     below: Option<Summary>,
@@ -196,10 +204,15 @@ pub(crate) struct Call {
 impl Call {
     /// Opens a call inside the handler that makes it, or inside none that is known. Also says how many requests are
     /// now in flight.
-    pub(crate) fn open(recorder: &Arc<Recorder>, link: Link, callee: Arc<Callee>, now: Instant) -> (Self, u64) {
-        if let Some(handler) = link.handler()
-            && !handler.call_started(&callee, now)
-        {
+    pub(crate) fn open(
+        recorder: &Arc<Recorder>,
+        link: Link,
+        callee: Arc<Callee>,
+        target: u64,
+        now: Instant,
+    ) -> (Self, u64) {
+        let started = link.handler().map(|handler| handler.call_started(&callee, target, now));
+        if started.is_some_and(|started| !started.kept) {
             recorder.local.lose(Loss::Uses);
         }
         let (in_flight, in_flight_now) = InFlight::new(&recorder.metrics);
@@ -207,6 +220,8 @@ impl Call {
             recorder: Arc::clone(recorder),
             link,
             callee,
+            target,
+            retry: started.is_some_and(|started| started.retry),
             started: now,
             first_byte: None,
             below: None,
@@ -318,7 +333,15 @@ impl Drop for Call {
         let now = Instant::now();
         let outcome = self.ended.unwrap_or(Outcome::Cancelled);
         let duration = crate::link::nanos(self.started, now);
-        let end = CallEnd { callee: &self.callee, failed: outcome.is_failure(), duration, below: self.below.as_ref() };
+        let end = CallEnd {
+            callee: &self.callee,
+            target: self.target,
+            retry: self.retry,
+            evidence: self.evidence(),
+            failed: outcome.is_failure(),
+            duration,
+            below: self.below.as_ref(),
+        };
         let blocking = self.link.handler().is_some_and(|handler| handler.call_ended(&end, now));
         let call = window::Call {
             outcome,

@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | `http.server.request.duration` | exponential histogram, s | `couplet.path` and what defines it |
 //! | `couplet.handlings` | sum | `couplet.path`, `couplet.outcome` |
-//! | `couplet.handling.links` | sum | `couplet.path`, `couplet.evidence` |
+//! | `couplet.handling.{links,below}` | sum | `couplet.path`, `couplet.evidence` |
+//! | `couplet.handling.origins` | sum | `couplet.path`, `couplet.origin` |
 //! | `couplet.handling.{blocked,busy}` | sum, ns | `couplet.path` |
-//! | `couplet.handling.asynchronous` | sum | `couplet.path` |
+//! | `couplet.handling.{asynchronous,retries}` | sum | `couplet.path` |
 //! | `couplet.handling.{calls,callees,depth_below,calls_below,services_below}` | histogram | `couplet.path` |
 //! | `http.client.request.duration`, `couplet.call.first_byte` | exponential histogram, s | path, peer, endpoint |
 //! | `couplet.calls` | sum | path, peer, endpoint, `couplet.outcome` |
@@ -72,6 +73,10 @@ mod words {
     pub(super) const SERVER_DURATION: &str = "http.server.request.duration";
     pub(super) const HANDLINGS: &str = "couplet.handlings";
     pub(super) const HANDLING_LINKS: &str = "couplet.handling.links";
+    pub(super) const HANDLING_BELOW: &str = "couplet.handling.below";
+    pub(super) const HANDLING_RETRIES: &str = "couplet.handling.retries";
+    pub(super) const HANDLING_ORIGINS: &str = "couplet.handling.origins";
+    pub(super) const ORIGIN: &str = "couplet.origin";
     pub(super) const HANDLING_BLOCKED: &str = "couplet.handling.blocked";
     pub(super) const HANDLING_BUSY: &str = "couplet.handling.busy";
     pub(super) const HANDLING_ASYNCHRONOUS: &str = "couplet.handling.asynchronous";
@@ -154,12 +159,19 @@ mod tests {
         })
     }
 
+    fn told(counts: &std::collections::BTreeMap<String, u64>) -> Origins {
+        let mut origins = Origins::default();
+        counts.iter().for_each(|(service, n)| origins.add(service, *n));
+        origins
+    }
+
     prop_compose! {
         fn path_report()(
             endpoint in "[A-Z]{3,6} /[a-z]{0,20}", parent in any::<Option<u32>>(), depth in 0u32..32,
             evidence in prop::sample::select(Evidence::ALL.to_vec()), outcomes in outcomes(), duration in histogram(),
             (blocked, busy, asynchronous) in (0u64..1 << 60, 0u64..1 << 60, 0u64..1000), calls in counts(), callees in counts(),
             depth_below in counts(), calls_below in counts(), services_below in counts(), links in links(),
+            below in links(), retries in 0u64..1000, origins in prop::collection::btree_map("[a-z]{1,9}", 1u64..1 << 40, 0..4),
         ) -> PathReport {
             let parent = parent.and_then(|id| PathId::new(u64::from(id)));
             let id = PathId::root("shop", &endpoint);
@@ -168,7 +180,7 @@ mod tests {
                     id, parent, root: parent.unwrap_or(id), caller: parent.map(|_| "front".to_owned()), endpoint, depth,
                     kind: PathKind::Handler, evidence,
                 }),
-                stats: HandlingStats { outcomes, links, duration, blocked, busy, asynchronous, calls, callees, depth_below, calls_below, services_below },
+                stats: HandlingStats { outcomes, links, duration, blocked, busy, asynchronous, calls, callees, depth_below, calls_below, services_below, below, retries, origins: told(&origins) },
             }
         }
     }

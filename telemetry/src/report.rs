@@ -1,5 +1,6 @@
 //! What a proxy says to the analyzer about one window.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -7,7 +8,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use crate::counts::Counts;
 use crate::histogram::Histogram;
 use crate::loss::Loss;
-use crate::names::{OTHER, UNLINKED};
+use crate::names::{OTHER, UNLINKED, is_service_name};
 use crate::opaque::OpaqueReport;
 use crate::outcome::{Evidence, Links, Outcomes};
 use crate::path::PathId;
@@ -241,6 +242,12 @@ pub struct HandlingStats {
     pub calls_below: Counts,
     /// Distinct services anywhere below, without the own one, per handling.
     pub services_below: Counts,
+    /// Handlings by the weakest link on which what is below them is known.
+    pub below: Links,
+    /// Calls that were made again after they had failed.
+    pub retries: u64,
+    /// Failed handlings by the service in which the failure began.
+    pub origins: Origins,
 }
 
 impl HandlingStats {
@@ -257,6 +264,39 @@ impl HandlingStats {
         self.depth_below.merge(&other.depth_below);
         self.calls_below.merge(&other.calls_below);
         self.services_below.merge(&other.services_below);
+        self.below.merge(&other.below);
+        self.retries = self.retries.saturating_add(other.retries);
+        self.origins.merge(&other.origins);
+    }
+}
+
+/// Failures by the service in which they began: the deepest one that failed by itself, and not because of another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins(BTreeMap<String, u64>);
+
+/// Services of one path that are told apart; the rest is counted under [`OTHER`].
+const MAX_ORIGINS: usize = 16;
+
+impl Origins {
+    /// Counts `times` failures that began in `service`.
+    pub fn add(&mut self, service: &str, times: u64) {
+        if let Some(known) = self.0.get_mut(service) {
+            *known = known.saturating_add(times);
+            return;
+        }
+        let name = if self.0.len() < MAX_ORIGINS && is_service_name(service) { service } else { OTHER };
+        let slot = self.0.entry(name.to_owned()).or_default();
+        *slot = slot.saturating_add(times);
+    }
+
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        other.iter().for_each(|(service, times)| self.add(service, times));
+    }
+
+    /// Services and their counts, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(service, times)| (service.as_str(), *times))
     }
 }
 

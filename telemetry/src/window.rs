@@ -36,6 +36,12 @@ pub struct Handling<'a> {
     pub calls_below: u32,
     /// Distinct services anywhere below, without the own one.
     pub services_below: u32,
+    /// The weakest link on which what is below is known.
+    pub below: Evidence,
+    /// Calls made again after they had failed; they are no calls of their own above.
+    pub retries: u32,
+    /// Where a failure began: the deepest service known to have failed by itself. None unless the handling failed.
+    pub origin: Option<&'a str>,
     /// What it used of each callee endpoint.
     pub uses: &'a [CalleeUse],
 }
@@ -157,6 +163,11 @@ impl Window {
         stats.depth_below.record(handling.depth_below);
         stats.calls_below.record(handling.calls_below);
         stats.services_below.record(handling.services_below);
+        stats.below.add(handling.below, 1);
+        stats.retries = stats.retries.saturating_add(u64::from(handling.retries));
+        if let Some(origin) = handling.origin {
+            stats.origins.add(origin, 1);
+        }
         for used in handling.uses {
             // What this costs is counted where the calls themselves are, once.
             let (path, callee, _) = self.place(&path, &used.callee);
@@ -383,6 +394,9 @@ mod tests {
             depth_below: 0,
             calls_below: 0,
             services_below: 0,
+            below: Evidence::Exact,
+            retries: 0,
+            origin: None,
             uses,
         }
     }

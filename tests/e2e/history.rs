@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use couplet_telemetry::otlp;
-use couplet_telemetry::outcome::Outcome;
+use couplet_telemetry::outcome::{Evidence, Outcome};
 use couplet_telemetry::report::{Origin, PathDefinition};
 use couplet_telemetry::window::{Handling, Window, WindowLimits};
 use rustix::process::Signal;
@@ -35,6 +35,9 @@ fn report(instance: &str, sequence: u64) -> Vec<u8> {
         depth_below: 0,
         calls_below: 0,
         services_below: 0,
+        below: Evidence::Exact,
+        retries: 0,
+        origin: None,
         uses: &[],
     };
     window.handling(&path, &handling);

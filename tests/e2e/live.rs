@@ -9,7 +9,7 @@ use crate::harness::{Analyzer, Ended, couplet, ended, free_port};
 #[test]
 fn without_an_analyzer_the_exit_code_is_4_and_the_way_out_is_said() {
     let port = free_port();
-    for command in ["findings", "graph", "graph --format json"] {
+    for command in ["findings", "graph", "graph --format json", "doctor"] {
         ended(&format!("{command} --analyzer http://127.0.0.1:{port}")).with(4).with_one_error().saying(&[
             &format!("http://127.0.0.1:{port}"),
             "couplet analyzer",
@@ -50,6 +50,9 @@ fn an_analyzer_that_has_seen_nothing_is_no_proof_of_health() {
     assert_eq!(findings.json()["findings"], serde_json::json!([]));
     findings.saying(&["not seen any request"]);
     ended(&format!("graph --analyzer {}", analyzer.url())).with(0).saying(&["empty"]);
+    let doctor = ended(&format!("doctor --format json --analyzer {}", analyzer.url())).with(3);
+    assert_eq!(doctor.json()["links"]["calls"], 0);
+    doctor.saying(&["not seen any call"]);
 }
 
 #[test]

@@ -42,6 +42,14 @@ fn python_node_and_curl_talk_to_one_another_and_the_chain_is_in_the_graph() {
     assert_eq!(document["entries"][0]["depth"]["max"], 3, "{document:#}");
     assert_eq!(document["links"]["exact"], 3 * REQUESTS);
     assert_eq!(document["links"]["coverage"], 1.0);
+
+    let doctor = ended(&format!("doctor --require 100 --format json --analyzer {}", analyzer.url())).with(0).json();
+    assert_eq!(doctor["breaks"], serde_json::json!([]), "{doctor:#}");
+    let services: Vec<_> = doctor["services"].as_array().unwrap().iter().map(|service| &service["service"]).collect();
+    assert_eq!(services, ["api", "stock", "web"], "those that call");
+    assert_eq!(doctor["services"][2]["clients"][0]["name"], "requests", "{doctor:#}");
+    assert_eq!(doctor["services"][2]["headers"][0]["name"], "traceparent", "{doctor:#}");
+    ended(&format!("doctor --analyzer {}", analyzer.url())).with(0);
 }
 
 /// How often the chain is walked.

@@ -122,6 +122,18 @@ fn entries(out: &mut String, document: &Document) {
             spread(&entry.calls),
             doubt(entry.evidence),
         );
+        for origin in entry.origins.iter().take(3) {
+            let share = origin.failures as f64 / entry.failures.max(1) as f64;
+            line!(out, "    fails because of {}: {} ({})", name(&origin.service), origin.failures, percent(share));
+        }
+        if !entry.incomplete.is_empty() {
+            let services: Vec<String> = entry.incomplete.iter().map(|service| name(service)).collect();
+            line!(
+                out,
+                "    not all of it is seen: calls of {} are linked to no request (couplet doctor)",
+                services.join(", ")
+            );
+        }
     }
 }
 

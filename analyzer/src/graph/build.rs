@@ -11,6 +11,7 @@ use couplet_telemetry::names::UNLINKED;
 use couplet_telemetry::opaque::OpaqueStats;
 use couplet_telemetry::outcome::{Links, Outcomes};
 use couplet_telemetry::path::PathId;
+use couplet_telemetry::propagation::Propagation;
 use couplet_telemetry::report::{CallStats, HandlingStats, PathKind};
 
 use super::directory::{EndpointId, ServiceEntry, ServiceId};
@@ -137,7 +138,9 @@ impl Names {
     fn services(&self, graph: &Graph) -> Vec<Service> {
         let mut rows: Vec<_> = self.services.iter().zip(graph.directory.services()).collect();
         rows.sort_unstable_by_key(|(at, _)| **at);
-        let service = |(_, entry): (&ServiceIx, &ServiceEntry)| Service {
+        let mut propagation: BTreeMap<ServiceIx, Propagation> =
+            graph.propagation.iter().map(|(service, seen)| (self.service(*service), seen.clone())).collect();
+        let service = |(at, entry): (&ServiceIx, &ServiceEntry)| Service {
             name: Arc::clone(&entry.name),
             observed: entry.observed,
             outcomes: Outcomes::default(),
@@ -146,6 +149,7 @@ impl Names {
             fan_in: 0,
             fan_out: 0,
             links: Links::default(),
+            propagation: propagation.remove(at).unwrap_or_default(),
             instances: entry.instances.len() as u64,
             versions: entry.versions.iter().cloned().collect(),
         };

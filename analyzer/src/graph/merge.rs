@@ -7,6 +7,7 @@ use couplet_telemetry::names::{OTHER, UNLINKED};
 use couplet_telemetry::opaque::{OpaqueReport, OpaqueStats, Protocol};
 use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::path::PathId;
+use couplet_telemetry::propagation::Propagation;
 use couplet_telemetry::report::{
     CallReport, CallStats, Callee, HandlingStats, PathDefinition, PathKind, PathReport, Report,
 };
@@ -29,6 +30,8 @@ pub struct Graph {
     pairs: HashSet<(EndpointId, EndpointId)>,
     /// Connections between services that nobody can read: they are no calls and on no path.
     pub(super) opaque: BTreeMap<(ServiceId, ServiceId, Protocol), OpaqueStats>,
+    /// What services pass on, as their own proxies see it.
+    pub(super) propagation: BTreeMap<ServiceId, Propagation>,
     pub(super) proxy_losses: BTreeMap<Loss, u64>,
     pub(super) losses: BTreeMap<GraphLoss, u64>,
     pub(super) window: Option<(u64, u64)>,
@@ -71,6 +74,7 @@ impl Graph {
             calls: HashMap::new(),
             pairs: HashSet::new(),
             opaque: BTreeMap::new(),
+            propagation: BTreeMap::new(),
             proxy_losses: BTreeMap::new(),
             losses: BTreeMap::new(),
             window: None,
@@ -100,6 +104,9 @@ impl Graph {
         }
         for opaque in &report.opaque {
             self.opaque(service, opaque);
+        }
+        if !report.propagation.is_empty() {
+            self.propagation.entry(service).or_default().merge(&report.propagation);
         }
         for (loss, count) in &report.losses {
             let slot = self.proxy_losses.entry(*loss).or_default();

@@ -9,6 +9,7 @@ use couplet_telemetry::names::{OTHER, UNLINKED};
 use couplet_telemetry::opaque::{OpaqueStats, Protocol};
 use couplet_telemetry::outcome::{Evidence, Links, Outcomes};
 use couplet_telemetry::path::PathId;
+use couplet_telemetry::propagation::Propagation;
 use couplet_telemetry::report::{CallStats, HandlingStats, PathKind};
 
 use super::index::{EdgeIx, EndpointIx, EntryIx, PairIx, PathIx, ServiceIx};
@@ -52,6 +53,8 @@ pub struct Service {
     pub fan_out: u64,
     /// How its outbound calls were linked to handlers.
     pub links: Links,
+    /// Which headers it passes on.
+    pub propagation: Propagation,
     /// Proxies that reported for it.
     pub instances: u64,
     /// Versions that reported, sorted.

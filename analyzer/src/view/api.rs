@@ -34,6 +34,7 @@ pub(super) fn routes() -> Router<Arc<Desk>> {
         .route("/paths", get(tree))
         .route("/registry", get(registry))
         .route("/registry/{service}", get(registered))
+        .route("/doctor", get(doctor))
         .route("/status", get(status))
 }
 
@@ -126,6 +127,10 @@ async fn registered(State(desk): State<Arc<Desk>>, Path(service): Path<String>) 
         return not_found("no running sidecar announces this service");
     }
     answer(&Registered { service, inbound })
+}
+
+async fn doctor(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
+    part(&desk, &asked, |written| answer(&crate::doctor::examine(&written.published.snapshot))).await
 }
 
 async fn status(State(desk): State<Arc<Desk>>) -> Response {

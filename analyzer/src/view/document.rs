@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use couplet_telemetry::counts::{CountQuantiles, Counts};
 use couplet_telemetry::histogram::{Histogram, Quantiles, seconds};
-use couplet_telemetry::outcome;
+use couplet_telemetry::{outcome, report};
 use serde::{Deserialize, Serialize};
 
 use crate::coupling::{blocking, chain, cycles};
+use crate::doctor;
 use crate::findings::{Finding, Step};
 use crate::graph::{self, EndpointIx, Snapshot};
 
@@ -54,7 +55,7 @@ pub struct Window {
 }
 
 /// Calls by how they were linked; handlings by the weakest link above them.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Links {
     /// A header proves it.
     pub exact: u64,
@@ -198,6 +199,38 @@ pub struct Entry {
     /// The weakest link of that chain.
     #[serde(default = "exact")]
     pub evidence: outcome::Evidence,
+    /// Requests by the weakest link on which depth, calls and services are known.
+    #[serde(default)]
+    pub links: Links,
+    /// Services of its tree some of whose calls are linked to no request: what those lead to is missing above.
+    #[serde(default)]
+    pub incomplete: Vec<String>,
+    /// Calls that outlived the request that made them, anywhere at the entry itself.
+    #[serde(default)]
+    pub asynchronous: u64,
+    /// Calls that were made again after they had failed.
+    #[serde(default)]
+    pub retries: u64,
+    /// Where failures began: the deepest service that failed by itself. The most frequent first.
+    #[serde(default)]
+    pub origins: Vec<Origin>,
+}
+
+/// Failures that began in one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The service.
+    pub service: String,
+    /// Failed requests.
+    pub failures: u64,
+}
+
+/// Origins, the most frequent first.
+pub(crate) fn origins(origins: &report::Origins) -> Vec<Origin> {
+    let origin = |(service, failures): (&str, u64)| Origin { service: service.to_owned(), failures };
+    let mut all: Vec<_> = origins.iter().map(origin).collect();
+    all.sort_by(|a, b| b.failures.cmp(&a.failures).then_with(|| a.service.cmp(&b.service)));
+    all
 }
 
 /// What an older document meant where it said nothing.
@@ -385,6 +418,11 @@ impl Entry {
             calls: (&entry.stats.calls_below).into(),
             services: (&entry.stats.services_below).into(),
             evidence: chain.as_ref().map_or(outcome::Evidence::Exact, |chain| chain.evidence),
+            links: (&entry.stats.below).into(),
+            incomplete: doctor::incomplete(snapshot, entry),
+            asynchronous: entry.stats.asynchronous,
+            retries: entry.stats.retries,
+            origins: origins(&entry.stats.origins),
             deepest: chain.map(|chain| chain.steps.into_iter().map(step).collect()).unwrap_or_default(),
         }
     }

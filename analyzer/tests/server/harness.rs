@@ -262,6 +262,9 @@ fn handling(uses: &[CalleeUse]) -> Handling<'_> {
         depth_below: 1,
         calls_below: 1,
         services_below: 1,
+        below: Evidence::Exact,
+        retries: 0,
+        origin: None,
         uses,
     }
 }

@@ -20,8 +20,8 @@ pub(crate) enum Found {
 /// What proves a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
-    /// The id that the application was given in `tracestate`.
-    Handler,
+    /// The id that the application was given in `tracestate`, beside a value of this header.
+    Handler(Header),
     /// A value of this header, which no other handler has.
     Value(Header),
     /// A value of this header, which several handlers have, and a span that was given to this one.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use couplet_telemetry::endpoint::variable_segments;
+use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::report::{Callee, PathDefinition};
 use couplet_telemetry::window::CalleeUse;
 use http::HeaderValue;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use super::carried::{Carried, Keys, Spans};
 use super::learn::Watched;
-use crate::context::{Services, Summary};
+use crate::context::{Below, MAX_BLOCKED, MAX_CALLS, Services, Summary};
 
 /// Callee endpoints that one handling keeps apart; what is beyond still counts in its totals.
 const MAX_USES: usize = 128;
@@ -45,11 +46,13 @@ struct State {
     /// Calls that are open, and since when at least one is.
     open: Busy,
     calls: u32,
+    retries: u32,
     busy: u64,
     uses: Vec<Use>,
     depth_below: u32,
     calls_below: u32,
     services: Services,
+    below: Below,
     /// Which breaker stopped a call of this handling, or one further down.
     rejected: Option<HeaderValue>,
 }
@@ -59,7 +62,27 @@ struct Use {
     calls: u32,
     blocking: u32,
     failed: bool,
+    /// The last call that failed, unless it was made good since.
+    failing: Option<Failing>,
     open: Busy,
+}
+
+/// A call that failed.
+struct Failing {
+    at: Instant,
+    /// What was asked for, as a hash.
+    target: u64,
+    /// Where that began, if the callee's proxy knows better than that the callee failed.
+    origin: Option<String>,
+}
+
+/// What a call is to its handler when it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Started {
+    /// Whether the handling keeps its callee endpoint apart.
+    pub(crate) kept: bool,
+    /// Whether it is one that failed before, made again.
+    pub(crate) retry: bool,
 }
 
 /// The union of overlapping intervals, kept in constant memory.
@@ -75,6 +98,10 @@ struct Busy {
 /// How a call ended, for its handler.
 pub(crate) struct CallEnd<'a> {
     pub(crate) callee: &'a Arc<Callee>,
+    /// What was asked for, as a hash.
+    pub(crate) target: u64,
+    pub(crate) retry: bool,
+    pub(crate) evidence: Evidence,
     pub(crate) failed: bool,
     /// Nanoseconds.
     pub(crate) duration: u64,
@@ -94,6 +121,10 @@ pub(crate) struct Handled {
     pub(crate) depth_below: u32,
     pub(crate) calls_below: u32,
     pub(crate) services_below: u32,
+    pub(crate) below: Evidence,
+    pub(crate) retries: u32,
+    /// Where a failure of a call began that was not made good.
+    pub(crate) origin: Option<String>,
     pub(crate) uses: Vec<CalleeUse>,
 }
 
@@ -120,25 +151,28 @@ impl Handler {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// A call begins. Whether the handling keeps its callee endpoint apart.
-    pub(crate) fn call_started(&self, callee: &Arc<Callee>, now: Instant) -> bool {
+    /// A call begins that asks for `target`. One that asks for the same as the last that failed, with none of its kind open,
+    /// is that one made again.
+    pub(crate) fn call_started(&self, callee: &Arc<Callee>, target: u64, now: Instant) -> Started {
         let mut state = self.state.lock();
         if state.ended {
-            return true;
+            return Started { kept: true, retry: false };
         }
         state.open.begin(now);
         if let Some(used) = state.uses.iter_mut().find(|used| used.callee.key() == callee.key()) {
+            let retry = used.open.open == 0 && used.failing.take_if(|failing| failing.target == target).is_some();
             used.calls += 1;
             used.open.begin(now);
-            return true;
+            return Started { kept: true, retry };
         }
         let room = state.uses.len() < MAX_USES;
         if room {
             let mut open = Busy::default();
             open.begin(now);
-            state.uses.push(Use { callee: Arc::clone(callee), calls: 1, blocking: 0, failed: false, open });
+            let callee = Arc::clone(callee);
+            state.uses.push(Use { callee, calls: 1, blocking: 0, failed: false, failing: None, open });
         }
-        room
+        Started { kept: room, retry: false }
     }
 
     /// A call ended. Whether it was a blocking one: whether the handler still waits.
@@ -148,12 +182,20 @@ impl Handler {
             return false;
         }
         state.open.end(now);
-        state.calls += 1;
+        if end.retry {
+            state.retries += 1;
+        } else {
+            state.calls += 1;
+        }
         state.busy = state.busy.saturating_add(end.duration);
         if let Some(used) = state.uses.iter_mut().find(|used| used.callee.key() == end.callee.key()) {
             used.open.end(now);
             used.blocking += 1;
             used.failed |= end.failed;
+            if end.failed {
+                let origin = end.below.and_then(|below| below.origin.clone());
+                used.failing = Some(Failing { at: now, target: end.target, origin });
+            }
         }
         let callee = Services::hash_of(end.callee);
         // A service that calls itself is no change of service.
@@ -161,7 +203,8 @@ impl Handler {
         let nothing = Summary::default();
         let below = end.below.unwrap_or(&nothing);
         state.depth_below = state.depth_below.max(below.depth.saturating_add(hop));
-        state.calls_below = state.calls_below.saturating_add(below.calls).saturating_add(1);
+        state.calls_below = state.calls_below.saturating_add(below.calls).saturating_add(u32::from(!end.retry));
+        state.below = state.below.max(below.evidence).max(Below::of(end.evidence));
         state.services.insert(callee);
         state.services.merge(&below.services);
         true
@@ -182,10 +225,12 @@ impl Handler {
         let state = self.state.lock();
         Summary {
             depth: state.depth_below.min(255),
-            calls: state.calls_below,
-            blocked: state.open.total_at(now) / 1_000,
+            calls: state.calls_below.min(MAX_CALLS),
+            blocked: (state.open.total_at(now) / 1_000).min(MAX_BLOCKED),
             services: state.services.clone(),
             variable: variable_segments(&self.path.endpoint),
+            evidence: state.below,
+            origin: state.origin(),
         }
     }
 
@@ -194,6 +239,7 @@ impl Handler {
         let mut state = self.state.lock();
         state.ended = true;
         self.ended.store(true, Ordering::Release);
+        let origin = state.origin();
         let uses = std::mem::take(&mut state.uses);
         // A handling calls few services; comparing each with those before it beats building a set.
         let mut callees = 0;
@@ -211,8 +257,20 @@ impl Handler {
             depth_below: state.depth_below,
             calls_below: state.calls_below,
             services_below: state.services.count_without(self.service),
+            below: state.below.evidence(),
+            retries: state.retries,
+            origin,
             uses: uses.into_iter().map(Use::closed).collect(),
         }
+    }
+}
+
+impl State {
+    /// Where the last failure of a call began that was not made good.
+    fn origin(&self) -> Option<String> {
+        let failing = self.uses.iter().filter_map(|used| Some((used, used.failing.as_ref()?)));
+        let (used, last) = failing.max_by_key(|(_, failing)| failing.at)?;
+        Some(last.origin.clone().unwrap_or_else(|| used.callee.service().to_owned()))
     }
 }
 
@@ -271,7 +329,8 @@ mod tests {
     }
 
     fn end<'a>(callee: &'a Arc<Callee>, below: Option<&'a Summary>) -> CallEnd<'a> {
-        CallEnd { callee, failed: false, duration: 5_000_000, below }
+        let evidence = Evidence::Exact;
+        CallEnd { callee, target: 0, retry: false, evidence, failed: false, duration: 5_000_000, below }
     }
 
     fn ms(n: u64) -> Duration {
@@ -282,8 +341,8 @@ mod tests {
     fn overlapping_calls_block_once_and_are_busy_twice() {
         let t = Instant::now();
         let (handler, a, b) = (handler(t), callee("a"), callee("b"));
-        handler.call_started(&a, t);
-        handler.call_started(&b, t + ms(2));
+        handler.call_started(&a, 0, t);
+        handler.call_started(&b, 0, t + ms(2));
         assert!(handler.call_ended(&end(&a, None), t + ms(5)));
         assert!(handler.call_ended(&end(&b, None), t + ms(7)));
         let handled = handler.end(t + ms(10));
@@ -295,8 +354,8 @@ mod tests {
     fn a_call_that_outlives_its_handler_is_asynchronous_and_blocks_nothing() {
         let t = Instant::now();
         let (handler, a, b) = (handler(t), callee("a"), callee("b"));
-        handler.call_started(&a, t);
-        handler.call_started(&b, t + ms(1));
+        handler.call_started(&a, 0, t);
+        handler.call_started(&b, 0, t + ms(1));
         handler.call_ended(&end(&b, None), t + ms(4));
         let handled = handler.end(t + ms(9));
         assert_eq!((handled.calls, handled.asynchronous, handled.blocked), (1, 1, 4_000_000));
@@ -311,7 +370,7 @@ mod tests {
         ["b", "c", "shop"].iter().for_each(|name| services.insert(Services::hash(name)));
         let below = Summary { depth: 3, calls: 4, services, ..Summary::default() };
         for callee in [&a, &b] {
-            handler.call_started(callee, t);
+            handler.call_started(callee, 0, t);
         }
         handler.call_ended(&end(&a, Some(&below)), t + ms(1));
         handler.call_ended(&end(&b, None), t + ms(2));
@@ -325,7 +384,7 @@ mod tests {
     fn calling_oneself_is_no_hop() {
         let t = Instant::now();
         let (handler, own) = (handler(t), callee("shop"));
-        handler.call_started(&own, t);
+        handler.call_started(&own, 0, t);
         handler.call_ended(&end(&own, None), t + ms(1));
         let handled = handler.end(t + ms(1));
         assert_eq!((handled.depth_below, handled.calls_below, handled.services_below), (0, 1, 0));
@@ -337,11 +396,50 @@ mod tests {
         let handler = handler(t);
         for n in 0..MAX_USES + 5 {
             let callee = Arc::new(Callee::new("stock", format!("GET /{n}")));
-            assert_eq!(handler.call_started(&callee, t), n < MAX_USES);
-            handler.call_started(&callee, t);
+            assert_eq!(handler.call_started(&callee, 0, t).kept, n < MAX_USES);
+            handler.call_started(&callee, 0, t);
         }
         let handled = handler.end(t);
         assert_eq!(handled.uses.len(), MAX_USES);
         assert!(handled.uses.iter().all(|used| used.calls == 2));
+    }
+
+    fn failed<'a>(callee: &'a Arc<Callee>, target: u64, started: Started, below: Option<&'a Summary>) -> CallEnd<'a> {
+        CallEnd { target, retry: started.retry, failed: true, ..end(callee, below) }
+    }
+
+    #[test]
+    fn a_call_that_is_made_again_after_it_failed_is_no_second_call_and_makes_good() {
+        let t = Instant::now();
+        let (handler, a) = (handler(t), callee("a"));
+        let first = handler.call_started(&a, 7, t);
+        handler.call_ended(&failed(&a, 7, first, None), t + ms(1));
+        assert_eq!(handler.summary(t + ms(1)).origin.as_deref(), Some("a"));
+        let again = handler.call_started(&a, 7, t + ms(2));
+        assert!(!first.retry && again.retry);
+        handler.call_ended(&CallEnd { retry: true, target: 7, ..end(&a, None) }, t + ms(3));
+        let other = handler.call_started(&a, 8, t + ms(4));
+        handler.call_ended(&failed(&a, 8, other, None), t + ms(5));
+        let third = handler.call_started(&a, 9, t + ms(6));
+        assert!(!third.retry, "another item of a loop");
+        handler.call_ended(&end(&a, None), t + ms(7));
+        let handled = handler.end(t + ms(8));
+        assert_eq!((handled.calls, handled.calls_below, handled.retries), (3, 3, 1));
+        assert_eq!(handled.origin.as_deref(), Some("a"), "the second item failed for good");
+    }
+
+    #[test]
+    fn a_failure_is_blamed_on_the_deepest_service_that_failed_by_itself() {
+        let t = Instant::now();
+        let (handler, a, b) = (handler(t), callee("a"), callee("b"));
+        let below = Summary { origin: Some("ledger".to_owned()), evidence: Below::Inferred, ..Summary::default() };
+        for (n, callee) in [&a, &b].into_iter().enumerate() {
+            let started = handler.call_started(callee, n as u64, t);
+            let below = (n == 1).then_some(&below);
+            handler.call_ended(&failed(callee, n as u64, started, below), t + ms(n as u64 + 1));
+        }
+        assert_eq!(handler.summary(t + ms(3)).origin.as_deref(), Some("ledger"));
+        let handled = handler.end(t + ms(3));
+        assert_eq!((handled.origin.as_deref(), handled.below), (Some("ledger"), Evidence::Inferred));
     }
 }

@@ -155,6 +155,9 @@ impl Headers {
 
     /// The application was given this trace and span: its calls may carry them on.
     pub(crate) fn give(&self, carried: &mut Carried, trace: u128, span: u64) {
+        if self.rules.load().off & bit(Header(0)) != 0 {
+            return;
+        }
         self.count(bit(Header(0)), |census| &census.inbound);
         carried.keys.push(Key { value: self.number(trace), header: Header(0) });
         carried.spans.push(self.hash(SPANS, &span.to_le_bytes()));
@@ -163,9 +166,8 @@ impl Headers {
     /// What was found for a call: it is counted, and learned from where it was not enough.
     pub(crate) fn found<F: Fields>(&self, carried: &Carried, found: &Found, fields: &F) {
         if let Found::One(handler, how) = found {
-            if let How::Value(header) | How::Parent(header) = how {
-                self.census_of(*header).linked.fetch_add(1, Ordering::Relaxed);
-            }
+            let (How::Handler(header) | How::Value(header) | How::Parent(header)) = how;
+            self.census_of(*header).linked.fetch_add(1, Ordering::Relaxed);
             for key in carried.keys.iter().filter(|key| handler.keys.holds(key.value)) {
                 self.census_of(key.header).right.fetch_add(1, Ordering::Relaxed);
             }

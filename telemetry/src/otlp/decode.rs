@@ -233,6 +233,9 @@ impl Parts {
             }
             words::HANDLINGS => self.stats(&attributes)?.outcomes.add(attributes.outcome()?, n),
             words::HANDLING_LINKS => self.stats(&attributes)?.links.add(attributes.evidence()?, n),
+            words::HANDLING_BELOW => self.stats(&attributes)?.below.add(attributes.evidence()?, n),
+            words::HANDLING_RETRIES => add(&mut self.stats(&attributes)?.retries, n),
+            words::HANDLING_ORIGINS => self.stats(&attributes)?.origins.add(attributes.required(words::ORIGIN)?, n),
             words::HANDLING_BLOCKED => add(&mut self.stats(&attributes)?.blocked, n),
             words::HANDLING_BUSY => add(&mut self.stats(&attributes)?.busy, n),
             words::HANDLING_ASYNCHRONOUS => add(&mut self.stats(&attributes)?.asynchronous, n),

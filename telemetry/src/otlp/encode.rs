@@ -87,8 +87,15 @@ fn handlings(metrics: &mut Metrics, times: Times, paths: &[PathReport]) {
 
     push_outcomes(metrics, times, words::HANDLINGS, paths.iter().map(|report| (key(report), &report.stats.outcomes)));
     push_links(metrics, times, words::HANDLING_LINKS, paths.iter().map(|report| (key(report), report.stats.links)));
+    push_links(metrics, times, words::HANDLING_BELOW, paths.iter().map(|report| (key(report), report.stats.below)));
+    let origins = paths.iter().flat_map(|report| {
+        let point = move |(service, n)| (with(key(report), text(words::ORIGIN, service)), n);
+        report.stats.origins.iter().map(point)
+    });
+    push_sum(metrics, times, words::HANDLING_ORIGINS, "{handling}", origins);
     type Number = fn(&HandlingStats) -> u64;
-    let numbers: [(&str, &str, Number); 3] = [
+    let numbers: [(&str, &str, Number); 4] = [
+        (words::HANDLING_RETRIES, "{call}", |stats| stats.retries),
         (words::HANDLING_BLOCKED, "ns", |stats| stats.blocked),
         (words::HANDLING_BUSY, "ns", |stats| stats.busy),
         (words::HANDLING_ASYNCHRONOUS, "{call}", |stats| stats.asynchronous),

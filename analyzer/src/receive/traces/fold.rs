@@ -44,6 +44,8 @@ struct Below {
     depth: u32,
     calls: u32,
     services: HashSet<Name>,
+    /// Where a failure of a call began.
+    origin: Option<Name>,
 }
 
 impl<'a> Fold<'a> {
@@ -136,6 +138,7 @@ impl<'a> Fold<'a> {
     }
 
     fn count(&mut self, handling: &Handling, path: &Arc<PathDefinition>, below: &Below, all: &[Handling]) {
+        let names = self.names;
         let peers: Vec<Arc<Peer>> = handling.calls.iter().map(|call| self.peer(call, all)).collect();
         let blocking = || handling.calls.iter().filter(|call| call.blocking);
         let mut callees: Vec<&str> = handling
@@ -160,6 +163,9 @@ impl<'a> Fold<'a> {
             depth_below: below.depth,
             calls_below: below.calls,
             services_below: count(below.services.iter().filter(|service| **service != handling.service).count()),
+            below: Evidence::Exact,
+            retries: 0,
+            origin: handling.outcome.is_failure().then(|| names.text(below.origin.unwrap_or(handling.service))),
             uses: &uses,
         };
         if handling.start > 0 {
@@ -203,6 +209,7 @@ impl<'a> Fold<'a> {
 /// one set upwards, and of two sets the smaller is poured into the larger.
 fn sum_up(handling: &Handling, all: &[Handling], belows: &mut [Below]) -> Below {
     let mut sum = Below::default();
+    let mut failed_last = 0;
     for call in handling.calls.iter().filter(|call| call.blocking) {
         let (mut below, service) = match call.callee {
             Callee::External { service, .. } => (Below::default(), Some(service)),
@@ -210,6 +217,9 @@ fn sum_up(handling: &Handling, all: &[Handling], belows: &mut [Below]) -> Below 
                 (belows.get_mut(at).map(std::mem::take).unwrap_or_default(), all.get(at).map(|callee| callee.service))
             }
         };
+        if call.outcome.is_failure() && call.end >= failed_last {
+            (failed_last, sum.origin) = (call.end, below.origin.or(service));
+        }
         sum.depth = sum.depth.max(below.depth.saturating_add(1));
         sum.calls = sum.calls.saturating_add(below.calls).saturating_add(1);
         if below.services.len() > sum.services.len() {

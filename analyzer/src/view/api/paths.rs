@@ -10,7 +10,7 @@ use couplet_telemetry::report::PathKind;
 use serde::Serialize;
 
 use crate::graph::{Entry, PathIx, Snapshot};
-use crate::view::document::Links;
+use crate::view::document::{Links, Origin, origins};
 
 /// Most nodes of one answer; the ways that most requests take come first.
 const MOST_NODES: usize = 2_000;
@@ -41,8 +41,14 @@ struct Node {
     blocked_share: Option<f64>,
     /// The weakest link from the top to here.
     evidence: Evidence,
-    /// Handlings by the weakest link above them.
+    /// Handlings by the weakest link above them, and by the weakest below.
     links: Links,
+    below: Links,
+    /// Calls that outlived their handling, and calls that were made again after they had failed.
+    asynchronous: u64,
+    retries: u64,
+    /// Where failures began.
+    origins: Vec<Origin>,
 }
 
 /// The tree below `entry` (the id of its root, or `service endpoint`), or below all tops; none for an unknown entry.
@@ -105,5 +111,9 @@ fn node(snapshot: &Snapshot, at: PathIx, requests: u64) -> Node {
         blocked_share: (time > 0).then(|| (stats.blocked as f64 / time as f64).min(1.0)),
         evidence: path.evidence,
         links: (&stats.links).into(),
+        below: (&stats.below).into(),
+        asynchronous: stats.asynchronous,
+        retries: stats.retries,
+        origins: origins(&stats.origins),
     }
 }
