@@ -18,6 +18,7 @@ use super::guard::Guard;
 use super::keepalive::{Heard, Keepalive};
 use super::pipe::Pipe;
 use super::{Aside, Body, CONNECTION_WINDOW, ERROR_RESETS, FRAME_BYTES, HEADER_TABLE, SEND_BUFFER, STREAM_WINDOW};
+use crate::error::Abuse;
 use crate::metrics::Metrics;
 
 /// Streams on one connection until the server has said how many it takes.
@@ -73,24 +74,27 @@ where
         streams: AtomicUsize::new(0),
         over: AtomicBool::new(false),
     });
-    let told = Arc::clone(&standing);
+    let (told, metrics) = (Arc::clone(&standing), Arc::clone(metrics));
     let mut keepalive = connection.ping_pong().map(|pings| Keepalive::new(heard, pings));
     tokio::spawn(async move {
         let mut connection = pin!(connection);
-        // Its errors reach whoever waits for an answer on it; nobody else needs them.
-        std::future::poll_fn(|cx| {
+        let ended = std::future::poll_fn(|cx| {
             // Nobody waits for a server that is idle.
             let busy = || told.streams.load(Ordering::Relaxed) > 0;
             if keepalive.as_mut().is_some_and(|keepalive| keepalive.poll(cx, busy).is_ready()) {
-                return Poll::Ready(());
+                return Poll::Ready(Ok(()));
             }
             let polled = connection.as_mut().poll(cx);
             // Woken for every request: the limit is that of the last settings before it.
             told.limit.store(connection.max_concurrent_send_streams(), Ordering::Relaxed);
-            polled.map(|_| ())
+            polled
         })
         .await;
         told.over.store(true, Ordering::Relaxed);
+        // Its errors reach whoever waits for an answer on it. That the library has had enough is counted besides.
+        if ended.is_err_and(|error| error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)) {
+            metrics.abuse(Abuse::Calm);
+        }
     });
     Ok(Client { sender, standing })
 }
