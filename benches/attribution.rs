@@ -1,21 +1,25 @@
 //! How well calls are attributed to handlers by timing alone, compared with the truth that traces hold.
 //!
-//! `cargo bench --bench attribution -- [SEED] [cost | FILE[:MOST_TRACES] RATE[,RATE...]]...`; without files, the sets
+//! `cargo bench --bench attribution -- [SEED] [cost | cross | FILE[:MOST_TRACES] RATE[,RATE...]]...`; without files, the sets
 //! under `../shared/data/traces` where there are any. Parents are forgotten, whole traces start as a Poisson process at each
 //! rate, and the events of each service go to the online estimator in the order of time. One line per set and rate:
 //! - `L`: handlers in flight when a call is made, mean, in the busiest service;
 //! - `link`: calls whose most likely handler is the true one, %; `parent`, `fifo`: the same for the handler that
 //!   started last, and for the earliest one that has not called this callee yet;
 //! - `cover`, `right`: links stated, and how many of them are right, %; also of services up to 6 in flight;
+//! - `at once`: the same as cover and right, of the paths that calls are said to be on at the moment they are made, after
+//!   the first look; each endpoint has one path, or (of two) its handlers come on two paths by turns;
 //! - `error`: total variation of endpoint → callee expectations, %; `nnls`: the same for least squares on seconds;
 //! - `pairs`: true pairs with at least 20 calls that were found; `false`: pairs said to call at least once in twenty
 //!   handlings, with no such call in truth;
 //! - `bounds cost`: what the limits of the estimator cost, all kinds together; `µs/call`: processor time of linking.
 //!
-//! What a call may cost is not limited in that table. A second one is about cost, with the limit that the estimator has
-//! by itself: every trace comes several times, so that the first look at a service weighs as little as it does in a life
-//! of days. `of recording`: how much that is of recording a call whose handler is known; `at sight`: calls that were
-//! linked without being weighed, because the limit was reached, %.
+//! A second table is about cost: every trace comes several times, so that the first look at a service weighs as little as
+//! it does in a life of days. `of recording`: how much linking is of recording a call whose handler is known; `at sight`:
+//! calls that were linked without draws, because the limit was reached, %; `at once`: what the request path itself does
+//! for a call and its handler, locks and rings apart.
+//!
+//! `cross` chooses how far the model is believed on every three sets and tests that on the others.
 
 #![expect(clippy::indexing_slicing, clippy::print_stdout, reason = "a program for one who looks at its output")]
 
@@ -23,6 +27,8 @@
 mod baselines;
 #[path = "attribution/cost.rs"]
 mod cost;
+#[path = "attribution/cross.rs"]
+mod cross;
 #[path = "attribution/random.rs"]
 mod random;
 #[path = "attribution/replay.rs"]
@@ -38,6 +44,7 @@ use std::path::{Path, PathBuf};
 
 use couplet_proxy::attribution::Settings;
 use score::{FEWEST_HANDLERS, Score};
+use traces::{Trace, retimed};
 
 const SEED: u32 = 1;
 
@@ -65,11 +72,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let seed = arguments.first().and_then(|argument| argument.parse().ok());
     let files = arguments.get(usize::from(seed.is_some())..).unwrap_or_default();
     let seed = seed.unwrap_or(SEED);
-    let only_cost = files.first().is_some_and(|word| word == "cost");
-    if files.is_empty() || only_cost {
+    let word = files.first().map(String::as_str).filter(|word| ["cost", "cross"].contains(word));
+    if files.is_empty() || word.is_some() {
         let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/traces"));
         let path = |set: &str| folder.join(format!("{set}.zipkin.json.gz"));
-        if !only_cost {
+        if word == Some("cross") {
+            return cross::print(path);
+        }
+        if word.is_none() {
             println!("{}", Score::HEADER);
             for (set, rates, most) in SETS.into_iter().filter(|(set, ..)| path(set).exists()) {
                 measure(&path(set), rates, most, seed)?;
@@ -99,14 +109,19 @@ fn measure(path: &Path, rates: &str, most: usize, seed: u32) -> Result<(), Box<d
     let set = name.split('.').next().unwrap_or(name);
     let traces = traces::read(path, most)?;
     for rate in rates.split(',') {
-        let mut total = Score::default();
-        for traffic in traces::retimed(&traces, rate.parse()?, seed, 1).values() {
-            if traffic.handlers.len() >= FEWEST_HANDLERS && !traffic.calls.is_empty() {
-                let settings = Settings { questions_per_second: u64::MAX, ..Settings::default() };
-                total.add(traffic, &replay::linked(traffic, settings));
-            }
-        }
+        let total = measured(&traces, rate.parse()?, seed, &Settings::default());
         println!("{}", total.line(set, rate));
     }
     Ok(())
+}
+
+/// All services of a set at one rate.
+fn measured(traces: &[Trace], rate: f64, seed: u32, settings: &Settings) -> Score {
+    let mut total = Score::default();
+    for traffic in retimed(traces, rate, seed, 1).values() {
+        if traffic.handlers.len() >= FEWEST_HANDLERS && !traffic.calls.is_empty() {
+            total.add(traffic, &replay::linked(traffic, settings.clone()));
+        }
+    }
+    total
 }

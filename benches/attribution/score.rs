@@ -1,6 +1,6 @@
 //! What was linked and expected, held against the truth.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::baselines::{first_in_first_out, nearest_parent};
@@ -15,6 +15,8 @@ pub(crate) struct Score {
     right: usize,
     all: Stated,
     light: Stated,
+    now: Stated,
+    now_of_two: Stated,
     nearest_parent: usize,
     first_in_first_out: usize,
     error: f64,
@@ -68,6 +70,7 @@ impl Score {
             self.light.add(&stated);
         }
         self.all.add(&stated);
+        self.guessed(traffic, linked);
         self.spent += linked.spent;
         self.nearest_parent += nearest_parent(traffic);
         self.first_in_first_out += first_in_first_out(traffic);
@@ -75,6 +78,22 @@ impl Score {
         self.cost += costs.handlers_given_up + costs.calls_hurried + costs.candidates_left_out;
         self.cost += costs.calls_at_sight + costs.observations_refused + costs.pairs_refused + costs.events_ignored;
         self.expect(traffic, linked);
+    }
+
+    fn guessed(&mut self, traffic: &Traffic, linked: &Linked) {
+        self.now.calls += linked.seen;
+        self.now_of_two.calls += linked.seen;
+        let by_identity: HashMap<_, _> = traffic.handlers.iter().enumerate().map(|(n, h)| (h.identity, n)).collect();
+        let kinds = [(&mut self.now, &linked.guesses, 1), (&mut self.now_of_two, &linked.guesses_of_two, 2)];
+        for (stated, guesses, groups) in kinds {
+            for (call, guess) in traffic.calls.iter().zip(guesses) {
+                let Some(guess) = guess.filter(|guess| guess.probability >= STATED) else { continue };
+                let truth = by_identity[&call.handler];
+                let same = traffic.handlers[guess.handler as usize].endpoint == call.endpoint;
+                stated.stated += 1;
+                stated.right += usize::from(same && guess.group == (truth % groups) as u64);
+            }
+        }
     }
 
     fn expect(&mut self, traffic: &Traffic, linked: &Linked) {
@@ -100,18 +119,35 @@ impl Score {
         }
     }
 
+    /// Stated links that are right, %; none if nothing is stated.
+    pub(crate) fn right_of_all(&self) -> Option<f64> {
+        self.all.right()
+    }
+
+    /// The same of services with few handlers in flight.
+    pub(crate) fn right_of_light(&self) -> Option<f64> {
+        self.light.right()
+    }
+
+    /// Share of the calls whose link is stated, %.
+    pub(crate) fn cover(&self) -> f64 {
+        percent(self.all.stated as f64, self.all.calls as f64)
+    }
+
     /// One line of the table.
     pub(crate) fn line(&self, set: &str, rate: &str) -> String {
         let nnls =
             self.least_squares.map_or("-".to_owned(), |error| format!("{:.1}", percent(error, self.calls as f64)));
         format!(
-            "{set:14} {rate:>6} {:5.1} | {:6.1} {:6.1} {:6.1} | {} | {:>12} | {:7.1} {nnls:>5} | {:>2}/{:<2} {:>6} | {:11} {:8.2}",
+            "{set:14} {rate:>6} {:5.1} | {:6.1} {:6.1} {:6.1} | {} | {:>12} | {}  {} | {:7.1} {nnls:>5} | {:>2}/{:<2} {:>6} | {:11} {:8.2}",
             self.in_flight,
             percent(self.right as f64, self.calls as f64),
             percent(self.nearest_parent as f64, self.calls as f64),
             percent(self.first_in_first_out as f64, self.calls as f64),
             self.all.text(),
             self.light.text(),
+            self.now.text(),
+            self.now_of_two.text(),
             percent(self.error, self.calls as f64),
             self.found,
             self.pairs,
@@ -127,6 +163,10 @@ impl Stated {
         self.calls += other.calls;
         self.stated += other.stated;
         self.right += other.right;
+    }
+
+    fn right(&self) -> Option<f64> {
+        (self.stated > 0).then(|| percent(self.right as f64, self.stated as f64))
     }
 
     fn text(&self) -> String {

@@ -12,6 +12,7 @@
 //! Everything kept is bounded; [`Costs`] counts what that cost.
 
 mod estimate;
+mod sight;
 mod tally;
 mod least_squares;
 mod learn;
@@ -24,8 +25,10 @@ mod batch;
 mod model;
 mod density;
 mod hash;
+mod random;
 
 pub use buffer::Link;
 pub use estimate::Estimator;
 pub use settings::{Costs, Settings};
-pub use tally::{Expectation, Order};
+pub use sight::{Guess, Open, Sight};
+pub use tally::{Counted, Expectation, Order};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use couplet_proxy::attribution::{Estimator, Link, Settings};
+use couplet_proxy::attribution::{Estimator, Link, Open, Settings};
 use proptest::prelude::*;
 
 const MILLISECOND: u64 = 1_000_000;
@@ -214,7 +214,7 @@ fn what_would_cost_too_much_is_linked_at_sight_and_not_stated() {
     for n in 0..600 {
         service.handle(n * 15 * MILLISECOND, 0, &[1, 2, 3]);
     }
-    let mut estimator = Estimator::new(Settings { questions_per_second: 0, ..settings() });
+    let mut estimator = Estimator::new(Settings { questions_per_call: 0.0, ..settings() });
     let links = service.shown_to(&mut estimator);
     let at_sight = estimator.costs().calls_at_sight as usize;
     assert!(at_sight >= 1_000, "{at_sight} of 1800 at sight");
@@ -303,4 +303,57 @@ proptest! {
             prop_assert!(expectation.per_handling.is_finite() && expectation.calls >= 0.0);
         }
     }
+}
+
+#[test]
+fn at_the_moment_of_a_call_the_endpoint_is_known_where_each_endpoint_calls_its_own() {
+    let mut service = Service::new();
+    for n in 0..400 {
+        service.handle(n * 15 * MILLISECOND, n as u32 % 2, &[1 + n as u32 % 2, 3]);
+    }
+    let mut estimator = Estimator::new(settings());
+    assert!(estimator.sight().is_none());
+    service.shown_to(&mut estimator);
+    let (sight, mut open) = (estimator.sight().unwrap(), Open::default());
+    assert_eq!(open.guess(&sight, 1, 0, |_| true), None, "nobody is there to call");
+    (0..6).for_each(|id| assert!(open.handler_started(id, 0, id as u32 % 2, MILLISECOND)));
+    let guess = open.guess(&sight, 2, 2 * MILLISECOND, |_| true).unwrap();
+    assert!(guess.probability > 0.9 && guess.handler % 2 == 1, "{guess:?}");
+    assert!(guess.handler_probability < 0.5, "three handlers are alike: {guess:?}");
+    open.call_started(guess.handler, 2, 2 * MILLISECOND);
+    open.call_ended(guess.handler, 2, 7 * MILLISECOND);
+    let next = open.guess(&sight, 3, 8 * MILLISECOND, |_| true).unwrap();
+    assert_eq!(next.handler, guess.handler, "it has done what comes before");
+}
+
+#[test]
+fn with_more_handlers_than_are_kept_nobody_is_sure() {
+    let mut service = Service::new();
+    for n in 0..200 {
+        service.handle(n * 15 * MILLISECOND, 0, &[1, 2]);
+    }
+    let mut estimator = Estimator::new(settings());
+    service.shown_to(&mut estimator);
+    let (sight, mut open) = (estimator.sight().unwrap(), Open::default());
+    let kept = (0..100).filter(|&id| open.handler_started(id, 0, 0, 0)).count() as u64;
+    assert!((32..100).contains(&kept));
+    assert_eq!(open.guess(&sight, 1, MILLISECOND, |_| true), None);
+    (0..100).for_each(|id| assert_eq!(open.handler_ended(id), id < kept));
+    assert!(open.is_empty());
+    open.handler_started(1, 0, 0, 0);
+    assert_eq!(open.guess(&sight, 1, MILLISECOND, |_| true).map(|guess| guess.handler), Some(1));
+}
+
+#[test]
+fn paths_of_one_endpoint_are_not_told_apart_by_numbers() {
+    let mut service = Service::new();
+    for n in 0..200 {
+        service.handle(n * 15 * MILLISECOND, 0, &[1, 2]);
+    }
+    let mut estimator = Estimator::new(settings());
+    service.shown_to(&mut estimator);
+    let (sight, mut open) = (estimator.sight().unwrap(), Open::default());
+    (0..8).for_each(|id| assert!(open.handler_started(id, id % 2, 0, 0)));
+    let guess = open.guess(&sight, 1, MILLISECOND, |_| true).unwrap();
+    assert!(guess.probability < 0.6, "{guess:?}");
 }

@@ -26,6 +26,8 @@ pub(super) struct Call {
     pub(super) settled: bool,
     /// Position of the handler that is taken to have made it; none is the background.
     pub(super) owner: Option<u32>,
+    /// How likely that was when the call was given to it at sight.
+    pub(super) sight: f32,
 }
 
 /// Handlers in order of their start and calls in order of theirs.

@@ -18,6 +18,8 @@ pub struct Link {
     pub handler: Option<u64>,
     /// Probability of that, 0 to 1.
     pub probability: f64,
+    /// Probability that the call was made by that handler or another one of its endpoint.
+    pub endpoint_probability: f64,
     /// Whether it was known, not inferred.
     pub exact: bool,
 }
@@ -46,6 +48,8 @@ pub(super) struct Pending {
     pub(super) exact: Option<u64>,
     /// The handler that is taken to have made it.
     pub(super) owner: Option<u64>,
+    /// How likely that was when the call was given to it at sight.
+    pub(super) sight: f32,
     /// Probability of the owner, once decided.
     pub(super) decided: Option<f64>,
 }
@@ -92,7 +96,16 @@ impl Buffer {
         let new = !self.call_at.contains_key(&id);
         if new {
             self.call_at.insert(id, self.calls.len());
-            self.calls.push(Pending { id, callee, start: at, end: None, exact, owner: None, decided: None });
+            self.calls.push(Pending {
+                id,
+                callee,
+                start: at,
+                end: None,
+                exact,
+                owner: None,
+                sight: 0.0,
+                decided: None,
+            });
         }
         new
     }
@@ -147,6 +160,7 @@ impl Buffer {
                 candidates: first..first,
                 settled,
                 owner: if settled { known } else { owner },
+                sight: pending.sight,
             };
             if settled {
                 batch.candidates.extend(known);
@@ -211,6 +225,13 @@ impl Buffer {
     /// Drops what nothing can be learned from any more: handlers that ended before, and decided calls without one.
     pub(super) fn drop_before(&mut self, decidable: u64) {
         self.handlers.retain(|handler| handler.end.is_none_or(|end| end >= decidable));
+        self.index();
+    }
+
+    /// Drops everything, decided or not.
+    pub(super) fn clear(&mut self) {
+        self.handlers.clear();
+        self.calls.clear();
         self.index();
     }
 

@@ -10,7 +10,8 @@ use super::model::Model;
 use super::path::follow;
 use super::sampler::{Sampler, TRUST, places};
 use super::settings::{Costs, Settings};
-use super::tally::{Expectation, Odds, Order, Tally};
+use super::sight::Sight;
+use super::tally::{Counted, Expectation, Odds, Order, Tally};
 
 /// Links calls to handlers by timing, for one service. See the module for how.
 #[derive(Debug)]
@@ -28,9 +29,10 @@ pub struct Estimator {
     /// Calls that ended since it was last asked whether any can be decided.
     unchecked: usize,
     runs: u64,
-    /// Questions to the model that may still be asked, and up to when they were granted.
+    /// Questions to the model that may still be asked.
     credit: f64,
-    granted: u64,
+    /// Questions that draws cost by candidate, of late.
+    each: f64,
     links: Vec<Link>,
     costs: Costs,
 }
@@ -41,14 +43,16 @@ const COUNTED: usize = 24;
 const DOUBTING: usize = 12;
 /// One counted sweep in so many is learned from.
 const LEARN_EVERY: usize = 6;
-/// How far the model is believed by the sweeps that doubt: what only holds at more trust is not stated. What follows
-/// what is not independent in truth; docs/attribution.md says what this was chosen by.
-const DOUBT: f64 = 0.3;
-
 /// Disagreement of the two ways to find expectations from which they are uncertain.
 const UNCERTAIN: f64 = 0.15;
-/// Seconds of traffic whose questions may be asked at once.
-const BURST: f64 = 10.0;
+/// Calls whose questions may be asked at once.
+const BURST: f64 = 10_000.0;
+/// Questions that draws cost by candidate, before the first were made; how far the latest ones change that.
+const EACH: f64 = 15.0;
+const ADAPT: f64 = 0.5;
+/// How far beyond what was expected draws may go, and what they may cost in any case.
+const MISJUDGED: f64 = 4.0;
+const FREE: f64 = 10_000.0;
 
 /// What the draws over a batch came to.
 struct Drawn {
@@ -58,6 +62,8 @@ struct Drawn {
     doubtful: Vec<f32>,
     /// Some of the draws: the owner of each call.
     examples: Vec<Vec<Option<u32>>>,
+    /// Whether they were drawn at all; else everything is linked at sight.
+    drawn: bool,
 }
 
 impl Estimator {
@@ -79,7 +85,7 @@ impl Estimator {
             unchecked: 0,
             runs: 0,
             credit: 0.0,
-            granted: 0,
+            each: EACH,
             links: Vec::new(),
             costs: Costs::default(),
         }
@@ -112,6 +118,8 @@ impl Estimator {
         self.expect_event(known);
         if known {
             self.tally.call_started(callee, at);
+            self.credit =
+                (self.credit + self.settings.questions_per_call).min(BURST * self.settings.questions_per_call);
         }
         self.decide_if_due(false);
     }
@@ -136,6 +144,12 @@ impl Estimator {
         self.decide(Horizon { closed: u64::MAX, decidable: u64::MAX });
     }
 
+    /// Events were lost: forgets the handlers and calls at hand, decides none of them, and keeps what was learned.
+    pub fn interrupted(&mut self) {
+        self.buffer.clear();
+        self.unchecked = 0;
+    }
+
     /// Takes the links decided since this was last asked, in order of the start of the calls within each batch.
     pub fn take_links(&mut self) -> Vec<Link> {
         std::mem::take(&mut self.links)
@@ -149,6 +163,16 @@ impl Estimator {
     /// What each endpoint is expected to call, in order of endpoint and callee.
     pub fn expectations(&self) -> Vec<Expectation> {
         self.tally.expectations()
+    }
+
+    /// What was counted since the start, by endpoint and callee: what expectations are made of.
+    pub fn counted(&self) -> impl Iterator<Item = Counted> + '_ {
+        self.tally.counted()
+    }
+
+    /// Calls that no handler made, by callee.
+    pub fn background_calls(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
+        self.tally.background_calls()
     }
 
     /// Calls to a callee that no handler made, over all decided calls to it; none if there are no calls.
@@ -178,6 +202,15 @@ impl Estimator {
         self.disagreement().is_some_and(|share| share > UNCERTAIN)
     }
 
+    /// What was learned so far, for links at the moment of a call; none before the first look.
+    pub fn sight(&self) -> Option<Sight> {
+        self.warm.then(|| {
+            let mut odds = Odds::default();
+            self.tally.odds(self.elapsed(), &mut odds);
+            Sight { model: self.model.clone(), odds, trust: self.settings.sight, serial: self.runs }
+        })
+    }
+
     /// What the limits cost so far.
     pub fn costs(&self) -> Costs {
         Costs { observations_refused: self.model.refused, pairs_refused: self.tally.refused, ..self.costs }
@@ -186,6 +219,10 @@ impl Estimator {
     /// Handlers, calls and statistics that are kept now.
     pub fn kept(&self) -> (usize, usize, usize) {
         (self.buffer.handlers.len(), self.buffer.calls.len(), self.model.len())
+    }
+
+    fn elapsed(&self) -> u64 {
+        self.now - self.first.unwrap_or(self.now)
     }
 
     fn clock(&mut self, at: u64) -> u64 {
@@ -215,7 +252,8 @@ impl Estimator {
         if full {
             horizon.decidable = horizon.decidable.max(self.buffer.middle() + 1);
         }
-        if full || waiting >= enough || !patient {
+        let few = !self.warm && waiting < self.settings.fewest;
+        if full || waiting >= enough || !patient && !few {
             self.decide(horizon);
         }
         if full {
@@ -228,67 +266,86 @@ impl Estimator {
         self.runs += 1;
         let hurried = self.buffer.waiting(horizon.decidable).filter(|call| call.start >= horizon.closed).count();
         self.costs.calls_hurried += hurried as u64;
-        let elapsed = self.now - self.first.unwrap_or(self.now);
-        self.tally.odds(elapsed, &mut self.odds);
+        self.tally.odds(self.elapsed(), &mut self.odds);
         let mut batch = std::mem::take(&mut self.batch);
         self.buffer.batch(horizon.decidable, &self.odds, &self.settings, &mut self.costs, &mut batch);
         if !batch.calls.is_empty() {
             self.decide_batch(&mut batch, horizon);
         }
         self.batch = batch;
+        for handler in &self.buffer.handlers {
+            if handler.end.is_some_and(|end| end < horizon.decidable) {
+                self.tally.done(handler.endpoint);
+            }
+        }
         self.buffer.drop_before(horizon.decidable);
     }
 
     fn decide_batch(&mut self, batch: &mut Batch, horizon: Horizon) {
-        let asked = self.memo.asked;
-        let affordable = self.affordable();
+        let affordable = self.affordable(batch);
         if self.warm {
-            learn::weigh(batch, &self.model, &mut self.memo, None);
+            learn::weigh(batch, batch.calls.len(), &self.model, &mut self.memo, None);
         } else {
             let (most, half_life) = (self.settings.max_statistics, self.settings.half_life);
             let fresh = || Model::new(most, half_life);
             learn::from_nothing(batch, &mut self.model, &mut self.memo, &self.odds, fresh);
         }
-        let drawn = if affordable || !self.warm { self.draw(batch) } else { Drawn::at_sight(batch) };
+        let drawn = if affordable { self.draw(batch) } else { None };
+        let drawn = drawn.unwrap_or_else(|| Drawn::at_sight(batch));
         self.warm = true;
-        self.credit -= (self.memo.asked - asked) as f64;
         self.learn(batch, &drawn);
         self.state(batch, &drawn, horizon);
         let dropped = self.buffer.stated_handlings(horizon.decidable, self.settings.stated);
         dropped.iter().for_each(|(endpoint, calls)| self.tally.handling(*endpoint, calls));
     }
 
-    /// Whether what was asked so far leaves room for more. A debt is paid off by the time that passes; so the first look
-    /// at a service, which is always taken, is paid for as well.
-    fn affordable(&mut self) -> bool {
-        let rate = self.settings.questions_per_second as f64;
-        let seconds = self.now.saturating_sub(self.granted) as f64 / 1e9;
-        self.granted = self.now;
-        self.credit = (self.credit + seconds * rate).min(BURST * rate);
-        self.credit >= 0.0
+    /// Whether what was asked so far leaves room for more. A debt is paid off by the calls that come; the first look at
+    /// a service, which is always taken, is bounded by itself.
+    fn affordable(&self, batch: &Batch) -> bool {
+        self.credit >= self.expected_cost(batch)
     }
 
-    fn draw(&mut self, batch: &Batch) -> Drawn {
+    /// Questions that draws over a batch are expected to cost, by what the last ones cost.
+    fn expected_cost(&self, batch: &Batch) -> f64 {
+        let open: usize = batch.calls.iter().filter(|call| !call.settled).map(|call| call.candidates.len()).sum();
+        self.each * open as f64
+    }
+
+    /// Draws over a batch, or gives up where that costs far more than was expected.
+    fn draw(&mut self, batch: &Batch) -> Option<Drawn> {
+        let expected = self.expected_cost(batch);
+        let most = expected * MISJUDGED + FREE;
+        let before = self.memo.asked;
         let mut sampler = Sampler::new(batch, &self.model, &mut self.memo, &self.odds, self.runs);
-        (0..UNCOUNTED).for_each(|_| sampler.sweep(TRUST));
-        sampler.take_shares();
         let mut examples = Vec::new();
-        for sweep in 1..=COUNTED {
-            sampler.sweep(TRUST);
-            if sweep.is_multiple_of(LEARN_EVERY) {
+        let mut shares = Vec::new();
+        let mut swept = 0;
+        while swept < UNCOUNTED + COUNTED + DOUBTING && (sampler.asked() - before) as f64 <= most {
+            sampler.sweep(if swept < UNCOUNTED + COUNTED { TRUST } else { self.settings.doubt });
+            swept += 1;
+            if swept == UNCOUNTED {
+                sampler.take_shares();
+            } else if swept == UNCOUNTED + COUNTED {
+                shares = sampler.take_shares();
+            }
+            let counted = (UNCOUNTED + 1..=UNCOUNTED + COUNTED).contains(&swept);
+            if counted && (swept - UNCOUNTED).is_multiple_of(LEARN_EVERY) {
                 examples.push(sampler.owner.clone());
             }
         }
-        let shares = sampler.take_shares();
-        (0..DOUBTING).for_each(|_| sampler.sweep(DOUBT));
-        Drawn { shares, doubtful: sampler.take_shares(), examples }
+        let whole = swept == UNCOUNTED + COUNTED + DOUBTING;
+        let doubtful = sampler.take_shares();
+        let asked = (self.memo.asked - before) as f64;
+        self.credit -= asked;
+        if expected > 0.0 {
+            let whole_cost = asked * ((UNCOUNTED + COUNTED + DOUBTING) as f64 / swept.max(1) as f64);
+            self.each += ADAPT * (self.each * whole_cost / expected - self.each);
+        }
+        whole.then_some(Drawn { shares, doubtful, examples, drawn: true })
     }
 
     /// Learns from handlers to which nothing can be added any more, each once.
     fn learn(&mut self, batch: &Batch, drawn: &Drawn) {
-        if drawn.examples.is_empty() {
-            return;
-        }
         let weight = 1.0 / drawn.examples.len() as f64;
         let mut learned = 0.0;
         let mut held: Vec<Vec<u32>> = vec![Vec::new(); batch.handlers.len()];
@@ -324,20 +381,38 @@ impl Estimator {
             let best = (0..shares.len()).max_by(|&a, &b| shares[a].total_cmp(&shares[b]).then(b.cmp(&a))).unwrap_or(0);
             let owner = batch.candidates(of).get(best);
             call.owner = owner.map(|&handler| self.buffer.handlers[handler as usize].id);
+            call.sight = of.sight;
             if call.start >= horizon.decidable {
                 continue;
             }
             let exact = call.exact.is_some() && call.exact == call.owner;
             let probability = if exact { 1.0 } else { f64::from(shares[best].min(doubtful[best])) };
+            let endpoint_probability = match owner {
+                Some(&owner) if !exact => {
+                    let endpoint = batch.handlers[owner as usize].endpoint;
+                    let alike = |&(&handler, _): &(&u32, &f32)| batch.handlers[handler as usize].endpoint == endpoint;
+                    let sum = |shares: &[f32]| {
+                        batch
+                            .candidates(of)
+                            .iter()
+                            .zip(shares)
+                            .filter(alike)
+                            .map(|(_, share)| f64::from(*share))
+                            .sum::<f64>()
+                    };
+                    sum(shares).min(sum(doubtful))
+                }
+                _ => probability,
+            };
             call.decided = Some(probability);
-            self.costs.calls_at_sight += u64::from(drawn.examples.is_empty() && !of.settled);
-            self.links.push(Link { call: call.id, handler: call.owner, probability, exact });
+            self.costs.calls_at_sight += u64::from(!drawn.drawn && !of.settled);
+            self.links.push(Link { call: call.id, handler: call.owner, probability, endpoint_probability, exact });
             let by_endpoint = batch.candidates(of).iter().zip(shares).filter(|(_, share)| **share > 0.0);
             let by_endpoint = by_endpoint.map(|(&handler, &share)| {
                 let handler = &batch.handlers[handler as usize];
                 (handler.endpoint, f64::from(share), of.nested(handler))
             });
-            let sure = if drawn.examples.is_empty() { probability } else { f64::from(shares[best]) };
+            let sure = if !drawn.drawn && !of.settled { f64::from(of.sight) } else { f64::from(shares[best]) };
             self.tally.call(of.callee, owner.map(|_| sure), by_endpoint);
         }
     }
@@ -355,6 +430,7 @@ impl Drawn {
             shares[at] = 1.0;
             doubtful[at] = if call.settled { 1.0 } else { 0.0 };
         }
-        Self { shares, doubtful, examples: Vec::new() }
+        let examples = vec![batch.calls.iter().map(|call| call.owner).collect()];
+        Self { shares, doubtful, examples, drawn: false }
     }
 }

@@ -15,6 +15,11 @@ const SOFT_ROUNDS: usize = 6;
 const DRAWN_ROUNDS: usize = 6;
 const SWEEPS: usize = 8;
 const UNOBSERVED: usize = 3;
+/// Candidates that a round of weighing may look at: with very many handlers in flight the first calls have to do.
+const MOST_WEIGHED: usize = 100_000;
+/// Questions that the rounds of drawing may cost. With more handlers in flight than that allows for, what was learned by
+/// weighing each call by itself has to do; later batches improve on it.
+const MOST_ASKED: u64 = 2_000_000;
 
 /// Learns `model` from a batch alone, and leaves in the batch the owners that it then thinks likely.
 pub(super) fn from_nothing(
@@ -24,14 +29,16 @@ pub(super) fn from_nothing(
     odds: &Odds,
     fresh: impl Fn() -> Model,
 ) {
+    let upto = batch.calls.partition_point(|call| call.candidates.end as usize <= MOST_WEIGHED);
     for round in 0..SOFT_ROUNDS {
         let mut next = fresh();
         memo.clear();
-        weigh(batch, model, memo, Some((&mut next, round > 0)));
+        weigh(batch, upto, model, memo, Some((&mut next, round > 0)));
         *model = next;
     }
     memo.clear();
-    weigh(batch, model, memo, None);
+    weigh(batch, batch.calls.len(), model, memo, None);
+    let end = memo.asked.saturating_add(MOST_ASKED);
     for round in 0..DRAWN_ROUNDS {
         let mut next = fresh();
         memo.clear();
@@ -39,6 +46,9 @@ pub(super) fn from_nothing(
             let mut sampler = Sampler::new(batch, model, memo, odds, round as u64);
             for sweep in 0..SWEEPS {
                 sampler.sweep(TRUST);
+                if sampler.asked() > end {
+                    return memo.clear();
+                }
                 if sweep >= UNOBSERVED {
                     for handler in 0..batch.handlers.len() {
                         let weight = 1.0 / (SWEEPS - UNOBSERVED) as f64;
@@ -59,11 +69,18 @@ pub(super) fn from_nothing(
 }
 
 /// Gives each call without an owner, in order of their start, to the candidate that is most likely by what that one
-/// holds so far. With `learn`, all calls are given anew, and all that was weighed is observed.
-pub(super) fn weigh(batch: &mut Batch, model: &Model, memo: &mut Memo, mut learn: Option<(&mut Model, bool)>) {
-    let mut held: Vec<Vec<u32>> = vec![Vec::new(); batch.handlers.len()];
+/// holds so far; only the first ones, `upto`. With `learn`, all calls are given anew, and all that was weighed is observed.
+pub(super) fn weigh(
+    batch: &mut Batch,
+    upto: usize,
+    model: &Model,
+    memo: &mut Memo,
+    mut learn: Option<(&mut Model, bool)>,
+) {
+    // Calls come in order of their start, so that the way through each handling is walked once.
+    let mut paths: Vec<Path> = batch.handlers.iter().map(|of| Path::new(of.start, of.endpoint)).collect();
     let mut row: Vec<(u32, Moment, Gap, f64)> = Vec::new();
-    for n in 0..batch.calls.len() {
+    for n in 0..upto {
         let call = &batch.calls[n];
         let fixed = call.settled || (call.owner.is_some() && learn.is_none());
         row.clear();
@@ -73,7 +90,7 @@ pub(super) fn weigh(batch: &mut Batch, model: &Model, memo: &mut Memo, mut learn
             if fixed && Some(handler) != call.owner {
                 continue;
             }
-            let (moment, gap) = moment(batch, handler as usize, &held[handler as usize], call.start);
+            let (moment, gap) = paths[handler as usize].moment(call.start);
             let log = if even || alone || (fixed && learn.is_none()) {
                 0.0
             } else {
@@ -95,13 +112,19 @@ pub(super) fn weigh(batch: &mut Batch, model: &Model, memo: &mut Memo, mut learn
             }
         }
         if let Some((handler, _)) = best {
-            held[handler as usize].push(n as u32);
+            paths[handler as usize].take(call);
+            if !fixed {
+                let most = best.map_or(0.0, |(_, most)| most);
+                let total: f64 = row.iter().map(|(.., log)| (log - most).exp()).sum();
+                batch.calls[n].sight = (1.0 / total) as f32;
+            }
             batch.calls[n].owner = Some(handler);
         }
     }
     if let Some((next, _)) = &mut learn {
-        for (handler, of) in batch.handlers.iter().enumerate().filter(|(_, of)| of.end != OPEN_END) {
-            let (moment, gap) = moment(batch, handler, &held[handler], of.end);
+        let seen = batch.calls.get(upto).map_or(OPEN_END, |call| call.start);
+        for (handler, of) in batch.handlers.iter().enumerate().filter(|(_, of)| of.end < seen) {
+            let (moment, gap) = paths[handler].moment(of.end);
             next.observe(moment, gap, END, 1.0);
         }
     }
@@ -109,10 +132,3 @@ pub(super) fn weigh(batch: &mut Batch, model: &Model, memo: &mut Memo, mut learn
 
 /// Logarithm of the odds against a call that outlives its handler, before anything is known.
 const LATE: f64 = -5.0;
-
-fn moment(batch: &Batch, handler: usize, held: &[u32], at: u64) -> (Moment, Gap) {
-    let of = &batch.handlers[handler];
-    let mut path = Path::new(of.start, of.endpoint);
-    held.iter().for_each(|&n| path.take(&batch.calls[n as usize]));
-    path.moment(at)
-}

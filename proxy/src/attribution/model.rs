@@ -46,9 +46,15 @@ struct Next {
 impl Next {
     fn add(&mut self, event: u32, weight: f64) {
         self.total += weight;
-        match self.by.iter_mut().find(|(known, _)| *known == event) {
-            Some((_, seen)) => *seen += weight,
-            None => self.by.push((event, weight)),
+        match self.by.iter().position(|(known, _)| *known == event) {
+            Some(at) => {
+                if let Some((_, seen)) = self.by.get_mut(at) {
+                    *seen += weight;
+                }
+            }
+            None if self.by.len() < MOST_NEXT => self.by.push((event, weight)),
+            // It is as rare as one that was never seen.
+            None => {}
         }
     }
 
@@ -58,7 +64,7 @@ impl Next {
 }
 
 /// Densities and counts learned so far, each observation fading as later ones come.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Model {
     gaps: HashMap<u64, Density, Spread>,
     next: HashMap<u64, Next, Spread>,
@@ -72,6 +78,8 @@ pub(super) struct Model {
     pub(super) refused: u64,
 }
 
+/// Different events that are told apart after any one moment.
+const MOST_NEXT: usize = 64;
 /// Observations' worth of trust in the coarser statistic, where a finer one is thin.
 const TRUST_GAP: f64 = 8.0;
 const TRUST_HISTORY: f64 = 3.0;

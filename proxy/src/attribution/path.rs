@@ -51,6 +51,21 @@ impl Path {
         self.history = self.history.wrapping_add(mix(u64::from(call.callee), 5));
     }
 
+    /// Begins a call of which nobody knows yet when it ends.
+    pub(super) fn begin(&mut self, callee: u32, at: u64) {
+        if at >= self.since {
+            (self.since, self.last) = (at, Last::call_start(callee));
+        }
+        self.history = self.history.wrapping_add(mix(u64::from(callee), 5));
+    }
+
+    /// Such a call ends.
+    pub(super) fn end(&mut self, callee: u32, at: u64) {
+        if at >= self.since {
+            (self.since, self.last) = (at, Last::call_end(callee));
+        }
+    }
+
     #[inline]
     fn pass(&mut self, at: u64) {
         let mut n = 0;

@@ -19,6 +19,7 @@ use super::hash::mix;
 use super::memo::Memo;
 use super::model::{END, Model};
 use super::path::Path;
+use super::random::{below, uniform};
 use super::tally::Odds;
 
 /// Draws over one batch.
@@ -94,6 +95,8 @@ struct Hand {
 /// How far the model is believed. What follows what is not independent in truth, so that at 1 the draws get stuck in
 /// whatever was learned first.
 pub(super) const TRUST: f64 = 0.5;
+/// Candidates of a call that are thinkable at a time: the likeliest by what each has done before.
+const MOST_THINKABLE: usize = 24;
 /// Steps without doubt after which a call is only looked at every so many sweeps.
 const CALM: u8 = 2;
 const CALM_EVERY: usize = 4;
@@ -176,6 +179,11 @@ impl<'a> Sampler<'a> {
             }
         }
         taken
+    }
+
+    /// Questions that were asked so far.
+    pub(super) fn asked(&self) -> u64 {
+        self.judge.memo.asked
     }
 
     /// Calls that a handler holds now.
@@ -273,6 +281,12 @@ impl<'a> Sampler<'a> {
         let least = most - OUT_OF_PLACE;
         let thinkable = known.zip(0..).filter(|(known, place)| known.first > least || *place == at_owner);
         self.thinkable.extend(thinkable.map(|(_, place)| place));
+        if self.thinkable.len() > MOST_THINKABLE {
+            let known = &self.weighed[first..];
+            let rank = |place: &u32| if *place == at_owner { f32::INFINITY } else { known[*place as usize].first };
+            self.thinkable.select_nth_unstable_by(MOST_THINKABLE - 1, |a, b| rank(b).total_cmp(&rank(a)));
+            self.thinkable.truncate(MOST_THINKABLE);
+        }
     }
 
     /// The owner of a call, another thinkable one and its place, drawn by how likely the call is at that moment; and
@@ -541,20 +555,4 @@ fn draw(weights: &mut [f64], random: &mut u64) -> usize {
         }
     }
     weights.len() - 1
-}
-
-fn uniform(random: &mut u64) -> f64 {
-    (next(random) >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// The next number of xorshift64*.
-fn next(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    state.wrapping_mul(0x2545_f491_4f6c_dd1d)
-}
-
-fn below(state: &mut u64, limit: usize) -> usize {
-    ((u128::from(next(state)) * limit as u128) >> 64) as usize
 }

@@ -17,6 +17,8 @@ pub struct Settings {
     pub batch: usize,
     /// Calls seen before the first is decided.
     pub warm_up: usize,
+    /// Calls without which there is no first decision, however long they have waited.
+    pub fewest: usize,
     /// How long a call that could be decided waits for company.
     pub patience: u64,
     /// Age at which an open handler is no longer believed to make calls.
@@ -25,9 +27,14 @@ pub struct Settings {
     pub half_life: f64,
     /// Probability from which a link is stated.
     pub stated: f64,
-    /// Questions to the model that a second of traffic may cost on average, each a few tens of nanoseconds. Beyond it
-    /// calls are linked at sight, and none of these links is stated.
-    pub questions_per_second: u64,
+    /// How far the model is believed by the draws that doubt, 1 being fully: what only holds at more trust is not stated.
+    /// What follows what is not independent in truth; docs/attribution.md says what this was chosen by.
+    pub doubt: f64,
+    /// How far the model is believed at the moment of a call, when nobody knows yet what follows.
+    pub sight: f64,
+    /// Questions to the model that a call may cost on average, each a few tens of nanoseconds; a hundred are never more
+    /// than a few microseconds. Beyond it calls are linked at sight, and none of these links is stated.
+    pub questions_per_call: f64,
 }
 
 impl Default for Settings {
@@ -40,11 +47,14 @@ impl Default for Settings {
             max_candidates: 256,
             batch: 64,
             warm_up: 1_000,
+            fewest: 1,
             patience: 60_000_000_000,
             longest: 60_000_000_000,
             half_life: 10_000.0,
             stated: 0.9,
-            questions_per_second: 800_000,
+            doubt: 0.3,
+            sight: 0.3,
+            questions_per_call: 250.0,
         }
     }
 }

@@ -21,6 +21,25 @@ pub struct Expectation {
     pub confidence: f64,
 }
 
+/// What was counted of the calls that the handlings of one endpoint make to one callee, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Counted {
+    /// Endpoint of the handlings.
+    pub endpoint: u32,
+    /// Endpoint that is called.
+    pub callee: u32,
+    /// Handlings of the endpoint that are done with.
+    pub handlings: u64,
+    /// Calls that are nearly certain.
+    pub stated: f64,
+    /// The others, by their probability.
+    pub doubtful: f64,
+    /// Handlings, all of whose calls are stated, in which a call to the callee ran beside another call.
+    pub together: u64,
+    /// Such handlings in which none did.
+    pub alone: u64,
+}
+
 /// How two callees of an endpoint stand to one another, over handlings in which every link is stated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Order {
@@ -45,6 +64,8 @@ struct Pair {
     calls: f64,
     stated: f64,
     late: f64,
+    together: u64,
+    alone: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,11 +78,13 @@ struct Callee {
 #[derive(Debug, Clone, Copy, Default)]
 struct Endpoint {
     handlings: u64,
+    /// Those that are done with: all their calls are decided.
+    done: u64,
     late: f64,
 }
 
 /// How calls of each callee stand to handlers at all.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Odds {
     of: Vec<OddsOf>,
 }
@@ -187,7 +210,8 @@ impl Tally {
         }
         if let Some(of) = self.callee(callee) {
             of.calls += 1.0;
-            of.background += nobody.max(0.0);
+            // A little doubt about every call must not add up to calls of nobody, which would raise the doubt.
+            of.background += if best.is_none() { nobody.max(0.0) } else { 0.0 };
             of.outliving += outliving;
         }
     }
@@ -202,6 +226,7 @@ impl Tally {
     /// A handling is done with, all of its links stated: callee, start and end of each call, in order of start.
     pub(super) fn handling(&mut self, endpoint: u32, calls: &[(u32, u64, u64)]) {
         let calls = calls.get(..ORDERED.min(calls.len())).unwrap_or(calls);
+        self.run_beside(endpoint, calls);
         for (n, &(first, _, end)) in calls.iter().enumerate() {
             for &(second, start, _) in calls.iter().skip(n + 1).filter(|(second, ..)| *second != first) {
                 let key = (endpoint, first.min(second), first.max(second));
@@ -216,6 +241,46 @@ impl Tally {
                     (true, false) => order.after += 1,
                 }
             }
+        }
+    }
+
+    /// Which callees of a handling were called while another call was open.
+    fn run_beside(&mut self, endpoint: u32, calls: &[(u32, u64, u64)]) {
+        for (n, &(callee, ..)) in calls.iter().enumerate() {
+            if calls.iter().take(n).any(|(earlier, ..)| *earlier == callee) {
+                continue;
+            }
+            let own = calls.iter().enumerate().filter(|(_, (of, ..))| *of == callee);
+            let mut own =
+                own.flat_map(|(at, call)| calls.iter().enumerate().map(move |(n, other)| (at != n, call, other)));
+            let together = own.any(|(differ, (_, start, end), (_, from, to))| differ && start < to && from < end);
+            if let Some(pair) = self.pairs.get_mut(&(endpoint, callee)) {
+                pair.together += u64::from(together);
+                pair.alone += u64::from(!together);
+            }
+        }
+    }
+
+    pub(super) fn counted(&self) -> impl Iterator<Item = Counted> + '_ {
+        self.pairs.iter().map(|(&(endpoint, callee), pair)| Counted {
+            endpoint,
+            callee,
+            handlings: self.endpoints.get(&endpoint).map_or(0, |of| of.done),
+            stated: pair.stated,
+            doubtful: (pair.calls - pair.stated).max(0.0),
+            together: pair.together,
+            alone: pair.alone,
+        })
+    }
+
+    pub(super) fn background_calls(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
+        self.callees.iter().zip(0..).filter(|(of, _)| of.background > 0.0).map(|(of, callee)| (callee, of.background))
+    }
+
+    /// A handling of this endpoint is done with.
+    pub(super) fn done(&mut self, endpoint: u32) {
+        if let Some(of) = self.endpoints.get_mut(&endpoint) {
+            of.done += 1;
         }
     }
 
