@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::{analyze, analyzer, check, demo, doctor, findings, graph, intercept, proxy, ready, record, run, schema};
+use crate::{
+    analyze, analyzer, breakers, check, demo, doctor, findings, graph, intercept, proxy, ready, record, run, schema,
+};
 
 /// The whole command line.
 #[derive(Debug, clap::Parser)]
@@ -39,6 +41,8 @@ enum Command {
     Analyzer(analyzer::Args),
     /// List what a live analyzer has found
     Findings(findings::Args),
+    /// Say what circuit breakers did, and what they would have done
+    Breakers(breakers::Args),
     /// Print the coupling graph of a live analyzer
     Graph(graph::Args),
     /// Say which services break chains, and the header that would mend them
@@ -64,6 +68,7 @@ impl Cli {
             Command::Intercept(args) => intercept::run(&args),
             Command::Analyzer(args) => analyzer::run(&args),
             Command::Findings(args) => findings::run(&args),
+            Command::Breakers(args) => breakers::run(&args),
             Command::Graph(args) => graph::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Analyze(args) => analyze::run(&args),
@@ -104,6 +109,7 @@ mod tests {
             "couplet run --service orders --port 8080 -- python -m http.server --bind 127.0.0.1",
             "couplet run --service orders python app.py --service not-ours",
             "couplet findings --severity warn --format json",
+            "couplet breakers report --format json",
             "couplet graph --format mermaid --analyzer http://127.0.0.1:15400",
             "couplet doctor --format json --require 95",
             "couplet analyze a.json b.json.gz --format json",

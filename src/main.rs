@@ -17,6 +17,7 @@ mod doctor;
 mod analyze;
 mod record;
 mod schema;
+mod breakers;
 mod check;
 mod reload;
 mod descriptors;

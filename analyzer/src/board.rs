@@ -8,6 +8,7 @@ use couplet_config::AnalyzerLimits;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::breakers::Breakers;
 use crate::casebook::{Casebook, Timeline};
 use crate::counters::Counters;
 use crate::findings::Finding;
@@ -54,6 +55,8 @@ pub struct Board {
     /// What happened.
     pub timeline: Mutex<Timeline>,
     slot_bytes: usize,
+    /// What circuit breakers did, or would have done.
+    pub breakers: Mutex<Breakers>,
     published: watch::Sender<Arc<Published>>,
     /// Since when a report is acknowledged but not shown: milliseconds after `started`, plus one; 0 for none.
     unshown: AtomicU64,
@@ -75,6 +78,7 @@ impl Board {
             casebook: Mutex::new(Casebook::new(limits.findings.saturating_mul(4))),
             timeline: Mutex::default(),
             slot_bytes,
+            breakers: Mutex::default(),
             published: watch::Sender::new(Arc::new(first)),
             unshown: AtomicU64::new(0),
             recording: AtomicBool::new(true),

@@ -16,6 +16,7 @@ mod gzip;
 pub mod casebook;
 pub mod judge;
 pub mod registry;
+pub mod breakers;
 pub mod counters;
 pub mod doctor;
 pub mod findings;

@@ -102,6 +102,7 @@ mod tests {
             calls: Vec::new(),
             opaque: Vec::new(),
             propagation: Propagation::default(),
+            breakers: Vec::new(),
             losses: Vec::new(),
         }
     }

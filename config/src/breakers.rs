@@ -140,6 +140,18 @@ pub enum BreakerMode {
     Enforce,
 }
 
+impl BreakerMode {
+    /// The word in files, labels and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BreakerMode::Off => "off",
+            BreakerMode::Observe => "observe",
+            BreakerMode::Enforce => "enforce",
+        }
+    }
+}
+
 impl Scalar for BreakerMode {
     const EXPECTED: &'static str = "off, observe or enforce";
 

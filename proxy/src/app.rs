@@ -236,6 +236,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         every: config.telemetry.window,
         max_report_bytes: config.telemetry.max_report_bytes.as_usize(),
         metrics: Arc::clone(&sidecar.metrics),
+        breakers: Arc::clone(&sidecar.breakers),
     };
     let names = names.zip(analyzer());
     let in_force = Arc::clone(&running.in_force);

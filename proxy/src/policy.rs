@@ -8,6 +8,5 @@ mod classify;
 mod transition;
 
 pub(crate) use attempt::Attempt;
-pub(crate) use breaker::{Breaker, Cause, Counts, Forced, Refused, Shadow, Stands, Tally, View};
+pub(crate) use breaker::{Breaker, Counts, Forced, Refused, Stands, View};
 pub(crate) use breakers::Breakers;
-pub(crate) use transition::Transition;

@@ -18,6 +18,7 @@ use crate::aggregate::{Learning, Local};
 use crate::client::Client;
 use crate::link::Headers;
 use crate::metrics::Metrics;
+use crate::policy::Breakers;
 use crate::totals::Totals;
 
 /// How long the last reports may take on the way down.
@@ -35,6 +36,7 @@ pub(crate) struct Shipper {
     pub(crate) every: Duration,
     pub(crate) max_report_bytes: usize,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) breakers: Arc<Breakers>,
 }
 
 /// What was collected from the workers: for the next report, and in total.
@@ -133,7 +135,7 @@ impl Outbox {
     }
 
     fn push(&mut self, report: Report) {
-        let empty = report.paths.is_empty() && report.calls.is_empty();
+        let empty = report.paths.is_empty() && report.calls.is_empty() && report.breakers.is_empty();
         self.counts |= !(empty && report.opaque.is_empty() && report.losses.is_empty());
         self.waiting.extend(report.into_parts(PART_ENTRIES));
     }
@@ -215,7 +217,9 @@ impl Shipper {
     }
 
     fn fill(&self, outbox: &mut Outbox) {
-        outbox.push(self.collector.close(&self.origin, outbox.next_sequence));
+        let mut report = self.collector.close(&self.origin, outbox.next_sequence);
+        report.breakers = self.breakers.reports(Instant::now());
+        outbox.push(report);
     }
 
     /// Delivers from the front until nothing is left; whether nothing is.

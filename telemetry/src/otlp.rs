@@ -20,6 +20,9 @@
 //! | `couplet.opaque.io` | sum, By | peer, protocol, `network.io.direction` |
 //! | `couplet.headers` | sum | `couplet.header`, `couplet.header.event`: inbound, outbound, linked |
 //! | `couplet.clients` | sum | `couplet.client`, `couplet.evidence` |
+//! | `couplet.breaker.peak` | gauge, calls | peer, `couplet.breaker.state`, `couplet.breaker.mode` |
+//! | `couplet.breaker.counts` | sum | peer, `couplet.breaker.count`; times in ns |
+//! | `couplet.breaker.transitions` | sum | peer, `couplet.breaker.record`: the record as JSON |
 //! | `couplet.losses` | sum | `couplet.loss` |
 //!
 //! The resource names the sender (`service.name`, `service.instance.id`, `service.version`) and the report
@@ -69,6 +72,10 @@ mod words {
     pub(super) const LINKED_CALL: &str = "linked";
     pub(super) const CLIENT: &str = "couplet.client";
     pub(super) const LOSS: &str = "couplet.loss";
+    pub(super) const BREAKER_STATE: &str = "couplet.breaker.state";
+    pub(super) const BREAKER_MODE: &str = "couplet.breaker.mode";
+    pub(super) const BREAKER_COUNT: &str = "couplet.breaker.count";
+    pub(super) const BREAKER_RECORD: &str = "couplet.breaker.record";
 
     pub(super) const SERVER_DURATION: &str = "http.server.request.duration";
     pub(super) const HANDLINGS: &str = "couplet.handlings";
@@ -102,6 +109,9 @@ mod words {
     pub(super) const OPAQUE_IO: &str = "couplet.opaque.io";
     pub(super) const HEADERS: &str = "couplet.headers";
     pub(super) const CLIENTS: &str = "couplet.clients";
+    pub(super) const BREAKER_PEAK: &str = "couplet.breaker.peak";
+    pub(super) const BREAKER_COUNTS: &str = "couplet.breaker.counts";
+    pub(super) const BREAKER_TRANSITIONS: &str = "couplet.breaker.transitions";
     pub(super) const LOSSES: &str = "couplet.losses";
 }
 
@@ -115,6 +125,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::breaker::{BreakerCounts, BreakerReport, Cause, Count, Observed, Transition};
     use crate::counts::Counts;
     use crate::histogram::Histogram;
     use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
@@ -223,14 +234,38 @@ mod tests {
         }
     }
 
+    prop_compose! {
+        fn breaker_report()(
+            state in prop::sample::select(vec!["closed", "open", "half_open"]), mode in prop::sample::select(vec!["observe", "enforce"]),
+            peak in 0u64..1 << 40, numbers in prop::collection::vec(0u64..1 << 60, Count::ALL.len()), rate in 0.0f64..1.0,
+            transitions in 0u64..3, why in prop::option::of("[a-zéß ]{0,9}"),
+        ) -> BreakerReport {
+            let mut counts = BreakerCounts::default();
+            Count::ALL.into_iter().zip(numbers).for_each(|(count, n)| counts.add(count, n));
+            let transition = |number| Transition {
+                ts: "2026-01-01T00:00:00.000Z".to_owned(), number, edge: "shop→stock".to_owned(), breaker: "edge".to_owned(), epoch: number + 1,
+                from: "closed".to_owned(), to: state.to_owned(), mode: mode.to_owned(), stops: false, reason: "failure_rate".to_owned(), rule: None,
+                observed: Observed { total: 20, failed: 11, rate, p99_ms: Some(rate), ..Observed::default() },
+                causes: vec![Cause { class: "http_503".to_owned(), n: 11, endpoint: Some("10.0.0.1:80".to_owned()), trace: None }],
+                open_for_ms: Some(5_000), attempt: 1, by: None, why: why.clone(), config: "xxh3:0".to_owned(),
+            };
+            BreakerReport {
+                to: String::new(), state: state.to_owned(), mode: mode.to_owned(), peak, counts,
+                transitions: (0..transitions).map(transition).collect(),
+            }
+        }
+    }
+
     fn report() -> impl Strategy<Value = Report> {
         prop::collection::vec(path_report(), 1..5).prop_flat_map(|mut paths| {
             paths.sort_unstable_by_key(|report| report.path.id);
             paths.dedup_by_key(|report| report.path.id);
             let ids = paths.iter().map(|report| report.path.id).collect();
             let opaque = prop::collection::vec(opaque_report(), 0..5);
-            let parts = (prop::collection::vec(call_report(ids), 0..6), opaque, propagation());
-            parts.prop_map(move |(mut calls, mut opaque, propagation)| {
+            let breakers = prop::collection::btree_map("[a-z]{1,9}", breaker_report(), 0..4);
+            let parts = (prop::collection::vec(call_report(ids), 0..6), opaque, propagation(), breakers);
+            parts.prop_map(move |(mut calls, mut opaque, propagation, breakers)| {
+                let breakers = breakers.into_iter().map(|(to, report)| BreakerReport { to, ..report }).collect();
                 opaque.sort_unstable_by(|a, b| (&a.peer, a.protocol).cmp(&(&b.peer, b.protocol)));
                 opaque.dedup_by(|a, b| (&a.peer, a.protocol) == (&b.peer, b.protocol));
                 let key = |c: &CallReport| (c.path, c.callee.service().to_owned(), c.callee.endpoint().to_owned());
@@ -250,6 +285,7 @@ mod tests {
                     calls,
                     opaque,
                     propagation,
+                    breakers,
                     losses: vec![(Loss::Paths, 3)],
                 }
             })
@@ -273,6 +309,7 @@ mod tests {
             calls: vec![],
             opaque: vec![],
             propagation: Propagation::default(),
+            breakers: vec![],
             losses,
         };
         let pieces = told(vec![(Loss::Uses, 1), (Loss::Paths, u64::MAX), (Loss::Uses, 2), (Loss::Paths, u64::MAX)]);

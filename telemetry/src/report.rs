@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::breaker::BreakerReport;
 use crate::counts::Counts;
 use crate::histogram::Histogram;
 use crate::loss::Loss;
@@ -33,6 +34,8 @@ pub struct Report {
     pub opaque: Vec<OpaqueReport>,
     /// Which headers came, left and linked.
     pub propagation: Propagation,
+    /// What breakers did, per destination; sorted by it.
+    pub breakers: Vec<BreakerReport>,
     /// What limits cost in this window; sorted.
     pub losses: Vec<(Loss, u64)>,
 }
@@ -48,6 +51,7 @@ impl Report {
         second.losses.clear();
         second.propagation = Propagation::default();
         second.opaque.clear();
+        second.breakers.clear();
         if self.calls.len() > self.paths.len() / 2 && self.calls.len() > 1 {
             second.calls = first.calls.split_off(self.calls.len() / 2);
             second.paths = self.definitions_for(&second.calls);
@@ -60,6 +64,9 @@ impl Report {
         } else if self.opaque.len() > 1 {
             second.opaque = first.opaque.split_off(self.opaque.len() / 2);
             (second.paths, second.calls) = (Vec::new(), Vec::new());
+        } else if self.breakers.len() > 1 {
+            second.breakers = first.breakers.split_off(self.breakers.len() / 2);
+            (second.paths, second.calls) = (Vec::new(), Vec::new());
         } else {
             return None;
         }
@@ -71,15 +78,15 @@ impl Report {
     #[must_use]
     pub fn into_parts(mut self, entries: usize) -> Vec<Report> {
         let entries = entries.max(1);
-        if self.paths.len() + self.calls.len() + self.opaque.len() <= entries {
+        if self.paths.len() + self.calls.len() + self.opaque.len() + self.breakers.len() <= entries {
             return vec![self];
         }
         let losses = std::mem::take(&mut self.losses);
         let propagation = std::mem::take(&mut self.propagation);
         let (origin, sequence, start, end) = (self.origin.clone(), self.sequence, self.start, self.end);
         let part = |paths, calls| {
-            let (opaque, propagation, losses) = (Vec::new(), Propagation::default(), Vec::new());
-            Report { origin: origin.clone(), sequence, start, end, paths, calls, opaque, propagation, losses }
+            let (opaque, propagation, breakers, losses) = (Vec::new(), Propagation::default(), Vec::new(), Vec::new());
+            Report { origin: origin.clone(), sequence, start, end, paths, calls, opaque, propagation, breakers, losses }
         };
         let mut parts = Vec::new();
         for calls in chunks(std::mem::take(&mut self.calls), entries) {
@@ -90,6 +97,9 @@ impl Report {
         }
         for opaque in chunks(std::mem::take(&mut self.opaque), entries) {
             parts.push(Report { opaque, ..part(Vec::new(), Vec::new()) });
+        }
+        for breakers in chunks(std::mem::take(&mut self.breakers), entries) {
+            parts.push(Report { breakers, ..part(Vec::new(), Vec::new()) });
         }
         if let Some(first) = parts.first_mut() {
             (first.losses, first.propagation) = (losses, propagation);

@@ -246,7 +246,9 @@ impl Window {
     /// path, and so is a call whose path it does not define.
     pub fn absorb(&mut self, report: &Report) {
         // Whoever adds a field to reports is told here that windows have to keep it.
-        let Report { origin: _, sequence: _, start: _, end: _, paths, calls, opaque, propagation, losses } = report;
+        // What breakers say is of a moment, and no part of a window.
+        let Report { origin: _, sequence: _, start: _, end: _, paths, calls, opaque, propagation, breakers: _, losses } =
+            report;
         self.add(paths, calls);
         for opaque in opaque {
             self.opaque(&opaque.peer, opaque.protocol, &opaque.stats);
@@ -308,7 +310,9 @@ impl Window {
         opaque.sort_unstable_by(|a, b| (&a.peer, a.protocol).cmp(&(&b.peer, b.protocol)));
         let propagation = std::mem::take(&mut self.propagation);
         let losses = std::mem::take(&mut self.losses).into_iter().collect();
-        Report { origin, sequence, start, end, paths, calls, opaque, propagation, losses }
+        // Breakers are no part of a window: whoever reports adds what they say.
+        let breakers = Vec::new();
+        Report { origin, sequence, start, end, paths, calls, opaque, propagation, breakers, losses }
     }
 
     /// The path itself where there is room for it; else the overflow path, and the loss is counted.

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::keeper::Keeper;
 use super::ledger::{Ledger, Verdict};
 use crate::board::{Board, Published};
+use crate::breakers::Breakers;
 use crate::casebook::{Acknowledgement, EventKind};
 use crate::counters::Refusal;
 use crate::graph::{Graph, GraphLimits};
@@ -159,10 +160,17 @@ impl Recorder {
     fn replay(&mut self, config: &AnalyzerConfig, wall: u64) -> Result<(), HistoryError> {
         let fresh = || Graph::new(GraphLimits::from(&config.limits));
         let graph = std::cell::RefCell::new(fresh());
+        let board = Arc::clone(&self.board);
         let instances = self.keeper.replay(
             wall,
-            |report| graph.borrow_mut().apply(report),
-            || *graph.borrow_mut() = fresh(),
+            |report| {
+                graph.borrow_mut().apply(report);
+                board.breakers.lock().hear(report);
+            },
+            || {
+                *graph.borrow_mut() = fresh();
+                *board.breakers.lock() = Breakers::default();
+            },
             decoder(config),
         )?;
         for (instance, sequence, seen) in instances {
@@ -234,6 +242,7 @@ impl Recorder {
                     self.graph.apply(report);
                     self.keeper.absorb(report, received);
                     self.board.registry.lock().hear(report, now);
+                    self.board.breakers.lock().hear(report);
                     self.board.applied(now);
                     self.dirty = true;
                     counters.reports.add(1);

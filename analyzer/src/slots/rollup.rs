@@ -140,6 +140,7 @@ impl Gathered {
             calls: Vec::new(),
             opaque: Vec::new(),
             propagation: Propagation::default(),
+            breakers: Vec::new(),
             losses: Vec::new(),
         };
         let mut parts = window.close(origin, sequence, first, last).into_parts(ENTRIES).into_iter();

@@ -32,6 +32,7 @@ pub(super) fn routes() -> Router<Arc<Desk>> {
         .merge(findings::routes())
         .merge(slots::routes())
         .route("/paths", get(tree))
+        .route("/breakers", get(breakers))
         .route("/registry", get(registry))
         .route("/registry/{service}", get(registered))
         .route("/doctor", get(doctor))
@@ -113,6 +114,11 @@ async fn tree(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
 struct Registered {
     service: String,
     inbound: Vec<SocketAddr>,
+}
+
+async fn breakers(State(desk): State<Arc<Desk>>) -> Response {
+    let page = desk.board.breakers.lock().page();
+    answer(&page)
 }
 
 async fn registry(State(desk): State<Arc<Desk>>) -> Response {

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use couplet_config::BreakerMode;
+use couplet_telemetry::breaker::{BreakerCounts, Cause, Count, Transition};
+use couplet_telemetry::histogram::seconds;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::policy::{Breaker, Breakers, Cause, Counts, Forced, Stands, Tally, Transition, View};
+use crate::policy::{Breaker, Breakers, Counts, Forced, Stands, View};
 
 /// All breakers.
 #[derive(Serialize)]
@@ -17,7 +19,7 @@ pub(super) struct Page {
     /// Destinations that have none, since there are too many.
     without_breaker: u64,
     /// The last ones, the newest first.
-    transitions: Vec<Change>,
+    transitions: Vec<Transition>,
     /// How many there were since the proxy began.
     transitions_total: u64,
 }
@@ -41,7 +43,7 @@ pub(super) struct Entry {
     calls: Calls,
     /// What enforcing would have done.
     would_have: WouldHave,
-    causes: Vec<Failures>,
+    causes: Vec<Cause>,
     forced: Option<ByHand>,
 }
 
@@ -85,52 +87,11 @@ struct WouldHave {
     precision: Option<f64>,
 }
 
-/// Failures of one kind among the last ones.
-#[derive(Serialize)]
-struct Failures {
-    class: String,
-    n: u32,
-    endpoint: Option<String>,
-    trace: Option<String>,
-}
-
 /// A state that somebody wants.
 #[derive(Serialize)]
 struct ByHand {
     by: String,
     why: String,
-}
-
-/// One change of state.
-#[derive(Serialize)]
-pub(super) struct Change {
-    ts: String,
-    number: u64,
-    edge: String,
-    breaker: &'static str,
-    epoch: u64,
-    from: &'static str,
-    to: &'static str,
-    mode: BreakerMode,
-    /// Whether calls really are stopped, or only would be.
-    stops: bool,
-    reason: &'static str,
-    rule: Option<String>,
-    observed: Observed,
-    causes: Vec<Failures>,
-    open_for_ms: Option<u64>,
-    attempt: u32,
-    forced: Option<ByHand>,
-    /// Of the rules in force.
-    config: String,
-}
-
-#[derive(Serialize)]
-struct Observed {
-    #[serde(flatten)]
-    window: Window,
-    in_flight: u64,
-    p99_ms: Option<f64>,
 }
 
 pub(super) fn page(service: &str, breakers: &Breakers, now: Instant) -> Page {
@@ -139,13 +100,13 @@ pub(super) fn page(service: &str, breakers: &Breakers, now: Instant) -> Page {
         service: service.to_owned(),
         breakers: breakers.all().iter().map(|breaker| entry(breaker, now)).collect(),
         without_breaker: breakers.overflow.get(),
-        transitions: transitions.iter().map(|transition| change(transition)).collect(),
+        transitions: transitions.iter().map(|transition| (**transition).clone()).collect(),
         transitions_total,
     }
 }
 
 pub(super) fn entry(breaker: &Breaker, now: Instant) -> Entry {
-    let View { settings, stands, epoch, remaining, counts, consecutive, tally, causes, forced } = breaker.view(now);
+    let View { settings, stands, epoch, remaining, counts, consecutive, done, causes, forced } = breaker.view(now);
     Entry {
         from: breaker.from.to_string(),
         to: breaker.to.to_string(),
@@ -158,37 +119,10 @@ pub(super) fn entry(breaker: &Breaker, now: Instant) -> Entry {
         window: window(&counts, consecutive),
         in_flight: breaker.in_flight.get(),
         in_flight_peak: breaker.in_flight.peak(),
-        calls: calls(&tally),
-        would_have: would_have(&tally),
-        causes: causes.iter().map(failures).collect(),
+        calls: calls(&done),
+        would_have: would_have(&done),
+        causes,
         forced: forced.map(by_hand),
-    }
-}
-
-pub(super) fn change(transition: &Transition) -> Change {
-    let change = &transition.change;
-    Change {
-        ts: humantime::format_rfc3339_millis(transition.at).to_string(),
-        number: transition.number,
-        edge: format!("{}→{}", transition.from, transition.to),
-        breaker: "edge",
-        epoch: change.epoch,
-        from: change.from.as_str(),
-        to: change.to.as_str(),
-        mode: transition.mode,
-        stops: transition.stops(),
-        reason: change.reason.as_str(),
-        rule: transition.rule.clone(),
-        observed: Observed {
-            window: window(&change.counts, change.consecutive),
-            in_flight: transition.in_flight,
-            p99_ms: transition.p99.map(|time| time.as_secs_f64() * 1_000.0),
-        },
-        causes: transition.causes.iter().map(failures).collect(),
-        open_for_ms: change.open_for.map(millis),
-        attempt: change.attempt,
-        forced: transition.forced.clone().map(by_hand),
-        config: format!("xxh3:{:016x}", transition.config),
     }
 }
 
@@ -204,36 +138,27 @@ fn window(counts: &Counts, consecutive: u32) -> Window {
     }
 }
 
-fn calls(tally: &Tally) -> Calls {
+fn calls(done: &BreakerCounts) -> Calls {
+    let ended = [Count::Success, Count::Failure, Count::Throttled, Count::Local, Count::Propagated, Count::Ignored];
     Calls {
-        ended: tally.by_class().map(|(class, count)| (class.as_str(), count)).collect(),
-        rejected: tally.rejected,
-        probes: tally.probes,
-        stale: tally.stale,
-        opened: tally.opened,
-        stopped_seconds: tally.stopped.as_secs_f64(),
+        ended: ended.into_iter().map(|count| (count.as_str(), done.get(count))).collect(),
+        rejected: done.get(Count::Rejected),
+        probes: done.get(Count::Probes),
+        stale: done.get(Count::Stale),
+        opened: done.get(Count::Opened),
+        stopped_seconds: seconds(done.get(Count::Stopped)),
     }
 }
 
-fn would_have(tally: &Tally) -> WouldHave {
-    let shadow = &tally.shadow;
+fn would_have(done: &BreakerCounts) -> WouldHave {
     WouldHave {
-        rejected: shadow.total(),
-        failed: shadow.failed,
-        slow: shadow.slow,
-        succeeded: shadow.succeeded,
-        unknown: shadow.unknown,
-        seconds: shadow.time.as_secs_f64(),
-        precision: (shadow.total() > 0).then(|| shadow.failed as f64 / shadow.total() as f64),
-    }
-}
-
-fn failures(cause: &Cause) -> Failures {
-    Failures {
-        class: cause.what.to_string(),
-        n: cause.count,
-        endpoint: cause.endpoint.map(|endpoint| endpoint.to_string()),
-        trace: (cause.trace != 0).then(|| format!("{:032x}", cause.trace)),
+        rejected: done.shadowed(),
+        failed: done.get(Count::ShadowFailed),
+        slow: done.get(Count::ShadowSlow),
+        succeeded: done.get(Count::ShadowSucceeded),
+        unknown: done.get(Count::ShadowUnknown),
+        seconds: seconds(done.get(Count::ShadowTime)),
+        precision: done.precision(),
     }
 }
 

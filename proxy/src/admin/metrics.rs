@@ -1,7 +1,9 @@
 //! `/metrics`: durations and outcomes from the totals, the rest from the counters.
 
 use couplet_config::BreakerMode;
+use couplet_telemetry::breaker::Count;
 use couplet_telemetry::exposition::{Kind, Text, write_process};
+use couplet_telemetry::histogram::seconds;
 use couplet_telemetry::opaque::OpaqueStats;
 use couplet_telemetry::outcome::Evidence;
 use tokio::time::Instant;
@@ -9,7 +11,7 @@ use tokio::time::Instant;
 use super::bypass::past;
 use crate::link::Headers;
 use crate::metrics::{Counter, Metrics};
-use crate::policy::{Breakers, Shadow, Tally};
+use crate::policy::Breakers;
 use crate::ship::Collector;
 use crate::sidecar::{InForce, Sidecar};
 use crate::totals::{Family, Totals};
@@ -107,39 +109,39 @@ fn breakers(text: &mut Text, breakers: &Breakers) {
     let calls = "couplet_breaker_calls_total";
     text.family(calls, Kind::Counter, "Calls that were let through, by what their end counts as.");
     for (view, breaker) in &views {
-        for (class, count) in view.tally.by_class() {
-            sample(text, calls, &[("service_peer_name", &breaker.to), ("class", class.as_str())], count as f64);
+        let ended = [Count::Success, Count::Failure, Count::Throttled, Count::Local, Count::Propagated, Count::Ignored];
+        for count in ended {
+            let labels = [("service_peer_name", &*breaker.to), ("class", count.as_str())];
+            sample(text, calls, &labels, view.done.get(count) as f64);
         }
     }
     let shadow = "couplet_breaker_shadow_outcome_total";
     text.family(shadow, Kind::Counter, "Calls that would have been stopped and were not, by what became of them.");
     for (view, breaker) in &views {
-        let Shadow { failed, slow, succeeded, unknown, .. } = view.tally.shadow;
-        for (outcome, count) in [("failed", failed), ("slow", slow), ("succeeded", succeeded), ("unknown", unknown)] {
-            sample(text, shadow, &[("service_peer_name", &breaker.to), ("outcome", outcome)], count as f64);
+        for (outcome, count) in [
+            ("failed", Count::ShadowFailed),
+            ("slow", Count::ShadowSlow),
+            ("succeeded", Count::ShadowSucceeded),
+            ("unknown", Count::ShadowUnknown),
+        ] {
+            let labels = [("service_peer_name", &*breaker.to), ("outcome", outcome)];
+            sample(text, shadow, &labels, view.done.get(count) as f64);
         }
     }
-    type Value = fn(&Tally) -> f64;
-    let counters: [(&str, &str, Value); 6] = [
-        ("couplet_breaker_rejected_total", "Calls that were stopped.", |tally| tally.rejected as f64),
-        ("couplet_breaker_probes_total", "Calls that were let through to see how they fare.", |tally| {
-            tally.probes as f64
-        }),
-        ("couplet_breaker_opened_total", "Times that calls were stopped, or would have been.", |tally| {
-            tally.opened as f64
-        }),
-        ("couplet_breaker_stopped_seconds_total", "For how long.", |tally| tally.stopped.as_secs_f64()),
-        ("couplet_breaker_stale_results_total", "Calls that ended after a change of state.", |tally| {
-            tally.stale as f64
-        }),
-        ("couplet_breaker_shadow_seconds_total", "What calls took that would have been stopped.", |tally| {
-            tally.shadow.time.as_secs_f64()
-        }),
+    let counters = [
+        ("couplet_breaker_rejected_total", "Calls that were stopped.", Count::Rejected),
+        ("couplet_breaker_probes_total", "Calls that were let through to see how they fare.", Count::Probes),
+        ("couplet_breaker_opened_total", "Times that calls were stopped, or would have been.", Count::Opened),
+        ("couplet_breaker_stopped_seconds_total", "For how long.", Count::Stopped),
+        ("couplet_breaker_stale_results_total", "Calls that ended after a change of state.", Count::Stale),
+        ("couplet_breaker_shadow_seconds_total", "What calls took that would have been stopped.", Count::ShadowTime),
     ];
-    for (name, explanation, value) in counters {
+    for (name, explanation, count) in counters {
         text.family(name, Kind::Counter, explanation);
         for (view, breaker) in &views {
-            sample(text, name, &[("service_peer_name", &breaker.to)], value(&view.tally));
+            let n = view.done.get(count);
+            let value = if matches!(count, Count::Stopped | Count::ShadowTime) { seconds(n) } else { n as f64 };
+            sample(text, name, &[("service_peer_name", &breaker.to)], value);
         }
     }
     let peak = "couplet_breaker_in_flight_peak";

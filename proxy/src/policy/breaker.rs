@@ -5,22 +5,25 @@ mod causes;
 mod machine;
 mod window;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use couplet_config::{BreakerMode, BreakerSettings};
+use couplet_telemetry::breaker::{BreakerCounts, BreakerReport, Cause, Count, Observed, Transition};
 use couplet_telemetry::histogram::Histogram;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
 
-pub(crate) use causes::{Cause, Failed, What};
+pub(crate) use causes::{Failed, What};
 pub(crate) use machine::{Change, Ended, Permit, Reason, Rejection, Stands};
 pub(crate) use window::Counts;
 
 use super::classify::Class;
-use super::transition::{Transition, Transitions};
+use super::transition::Transitions;
 use crate::metrics::Gauge;
 use causes::Causes;
 use machine::Machine;
@@ -42,13 +45,18 @@ pub(crate) struct Breaker {
 struct Inner {
     settings: BreakerSettings,
     machine: Machine,
-    tally: Tally,
+    /// What it did since the proxy began.
+    counts: BreakerCounts,
+    /// What of that was reported, and where it stood then.
+    reported: (BreakerCounts, Stands),
+    /// Changes that were not reported yet; the last so many.
+    changes: VecDeque<Arc<Transition>>,
     causes: Causes,
     /// Durations in nanoseconds: of this window, and of the one before.
     durations: [Histogram; 2],
     /// When the durations move on.
     rotate_at: Instant,
-    /// Since when calls are stopped.
+    /// Up to when the time is counted in which calls are stopped; none while they pass.
     stopped_since: Option<Instant>,
     forced: Option<Forced>,
     random: fastrand::Rng,
@@ -60,51 +68,6 @@ pub(crate) struct Forced {
     pub(crate) by: String,
     pub(crate) why: String,
     pub(crate) open: bool,
-}
-
-/// What a breaker has done since the proxy began.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Tally {
-    /// Calls that were let through, by what their end counts as.
-    pub(crate) ended: [u64; Class::ALL.len()],
-    /// Those that began before the last change of state, and decided nothing.
-    pub(crate) stale: u64,
-    /// Calls that were stopped.
-    pub(crate) rejected: u64,
-    /// Calls that were let through to see how they fare.
-    pub(crate) probes: u64,
-    /// How many times calls were stopped, or would have been, and for how long.
-    pub(crate) opened: u64,
-    pub(crate) stopped: Duration,
-    /// Calls that would have been stopped, and passed.
-    pub(crate) shadow: Shadow,
-}
-
-/// What became of calls that would have been stopped.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Shadow {
-    pub(crate) failed: u64,
-    /// They succeeded, but took longer than what is slow.
-    pub(crate) slow: u64,
-    pub(crate) succeeded: u64,
-    /// The caller went away, or the cause lay elsewhere.
-    pub(crate) unknown: u64,
-    /// The time that all of them took: what callers would have been spared.
-    pub(crate) time: Duration,
-}
-
-impl Tally {
-    /// Calls that were let through, by what their end counts as.
-    pub(crate) fn by_class(&self) -> impl Iterator<Item = (Class, u64)> + '_ {
-        Class::ALL.into_iter().zip(self.ended)
-    }
-}
-
-impl Shadow {
-    /// All calls that would have been stopped.
-    pub(crate) fn total(&self) -> u64 {
-        self.failed + self.slow + self.succeeded + self.unknown
-    }
 }
 
 /// Why a call is stopped, for whoever made it.
@@ -145,7 +108,7 @@ pub(crate) struct View {
     pub(crate) remaining: Option<Duration>,
     pub(crate) counts: Counts,
     pub(crate) consecutive: u32,
-    pub(crate) tally: Tally,
+    pub(crate) done: BreakerCounts,
     pub(crate) causes: Vec<Cause>,
     pub(crate) forced: Option<Forced>,
 }
@@ -165,7 +128,9 @@ impl Breaker {
             rotate_at: now + settings.window,
             settings,
             machine,
-            tally: Tally::default(),
+            counts: BreakerCounts::default(),
+            reported: (BreakerCounts::default(), Stands::Closed),
+            changes: VecDeque::new(),
             causes: Causes::default(),
             durations: Default::default(),
             stopped_since: None,
@@ -200,12 +165,12 @@ impl Breaker {
             let (permit, change) = inner.machine.ask(&inner.settings, now);
             let answer = match permit {
                 Permit::Reject(rejection) if inner.enforces(rejection) => {
-                    inner.tally.rejected += 1;
+                    inner.counts.add(Count::Rejected, 1);
                     Err(rejection)
                 }
                 Permit::Reject(_) => Ok(Ticket::Shadow),
                 Permit::Probe { .. } => {
-                    inner.tally.probes += 1;
+                    inner.counts.add(Count::Probes, 1);
                     Ok(Ticket::Counts(permit))
                 }
                 Permit::Pass { .. } => Ok(Ticket::Counts(permit)),
@@ -227,12 +192,10 @@ impl Breaker {
                 class => class,
             };
             let Ticket::Counts(permit) = ticket else {
-                inner.tally.shadow.add(counted, slow, took);
+                inner.shadow(counted, slow, took);
                 return ((), None);
             };
-            if let Some(count) = inner.tally.ended.get_mut(class as usize) {
-                *count += 1;
-            }
+            inner.counts.add(class.count(), 1);
             if !matches!(counted, Class::Ignored | Class::Propagated) {
                 inner.time(took, now);
             }
@@ -242,7 +205,7 @@ impl Breaker {
             let retry_after = said.retry_after;
             let (decides, change) =
                 inner.machine.ended(&inner.settings, permit, Ended { class: counted, slow, retry_after }, now);
-            inner.tally.stale += u64::from(!decides);
+            inner.counts.add(Count::Stale, u64::from(!decides));
             ((), change)
         });
     }
@@ -275,8 +238,7 @@ impl Breaker {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let (counts, consecutive) = inner.machine.observed(now);
-        let mut tally = inner.tally.clone();
-        tally.stopped += inner.stopped_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        inner.count_time(now);
         View {
             settings: inner.settings.clone(),
             stands: inner.machine.stands(),
@@ -284,10 +246,29 @@ impl Breaker {
             remaining: inner.machine.until().map(|until| until.saturating_duration_since(now)),
             counts,
             consecutive,
-            tally,
+            done: inner.counts,
             causes: inner.causes.within(inner.settings.window, now),
             forced: inner.forced.clone(),
         }
+    }
+
+    /// What it did since the last report; nothing where that is nothing.
+    pub(crate) fn report(&self, now: Instant) -> Option<BreakerReport> {
+        self.tick(now);
+        let mut inner = self.inner.lock();
+        inner.count_time(now);
+        let (counts, stands) = (inner.counts, inner.machine.stands());
+        let (before, stood) = std::mem::replace(&mut inner.reported, (counts, stands));
+        let transitions: Vec<_> = inner.changes.drain(..).map(|change| (*change).clone()).collect();
+        let news = counts != before || stands != stood || !transitions.is_empty();
+        news.then(|| BreakerReport {
+            to: self.to.to_string(),
+            state: stands.as_str().to_owned(),
+            mode: inner.settings.mode.as_str().to_owned(),
+            peak: self.in_flight.peak(),
+            counts: counts.since(&before),
+            transitions,
+        })
     }
 
     /// Does something under the lock; says what changed once the lock is free again.
@@ -296,6 +277,9 @@ impl Breaker {
             let mut inner = self.inner.lock();
             let (answer, change) = act(&mut inner);
             let transition = change.map(|change| self.changed(&mut inner, change, now));
+            if let Some(transition) = &transition {
+                inner.remember(transition);
+            }
             let passing = match (inner.settings.mode, inner.machine.stands()) {
                 (BreakerMode::Off, _) if inner.forced.is_none() => OFF,
                 (_, Stands::Closed) => inner.machine.epoch(),
@@ -310,16 +294,16 @@ impl Breaker {
         answer
     }
 
-    fn changed(&self, inner: &mut Inner, change: Change, now: Instant) -> Transition {
+    fn changed(&self, inner: &mut Inner, change: Change, now: Instant) -> Arc<Transition> {
         let stops = |stands| matches!(stands, Stands::Open | Stands::HalfOpen | Stands::ForcedOpen);
         match (stops(change.from), stops(change.to)) {
             (false, true) => {
-                inner.tally.opened += 1;
+                inner.counts.add(Count::Opened, 1);
                 inner.stopped_since = Some(now);
             }
             (true, false) => {
-                let since = inner.stopped_since.take();
-                inner.tally.stopped += since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+                inner.count_time(now);
+                inner.stopped_since = None;
             }
             _ => {}
         }
@@ -327,20 +311,37 @@ impl Breaker {
         if !matches!(change.to, Stands::ForcedOpen | Stands::ForcedClosed) {
             inner.forced = None;
         }
-        Transition {
-            at: SystemTime::now(),
-            number: 0,
-            from: Arc::clone(&self.from),
-            to: Arc::clone(&self.to),
-            mode: inner.settings.mode,
+        let counts = &change.counts;
+        Arc::new(Transition {
+            ts: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            number: self.transitions.next(),
+            edge: format!("{}→{}", self.from, self.to),
+            breaker: "edge".to_owned(),
+            epoch: change.epoch,
+            from: change.from.as_str().to_owned(),
+            to: change.to.as_str().to_owned(),
+            mode: inner.settings.mode.as_str().to_owned(),
+            stops: inner.settings.mode == BreakerMode::Enforce || change.to == Stands::ForcedOpen,
+            reason: change.reason.as_str().to_owned(),
             rule: rule(&inner.settings, change.reason),
-            change,
-            in_flight: self.in_flight.get(),
-            p99: inner.p99(),
+            observed: Observed {
+                total: counts.total,
+                failed: counts.failed,
+                throttled: counts.throttled,
+                no_connection: counts.local,
+                slow: counts.slow,
+                consecutive: change.consecutive,
+                rate: counts.failure_rate(),
+                in_flight: self.in_flight.get(),
+                p99_ms: inner.p99().map(|time| time.as_secs_f64() * 1_000.0),
+            },
             causes: inner.causes.within(inner.settings.window, now),
-            forced,
-            config: xxhash_rust::xxh3::xxh3_64(&serde_json::to_vec(&inner.settings).unwrap_or_default()),
-        }
+            open_for_ms: change.open_for.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            attempt: change.attempt,
+            by: forced.as_ref().map(|forced| forced.by.clone()),
+            why: forced.map(|forced| forced.why),
+            config: format!("xxh3:{:016x}", xxh3_64(&serde_json::to_vec(&inner.settings).unwrap_or_default())),
+        })
     }
 }
 
@@ -368,6 +369,35 @@ impl Inner {
         }
     }
 
+    /// A call that would have been stopped has ended.
+    fn shadow(&mut self, class: Class, slow: bool, took: Duration) {
+        let count = match class {
+            Class::Failure | Class::Throttled | Class::Local => Count::ShadowFailed,
+            Class::Success if slow => Count::ShadowSlow,
+            Class::Success => Count::ShadowSucceeded,
+            Class::Propagated | Class::Ignored => Count::ShadowUnknown,
+        };
+        self.counts.add(count, 1);
+        self.counts.add(Count::ShadowTime, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts the time in which calls were stopped, up to now.
+    fn count_time(&mut self, now: Instant) {
+        if let Some(since) = &mut self.stopped_since {
+            let passed = now.saturating_duration_since(*since);
+            *since = now.max(*since);
+            self.counts.add(Count::Stopped, u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Keeps a change for the next report.
+    fn remember(&mut self, transition: &Arc<Transition>) {
+        if self.changes.len() >= UNREPORTED {
+            self.changes.pop_front();
+        }
+        self.changes.push_back(Arc::clone(transition));
+    }
+
     /// Of the last one or two windows.
     fn p99(&self) -> Option<Duration> {
         let mut all = Histogram::default();
@@ -376,17 +406,8 @@ impl Inner {
     }
 }
 
-impl Shadow {
-    fn add(&mut self, class: Class, slow: bool, took: Duration) {
-        match class {
-            Class::Failure | Class::Throttled | Class::Local => self.failed += 1,
-            Class::Success if slow => self.slow += 1,
-            Class::Success => self.succeeded += 1,
-            Class::Propagated | Class::Ignored => self.unknown += 1,
-        }
-        self.time += took;
-    }
-}
+/// Changes of one breaker that wait for a report at most. They are on `/breakers` whether they were reported or not.
+const UNREPORTED: usize = 64;
 
 /// No epoch: there is no breaker.
 const OFF: u64 = u64::MAX;

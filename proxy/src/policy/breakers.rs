@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use couplet_config::Breakers as Settings;
+use couplet_telemetry::breaker::BreakerReport;
 use couplet_telemetry::names::OTHER;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -67,6 +68,11 @@ impl Breakers {
     /// Other rules are in force.
     pub(crate) fn configure(&self, settings: &Settings, now: Instant) {
         self.all().iter().for_each(|breaker| breaker.configure(settings.of(&breaker.to), now));
+    }
+
+    /// What they did since the last report.
+    pub(crate) fn reports(&self, now: Instant) -> Vec<BreakerReport> {
+        self.all().iter().filter_map(|breaker| breaker.report(now)).collect()
     }
 
     /// All of them, by destination.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use couplet_telemetry::breaker::Count;
 use http::{HeaderMap, StatusCode, header};
 
 use crate::error::Fault;
@@ -26,19 +27,20 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    /// All of them, in the order of their index.
+    /// All of them.
+    #[cfg(test)]
     pub(crate) const ALL: [Class; 6] =
         [Class::Success, Class::Failure, Class::Throttled, Class::Local, Class::Propagated, Class::Ignored];
 
-    /// The word in metrics and reports.
-    pub(crate) fn as_str(self) -> &'static str {
+    /// What it is counted as.
+    pub(crate) fn count(self) -> Count {
         match self {
-            Class::Success => "success",
-            Class::Failure => "failure",
-            Class::Throttled => "throttled",
-            Class::Local => "local",
-            Class::Propagated => "propagated",
-            Class::Ignored => "ignored",
+            Class::Success => Count::Success,
+            Class::Failure => Count::Failure,
+            Class::Throttled => Count::Throttled,
+            Class::Local => Count::Local,
+            Class::Propagated => Count::Propagated,
+            Class::Ignored => Count::Ignored,
         }
     }
 }

@@ -13,6 +13,7 @@ use prost::Message;
 use thiserror::Error;
 
 use super::words;
+use crate::breaker::{BreakerCounts, BreakerReport, Count, Transition};
 use crate::counts::Counts;
 use crate::endpoint::truncate;
 use crate::histogram::{Histogram, SCALE};
@@ -30,6 +31,9 @@ use crate::window::Loss;
 const MAX_BUCKETS: usize = 2_048;
 /// Longest instance, version and address that is read, in bytes.
 const MAX_NAME_BYTES: usize = 256;
+
+/// Most changes of one breaker that are read of one report.
+const MAX_TRANSITIONS: usize = 256;
 
 /// How large one report may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +117,7 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
         calls: HashMap::new(),
         opaque: BTreeMap::new(),
         propagation: Propagation::default(),
+        breakers: BTreeMap::new(),
         losses: BTreeMap::new(),
     };
     // Definitions come first, whatever order a Collector on the way left the metrics in.
@@ -132,11 +137,12 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
     });
     let opaque = parts.opaque.into_iter().map(|((peer, protocol), stats)| OpaqueReport { peer, protocol, stats });
     let opaque = opaque.collect();
+    let breakers = parts.breakers.into_values().collect();
     let losses = parts.losses.into_iter().collect();
     let start = attributes.int("couplet.window.start").unwrap_or(0);
     let end = attributes.int("couplet.window.end").unwrap_or(start).max(start);
     let propagation = parts.propagation;
-    Ok(Report { origin, sequence, start, end, paths, calls, opaque, propagation, losses })
+    Ok(Report { origin, sequence, start, end, paths, calls, opaque, propagation, breakers, losses })
 }
 
 fn origin(attributes: &Attributes<'_>) -> Result<Origin, String> {
@@ -169,6 +175,7 @@ struct Parts {
     calls: HashMap<(PathId, u64), CallReport>,
     opaque: BTreeMap<(String, Protocol), OpaqueStats>,
     propagation: Propagation,
+    breakers: BTreeMap<String, BreakerReport>,
     losses: BTreeMap<Loss, u64>,
 }
 
@@ -205,6 +212,9 @@ impl Parts {
             Some(Data::Histogram(data)) => data.data_points.iter().try_for_each(|point| self.fill_counts(name, point)),
             Some(Data::ExponentialHistogram(data)) => {
                 data.data_points.iter().try_for_each(|point| self.fill_durations(name, point))
+            }
+            Some(Data::Gauge(gauge)) if name == words::BREAKER_PEAK => {
+                gauge.data_points.iter().try_for_each(|point| self.fill_breaker(point))
             }
             _ => Ok(()),
         }
@@ -264,6 +274,17 @@ impl Parts {
                     words::RECEIVE => add(&mut stats.received, n),
                     other => return Err(format!("{name}: {other:?} is no direction")),
                 }
+            }
+            words::BREAKER_COUNTS => {
+                // What a newer proxy counts is left alone.
+                if let Some(count) = attributes.text(words::BREAKER_COUNT).and_then(Count::parse) {
+                    self.breaker(&attributes)?.counts.add(count, n);
+                }
+            }
+            words::BREAKER_TRANSITIONS => {
+                let record = attributes.text(words::BREAKER_RECORD).and_then(Transition::read);
+                let transitions = &mut self.breaker(&attributes)?.transitions;
+                transitions.extend(record.filter(|_| transitions.len() < MAX_TRANSITIONS));
             }
             words::CALL_JOINT => {
                 let failed = |key: &str| attributes.flag(key).ok_or_else(|| format!("{name}: {key} is missing"));
@@ -335,6 +356,42 @@ impl Parts {
         let sum = nanos(point.sum);
         slot.merge(&Histogram::from_parts(point.zero_count, offset, buckets, sum, nanos(point.min), nanos(point.max)));
         Ok(())
+    }
+
+    fn fill_breaker(&mut self, point: &NumberDataPoint) -> Result<(), String> {
+        let attributes = Attributes(&point.attributes);
+        let word = |key: &str| {
+            let word = attributes.required(key)?;
+            let plain = word.len() <= 40 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            if plain { Ok(word.to_owned()) } else { Err(format!("{key}: no word")) }
+        };
+        let (state, mode) = (word(words::BREAKER_STATE)?, word(words::BREAKER_MODE)?);
+        let peak = match point.value {
+            Some(number_data_point::Value::AsInt(n)) => u64::try_from(n).unwrap_or(0),
+            _ => 0,
+        };
+        let breaker = self.breaker(&attributes)?;
+        (breaker.state, breaker.mode, breaker.peak) = (state, mode, peak);
+        Ok(())
+    }
+
+    /// The breaker that the attributes name; the first time it is met it is made known.
+    fn breaker(&mut self, attributes: &Attributes<'_>) -> Result<&mut BreakerReport, String> {
+        let to = attributes.required(words::PEER)?;
+        if !is_service_name(to) {
+            return Err(format!("{} is not a service name", words::PEER));
+        }
+        if self.breakers.len() >= self.bounds.calls && !self.breakers.contains_key(to) {
+            return Err(format!("more than {} breakers in one report", self.bounds.calls));
+        }
+        Ok(self.breakers.entry(to.to_owned()).or_insert_with(|| BreakerReport {
+            to: to.to_owned(),
+            state: "closed".to_owned(),
+            mode: "observe".to_owned(),
+            peak: 0,
+            counts: BreakerCounts::default(),
+            transitions: Vec::new(),
+        }))
     }
 
     fn stats(&mut self, attributes: &Attributes<'_>) -> Result<&mut HandlingStats, String> {

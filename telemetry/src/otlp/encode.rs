@@ -2,7 +2,7 @@
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Histogram as ExplicitHistogram,
+    AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram as ExplicitHistogram,
     HistogramDataPoint, Metric, NumberDataPoint, Sum, exponential_histogram_data_point::Buckets, metric::Data,
     number_data_point,
 };
@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::encoding::{WireType, encode_key, encode_varint, message};
 
 use super::words;
+use crate::breaker::{BreakerReport, Count};
 use crate::counts::Counts;
 use crate::histogram::{Histogram, SCALE, seconds};
 use crate::opaque::{OpaqueReport, OpaqueStats};
@@ -36,6 +37,7 @@ pub fn encode(report: &Report) -> Vec<u8> {
     calls(&mut metrics, times, &report.calls);
     opaque(&mut metrics, times, &report.opaque);
     propagation(&mut metrics, times, &report.propagation);
+    breakers(&mut metrics, times, &report.breakers);
     let losses = report.losses.iter().map(|(loss, n)| (vec![text(words::LOSS, loss.as_str())], *n));
     push_sum(&mut metrics, times, words::LOSSES, "1", losses);
 
@@ -221,6 +223,33 @@ fn propagation(metrics: &mut Metrics, times: Times, propagation: &Propagation) {
     let clients =
         propagation.clients.iter().map(|(client, links)| (vec![text(words::CLIENT, client.as_str())], *links));
     push_links(metrics, times, words::CLIENTS, clients);
+}
+
+fn breakers(metrics: &mut Metrics, times: Times, breakers: &[BreakerReport]) {
+    // There for every breaker: makes it known. Its value is the peak of calls under way.
+    let states = breakers.iter().map(|report| NumberDataPoint {
+        attributes: vec![
+            text(words::PEER, &report.to),
+            text(words::BREAKER_STATE, &report.state),
+            text(words::BREAKER_MODE, &report.mode),
+        ],
+        time_unix_nano: times.end,
+        value: Some(number_data_point::Value::AsInt(i64::try_from(report.peak).unwrap_or(i64::MAX))),
+        ..NumberDataPoint::default()
+    });
+    let gauge = Gauge { data_points: states.collect() };
+    push(metrics, breakers.is_empty(), words::BREAKER_PEAK, "{call}", Data::Gauge(gauge));
+    let counts = breakers.iter().flat_map(|report| {
+        let key = |count: Count| vec![text(words::PEER, &report.to), text(words::BREAKER_COUNT, count.as_str())];
+        report.counts.iter().map(move |(count, n)| (key(count), n))
+    });
+    push_sum(metrics, times, words::BREAKER_COUNTS, "1", counts);
+    let records = breakers.iter().flat_map(|report| report.transitions.iter().map(move |record| (report, record)));
+    let records = records.filter_map(|(report, record)| {
+        let record = serde_json::to_string(record).ok()?;
+        Some((vec![text(words::PEER, &report.to), text(words::BREAKER_RECORD, &record)], 1))
+    });
+    push_sum(metrics, times, words::BREAKER_TRANSITIONS, "{transition}", records);
 }
 
 #[derive(Clone, Copy)]

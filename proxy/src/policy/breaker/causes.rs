@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use couplet_telemetry::breaker::Cause;
 use tokio::time::Instant;
 
 use crate::error::Fault;
@@ -51,16 +52,6 @@ impl fmt::Display for What {
     }
 }
 
-/// Failures of one kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Cause {
-    pub(crate) what: What,
-    pub(crate) endpoint: Option<SocketAddr>,
-    pub(crate) count: u32,
-    /// The trace of the last one, or zero.
-    pub(crate) trace: u128,
-}
-
 /// The last failures. Those before the last so many are counted, not named.
 #[derive(Debug, Default)]
 pub(super) struct Causes(VecDeque<(Instant, What, Option<SocketAddr>, u128)>);
@@ -76,18 +67,24 @@ impl Causes {
 
     /// Those within the window, grouped; the most frequent first.
     pub(super) fn within(&self, window: Duration, now: Instant) -> Vec<Cause> {
-        let mut causes: Vec<Cause> = Vec::new();
+        let mut causes: Vec<(What, Option<SocketAddr>, u32, u128)> = Vec::new();
         for (at, what, endpoint, trace) in &self.0 {
             if now.saturating_duration_since(*at) > window {
                 continue;
             }
-            match causes.iter_mut().find(|cause| cause.what == *what && cause.endpoint == *endpoint) {
-                Some(cause) => (cause.count, cause.trace) = (cause.count + 1, *trace),
-                None => causes.push(Cause { what: *what, endpoint: *endpoint, count: 1, trace: *trace }),
+            match causes.iter_mut().find(|cause| cause.0 == *what && cause.1 == *endpoint) {
+                Some((_, _, count, last)) => (*count, *last) = (*count + 1, *trace),
+                None => causes.push((*what, *endpoint, 1, *trace)),
             }
         }
-        causes.sort_by_key(|cause| std::cmp::Reverse(cause.count));
-        causes
+        causes.sort_by_key(|(_, _, count, _)| std::cmp::Reverse(*count));
+        let named = |(what, endpoint, n, trace): (What, Option<SocketAddr>, u32, u128)| Cause {
+            class: what.to_string(),
+            n,
+            endpoint: endpoint.map(|endpoint| endpoint.to_string()),
+            trace: (trace != 0).then(|| format!("{trace:032x}")),
+        };
+        causes.into_iter().map(named).collect()
     }
 }
 

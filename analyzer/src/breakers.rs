@@ -1,0 +1,225 @@
+//! What the circuit breakers of all proxies did, or would have done: per caller and destination, over all replicas.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use couplet_telemetry::breaker::{BreakerCounts, Count, Transition};
+use couplet_telemetry::histogram::seconds;
+use couplet_telemetry::report::Report;
+use serde::{Deserialize, Serialize};
+
+/// The breakers of all proxies.
+#[derive(Debug, Default)]
+pub struct Breakers {
+    edges: BTreeMap<(String, String), Edge>,
+    transitions: VecDeque<Transition>,
+    /// Edges and replicas that are not kept apart, since there are too many.
+    overflow: u64,
+}
+
+#[derive(Debug, Default)]
+struct Edge {
+    counts: BreakerCounts,
+    /// Where the breaker of each replica stood when it was last heard of.
+    replicas: BTreeMap<String, Replica>,
+    peak: u64,
+    /// Why it opened the last time, and when.
+    last_opened: Option<(String, String)>,
+}
+
+#[derive(Debug)]
+struct Replica {
+    state: String,
+    mode: String,
+}
+
+/// What breakers did, for people and tools.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BreakerPage {
+    /// By caller and destination.
+    pub edges: Vec<BreakerEdge>,
+    /// The last changes, the newest first.
+    pub transitions: Vec<Transition>,
+    /// Edges that are not shown, since there are too many.
+    pub not_shown: u64,
+}
+
+/// The breakers of one caller's replicas for one destination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BreakerEdge {
+    /// Whose calls.
+    pub from: String,
+    /// To whom.
+    pub to: String,
+    /// How many replicas stand where.
+    pub states: BTreeMap<String, u32>,
+    /// How many replicas observe, and how many enforce.
+    pub modes: BTreeMap<String, u32>,
+    /// Calls that were let through and ended, by what that counts as.
+    pub calls: BTreeMap<String, u64>,
+    /// Calls that were stopped.
+    pub rejected: u64,
+    /// Times that calls were stopped, or would have been.
+    pub opened: u64,
+    /// For how long, over all replicas.
+    pub stopped_seconds: f64,
+    /// The most calls of one replica that were under way at the same time.
+    pub peak: u64,
+    /// Calls that would have been stopped and were not.
+    pub would_have: WouldHave,
+    /// Why it opened the last time.
+    pub last_reason: Option<String>,
+    /// When that was.
+    pub last_opened: Option<String>,
+}
+
+/// What became of calls that would have been stopped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WouldHave {
+    /// All of them.
+    pub rejected: u64,
+    /// They failed anyway.
+    pub failed: u64,
+    /// They were slow.
+    pub slow: u64,
+    /// They succeeded: what enforcing would have cost.
+    pub succeeded: u64,
+    /// Nothing is known of them.
+    pub unknown: u64,
+    /// The time that all of them took: what callers would have been spared.
+    pub seconds: f64,
+    /// The share of what is known that failed anyway, 0 to 1.
+    pub precision: Option<f64>,
+}
+
+impl Breakers {
+    /// Takes in what a report says.
+    pub fn hear(&mut self, report: &Report) {
+        for breaker in &report.breakers {
+            let key = (report.origin.service.clone(), breaker.to.clone());
+            if self.edges.len() >= MAX_EDGES && !self.edges.contains_key(&key) {
+                self.overflow += 1;
+                continue;
+            }
+            let edge = self.edges.entry(key).or_default();
+            edge.counts.merge(&breaker.counts);
+            edge.peak = edge.peak.max(breaker.peak);
+            if edge.replicas.len() < MAX_REPLICAS || edge.replicas.contains_key(&report.origin.instance) {
+                let replica = Replica { state: breaker.state.clone(), mode: breaker.mode.clone() };
+                edge.replicas.insert(report.origin.instance.clone(), replica);
+            } else {
+                self.overflow += 1;
+            }
+            for transition in &breaker.transitions {
+                if transition.to == "open" && transition.from != "half_open" {
+                    edge.last_opened = Some((transition.ts.clone(), transition.reason.clone()));
+                }
+                if self.transitions.len() >= KEPT {
+                    self.transitions.pop_front();
+                }
+                self.transitions.push_back(transition.clone());
+            }
+        }
+    }
+
+    /// What there is to say.
+    #[must_use]
+    pub fn page(&self) -> BreakerPage {
+        let edges = self.edges.iter().map(|((from, to), edge)| edge.shown(from, to));
+        let mut transitions: Vec<Transition> = self.transitions.iter().cloned().collect();
+        // Reports of several proxies arrive in any order. The texts of times are all of one form, in UTC.
+        transitions.sort_by(|one, other| other.ts.cmp(&one.ts));
+        BreakerPage { edges: edges.collect(), transitions, not_shown: self.overflow }
+    }
+}
+
+impl Edge {
+    fn shown(&self, from: &str, to: &str) -> BreakerEdge {
+        let counts = &self.counts;
+        let tally = |of: fn(&Replica) -> &String| {
+            let mut tally: BTreeMap<String, u32> = BTreeMap::new();
+            self.replicas.values().for_each(|replica| *tally.entry(of(replica).clone()).or_default() += 1);
+            tally
+        };
+        let classes =
+            [Count::Success, Count::Failure, Count::Throttled, Count::Local, Count::Propagated, Count::Ignored];
+        let calls = classes.into_iter().map(|count| (count.as_str().to_owned(), counts.get(count)));
+        let (last_opened, last_reason) = self.last_opened.clone().unzip();
+        BreakerEdge {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            states: tally(|replica| &replica.state),
+            modes: tally(|replica| &replica.mode),
+            calls: calls.collect(),
+            rejected: counts.get(Count::Rejected),
+            opened: counts.get(Count::Opened),
+            stopped_seconds: seconds(counts.get(Count::Stopped)),
+            peak: self.peak,
+            would_have: WouldHave {
+                rejected: counts.shadowed(),
+                failed: counts.get(Count::ShadowFailed),
+                slow: counts.get(Count::ShadowSlow),
+                succeeded: counts.get(Count::ShadowSucceeded),
+                unknown: counts.get(Count::ShadowUnknown),
+                seconds: seconds(counts.get(Count::ShadowTime)),
+                precision: counts.precision(),
+            },
+            last_reason,
+            last_opened,
+        }
+    }
+}
+
+/// Edges that are kept apart.
+const MAX_EDGES: usize = 20_000;
+/// Replicas of one service that are kept apart.
+const MAX_REPLICAS: usize = 1_000;
+/// Changes that are kept.
+const KEPT: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use couplet_telemetry::breaker::BreakerReport;
+    use couplet_telemetry::report::Origin;
+
+    fn report(instance: &str, state: &str, failed: u64) -> Report {
+        let mut counts = BreakerCounts::default();
+        [(Count::ShadowFailed, failed), (Count::ShadowSucceeded, 1), (Count::Opened, 1), (Count::Failure, 7)]
+            .into_iter()
+            .for_each(|(count, n)| counts.add(count, n));
+        Report {
+            origin: Origin { service: "shop".into(), instance: instance.into(), version: None, inbound: None },
+            sequence: 1,
+            start: 0,
+            end: 1,
+            paths: Vec::new(),
+            calls: Vec::new(),
+            opaque: Vec::new(),
+            propagation: couplet_telemetry::propagation::Propagation::default(),
+            breakers: vec![BreakerReport {
+                to: "stock".into(),
+                state: state.into(),
+                mode: "observe".into(),
+                peak: failed,
+                counts,
+                transitions: Vec::new(),
+            }],
+            losses: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_breakers_of_all_replicas_are_one_edge() {
+        let mut breakers = Breakers::default();
+        for (instance, state, failed) in [("a", "closed", 10), ("b", "open", 20), ("b", "half_open", 9)] {
+            breakers.hear(&report(instance, state, failed));
+        }
+        let page = breakers.page();
+        let [edge] = page.edges.as_slice() else { panic!("{page:?}") };
+        assert_eq!((edge.from.as_str(), edge.to.as_str()), ("shop", "stock"));
+        let states: Vec<_> = edge.states.iter().map(|(state, n)| (state.as_str(), *n)).collect();
+        assert_eq!(states, [("closed", 1), ("half_open", 1)], "where each stands now");
+        assert_eq!((edge.would_have.failed, edge.would_have.rejected, edge.opened, edge.peak), (39, 42, 3, 20));
+        assert_eq!(edge.would_have.precision, Some(39.0 / 42.0));
+    }
+}
