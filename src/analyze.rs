@@ -21,7 +21,7 @@ use crate::{log, output, settings};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Trace files (Zipkin v2 JSON or Jaeger JSON, plain or gzip) or recordings, told by their content
+    /// Trace files (Zipkin v2, Jaeger or OTLP JSON, plain or gzip) or recordings, told by their content
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 

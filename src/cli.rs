@@ -47,7 +47,7 @@ enum Command {
     Graph(graph::Args),
     /// Say which services break chains, and the header that would mend them
     Doctor(doctor::Args),
-    /// Judge recorded traces: Jaeger JSON or Zipkin v2 JSON, plain or gzip
+    /// Judge recorded traces (Jaeger, Zipkin v2 or OTLP JSON, plain or gzip) or recordings
     Analyze(analyze::Args),
     /// Record what a live analyzer receives into a file that every reading command takes
     Record(record::Args),

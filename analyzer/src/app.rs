@@ -19,11 +19,14 @@ use crate::board::{Board, Published};
 use crate::graph::Snapshot;
 use crate::history::{HistoryError, recording};
 use crate::judge::Judge;
+use crate::receive::collect::Collector;
 use crate::receive::recorder::Recorder;
 use crate::{receive, view};
 
 /// Requests with reports that wait to be recorded; what is beyond is asked to come again.
 const WAITING_REPORTS: usize = 1_024;
+/// Requests with spans that wait to be taken up; what is beyond is asked to come again.
+const WAITING_EXPORTS: usize = 64;
 /// Connections beyond one for every proxy and page: tools, probes, scrapes.
 const SPARE_CONNECTIONS: usize = 256;
 
@@ -137,9 +140,13 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     let limit = config.limits.proxies.saturating_add(config.limits.ui_clients).saturating_add(SPARE_CONNECTIONS);
     let limit = limit.min(connections_with_a_descriptor());
     let views = view::routes(&config, judge, Arc::clone(&board), jobs.clone(), stopping.clone());
-    let routes = Router::new().merge(receive::otlp::routes(&config, Arc::clone(&board), jobs)).merge(views);
+    let (spans, arriving) = sync_channel(WAITING_EXPORTS);
+    let collector = Collector::new(&config, Arc::clone(&board), jobs.clone(), stopping.clone());
+    let receiving = receive::otlp::routes(&config, Arc::clone(&board), jobs, spans);
+    let routes = Router::new().merge(receiving).merge(views);
     let routes = guard::around(routes, address.ip());
 
+    thread("couplet-traces", move || collector.run(&arriving))?;
     let recording = thread("couplet-record", move || recorder.run(&waiting))?;
     let serving = thread("couplet-serve", move || {
         runtime.block_on(accept::serve(listener, routes, limit, board, stopping));

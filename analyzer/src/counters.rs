@@ -50,11 +50,13 @@ pub enum Refusal {
     History,
     /// A recording is shown, and nothing is taken in.
     Recording,
+    /// More spans within a second than are taken in.
+    Rate,
 }
 
 impl Refusal {
     /// All of them, in the order of their index.
-    pub const ALL: [Refusal; 9] = [
+    pub const ALL: [Refusal; 10] = [
         Refusal::Unauthorized,
         Refusal::MediaType,
         Refusal::TooLarge,
@@ -64,6 +66,7 @@ impl Refusal {
         Refusal::Proxies,
         Refusal::History,
         Refusal::Recording,
+        Refusal::Rate,
     ];
 
     /// The word for labels.
@@ -79,6 +82,7 @@ impl Refusal {
             Refusal::Proxies => "proxies",
             Refusal::History => "history",
             Refusal::Recording => "recording",
+            Refusal::Rate => "rate",
         }
     }
 }
@@ -120,6 +124,20 @@ pub struct Counters {
     pub history_failures: Counter,
     /// Notes about findings and events that could not be written.
     pub notes_lost: Counter,
+    /// Traces that were folded.
+    pub traces: Counter,
+    /// Spans received.
+    pub spans: Counter,
+    /// Spans that came after their trace was folded.
+    pub spans_late: Counter,
+    /// Traces that were folded early, for limits left them no more room.
+    pub traces_early: Counter,
+    /// Spans beyond what one trace may have.
+    pub spans_dropped: Counter,
+    /// Spans that made no sense.
+    pub spans_set_aside: Counter,
+    /// Bytes of the spans that wait for their trace.
+    pub span_bytes: Counter,
     /// Bytes of the slots in memory.
     pub slot_bytes: Counter,
     /// Slots for which there was no room in memory.

@@ -3,5 +3,6 @@
 pub(crate) mod otlp;
 pub(crate) mod recorder;
 mod keeper;
+pub(crate) mod collect;
 pub mod ledger;
 pub mod traces;

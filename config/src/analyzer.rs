@@ -41,6 +41,10 @@ pub struct AnalyzerConfig {
     #[garde(dive)]
     pub limits: AnalyzerLimits,
 
+    /// How traces of other exporters are put together.
+    #[garde(dive)]
+    pub traces: Traces,
+
     /// From where on something is a finding.
     #[garde(dive)]
     pub findings: FindingThresholds,
@@ -56,7 +60,19 @@ pub struct AnalyzerConfig {
     pub log: Log,
 }
 
-keys!(AnalyzerConfig { listen, data, recording, name, token, architecture, limits, findings, snapshot_every, log });
+keys!(AnalyzerConfig {
+    listen,
+    data,
+    recording,
+    name,
+    token,
+    architecture,
+    limits,
+    traces,
+    findings,
+    snapshot_every,
+    log
+});
 
 impl Default for AnalyzerConfig {
     fn default() -> Self {
@@ -68,9 +84,49 @@ impl Default for AnalyzerConfig {
             token: None,
             architecture: None,
             limits: AnalyzerLimits::default(),
+            traces: Traces::default(),
             findings: FindingThresholds::default(),
             snapshot_every: Duration::from_secs(1),
             log: Log::default(),
+        }
+    }
+}
+
+/// How spans wait for the rest of their trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, Validate)]
+#[schemars(deny_unknown_fields, default)]
+#[garde(allow_unvalidated)]
+pub struct Traces {
+    /// A trace is complete when no span of it has come for so long: 100ms to 5m.
+    #[garde(custom(units::between(Duration::from_millis(100), Duration::from_secs(300))))]
+    #[serde(serialize_with = "units::serialize_duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub quiet: Duration,
+
+    /// No trace waits longer than this: 100ms to 1h.
+    #[garde(custom(units::between(Duration::from_millis(100), Duration::from_secs(3600))))]
+    #[serde(serialize_with = "units::serialize_duration")]
+    #[schemars(schema_with = "units::duration_schema")]
+    pub longest: Duration,
+
+    /// Memory of spans that wait; beyond it, the trace that has waited longest is taken as it is: 1MiB to 64GiB.
+    #[garde(custom(units::bytes_between(ByteSize::mib(1), ByteSize::gib(64))))]
+    pub bytes: ByteSize,
+
+    /// Spans that are taken in within one second; exporters are asked to send the others again.
+    #[garde(range(min = 1, max = 10_000_000))]
+    pub spans_per_second: usize,
+}
+
+keys!(Traces { quiet, longest, bytes, spans_per_second });
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_secs(10),
+            longest: Duration::from_secs(60),
+            bytes: ByteSize::mib(64),
+            spans_per_second: 50_000,
         }
     }
 }

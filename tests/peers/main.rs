@@ -12,6 +12,7 @@ mod grpc;
 mod websocket;
 mod tls;
 mod tunnel;
+mod otel;
 mod load;
 mod compare;
 mod topology;

@@ -4,6 +4,7 @@
 //! try again, every other status says that trying again is of no use. What is not Couplet's is accepted and counted.
 
 mod body;
+mod spans;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -23,6 +24,7 @@ use prost::Message;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::recorder::{Delivery, Job, bounds};
+use super::traces::otlp::Exported;
 use crate::board::Board;
 use crate::counters::Refusal;
 
@@ -43,12 +45,19 @@ struct Receiver {
     token: Option<Secret>,
     bounds: Bounds,
     limit: usize,
+    spans: SyncSender<Vec<Exported>>,
+    rate: Arc<spans::Rate>,
     /// KiB of bodies that may still be taken in.
     room: Arc<Semaphore>,
 }
 
 /// The route. Dropping it and all its requests ends the recorder behind `jobs`.
-pub(crate) fn routes(config: &AnalyzerConfig, board: Arc<Board>, jobs: SyncSender<Job>) -> Router {
+pub(crate) fn routes(
+    config: &AnalyzerConfig,
+    board: Arc<Board>,
+    jobs: SyncSender<Job>,
+    spans: SyncSender<Vec<Exported>>,
+) -> Router {
     let limit = config.limits.report_bytes.as_usize();
     let receiver = Receiver {
         jobs,
@@ -56,9 +65,11 @@ pub(crate) fn routes(config: &AnalyzerConfig, board: Arc<Board>, jobs: SyncSende
         token: config.token.clone(),
         bounds: bounds(config),
         limit,
+        spans,
+        rate: Arc::new(spans::Rate::new(config.traces.spans_per_second)),
         room: Arc::new(Semaphore::new(body::kib(limit).saturating_mul(BODIES_AT_ONCE).min(Semaphore::MAX_PERMITS))),
     };
-    Router::new().route("/v1/metrics", post(receive)).with_state(receiver)
+    Router::new().route("/v1/metrics", post(receive)).route("/v1/traces", post(spans::receive)).with_state(receiver)
 }
 
 async fn receive(State(receiver): State<Receiver>, request: Request) -> Response {
@@ -86,7 +97,7 @@ impl Receiver {
     async fn record(&self, request: Request) -> Result<u64, Problem> {
         let (head, body) = request.into_parts();
         self.authorize(&head.headers)?;
-        let packed = self.coding(&head.headers)?;
+        let (_, packed) = self.coding(&head.headers, &[PROTOBUF])?;
         let taken = tokio::time::timeout(BODY_TIMEOUT, body::read(body, packed, self.limit, &self.room))
             .await
             .map_err(|_| problem(Refusal::Slow, "the body did not arrive in time"))??;
@@ -108,16 +119,17 @@ impl Receiver {
         }
     }
 
-    /// Whether the body is compressed, once its media type is known to be right.
-    fn coding(&self, headers: &HeaderMap) -> Result<bool, Problem> {
+    /// Which of the media types the body has, and whether it is compressed.
+    fn coding(&self, headers: &HeaderMap, known: &[&'static str]) -> Result<(&'static str, bool), Problem> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media = text(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
-        if !media.eq_ignore_ascii_case(PROTOBUF) {
-            return Err(problem(Refusal::MediaType, format!("only {PROTOBUF} is read, not {media:?}")));
-        }
+        let Some(found) = known.iter().find(|known| media.eq_ignore_ascii_case(known)) else {
+            let known = known.join(" and ");
+            return Err(problem(Refusal::MediaType, format!("only {known} is read, not {media:?}")));
+        };
         match text(header::CONTENT_ENCODING).trim() {
-            "" | "identity" => Ok(false),
-            "gzip" => Ok(true),
+            "" | "identity" => Ok((found, false)),
+            "gzip" => Ok((found, true)),
             other => Err(problem(Refusal::MediaType, format!("content-encoding {other:?} is not known: use gzip"))),
         }
     }
@@ -192,7 +204,7 @@ fn refuse(problem: &Problem) -> Response {
         Refusal::Slow => StatusCode::REQUEST_TIMEOUT,
         Refusal::Malformed => StatusCode::BAD_REQUEST,
         Refusal::Recording => StatusCode::CONFLICT,
-        Refusal::Proxies => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::Proxies | Refusal::Rate => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Busy | Refusal::History => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut response = (status, format!("{}\n", problem.text)).into_response();
@@ -201,7 +213,7 @@ fn refuse(problem: &Problem) -> Response {
         Refusal::Unauthorized => {
             headers.insert(header::WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
         }
-        Refusal::Busy | Refusal::History | Refusal::Proxies => {
+        Refusal::Busy | Refusal::History | Refusal::Proxies | Refusal::Rate => {
             headers.insert(header::RETRY_AFTER, http::HeaderValue::from_static("1"));
         }
         // What is left of the body is not read: the connection cannot be used again.

@@ -230,6 +230,43 @@ fn analyzer(text: &mut Text, written: &Written, board: &Board, now: Instant) {
             counters.notes_lost.get(),
         ),
         (
+            "couplet_analyzer_traces_total",
+            Kind::Counter,
+            "Traces of exporters that were folded.",
+            counters.traces.get(),
+        ),
+        (
+            "couplet_analyzer_traces_early_total",
+            Kind::Counter,
+            "Traces folded before they were complete.",
+            counters.traces_early.get(),
+        ),
+        ("couplet_analyzer_spans_total", Kind::Counter, "Spans received from exporters.", counters.spans.get()),
+        (
+            "couplet_analyzer_spans_late_total",
+            Kind::Counter,
+            "Spans that came after their trace was folded.",
+            counters.spans_late.get(),
+        ),
+        (
+            "couplet_analyzer_spans_dropped_total",
+            Kind::Counter,
+            "Spans beyond what one trace may have.",
+            counters.spans_dropped.get(),
+        ),
+        (
+            "couplet_analyzer_spans_set_aside_total",
+            Kind::Counter,
+            "Spans that made no sense.",
+            counters.spans_set_aside.get(),
+        ),
+        (
+            "couplet_analyzer_span_bytes",
+            Kind::Gauge,
+            "Memory of spans that wait for their trace.",
+            counters.span_bytes.get(),
+        ),
+        (
             "couplet_analyzer_slot_bytes",
             Kind::Gauge,
             "Memory of the slots of sliding windows.",

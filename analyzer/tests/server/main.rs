@@ -14,4 +14,5 @@ mod delivery;
 mod lifetime;
 mod receiving;
 mod sliding;
+mod spans;
 mod views;

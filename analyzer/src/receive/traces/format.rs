@@ -1,4 +1,5 @@
-//! Which of both formats a document has shows while it is read: a list is Zipkin's, an object with `data` is Jaeger's.
+//! Which of the formats a document has shows while it is read: a list is Zipkin's, an object with `data` is Jaeger's, one
+//! with `resourceSpans` OpenTelemetry's.
 
 use std::fmt;
 use std::io::Read;
@@ -8,6 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::jaeger::JaegerTrace;
+use super::otlp::JsonResource;
 use super::span::{Spans, Told};
 use super::zipkin::{self, ZipkinSpan};
 
@@ -28,7 +30,7 @@ impl<'de> Visitor<'de> for Document<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of Zipkin spans, or Jaeger's object with `data`")
+        f.write_str("a list of Zipkin spans, Jaeger's object with `data`, or OTLP's with `resourceSpans`")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
@@ -46,7 +48,9 @@ impl<'de> Visitor<'de> for Document<'_> {
                 "spans" => alone.spans = map.next_value()?,
                 "processes" => alone.processes = map.next_value()?,
                 "resourceSpans" => {
-                    return Err(A::Error::custom("this is OpenTelemetry's OTLP JSON (it has resourceSpans)"));
+                    let resources: Vec<JsonResource> = map.next_value()?;
+                    let exported = resources.into_iter().flat_map(JsonResource::exported);
+                    keep(self.0, exported.map(|exported| exported.told))?;
                 }
                 "traceId" => return Err(A::Error::custom("this is one Zipkin span; a list of spans is expected")),
                 _ => {

@@ -80,6 +80,14 @@ pub(super) struct Told {
     pub(super) words: Words,
 }
 
+impl Told {
+    /// Bytes of its text, about.
+    pub(super) fn text_bytes(&self) -> usize {
+        let own = [&self.trace, &self.id, &self.parent, &self.service, &self.name, &self.remote];
+        own.into_iter().flatten().map(String::len).sum::<usize>() + self.words.text_bytes()
+    }
+}
+
 /// What the tags of a span say that matters here. All others are skipped while reading.
 #[derive(Debug, Default)]
 pub(super) struct Words {
@@ -115,6 +123,11 @@ impl Words {
             "http.status_code" | "http.response.status_code" => self.status = value.trim().parse().ok(),
             _ => {}
         }
+    }
+
+    fn text_bytes(&self) -> usize {
+        let own = [&self.http.method, &self.http.route, &self.http.target, &self.peer];
+        own.into_iter().flatten().map(String::len).sum()
     }
 
     /// A status says more than an error flag: tracers flag what they like, and a 4xx is the caller's mistake.

@@ -56,7 +56,6 @@ fn a_file_that_is_something_else_is_told_what_it_looks_like() {
         ("[{\"traceId\": \"1\", \"id\": \"2\"", "EOF while parsing"),
         ("[1, 2]", "expected a Zipkin span"),
         ("{\"services\": []}", "an object without `data`"),
-        ("{\"resourceSpans\": []}", "OTLP"),
         ("[{\"name\": \"x\"}]", "no entry has a trace id"),
         ("[{\"traceId\": \"1\", \"id\": \"2\", \"binaryAnnotations\": []}]", "Zipkin version 1"),
         ("[[[]]]", "lists within lists"),
