@@ -54,3 +54,11 @@ fuzz TARGET *ARGS:
 # All fuzz targets, one after another, so many seconds each.
 fuzz-all SECONDS="600":
     bash fuzz/run-all {{SECONDS}}
+
+# Couplet beside HAProxy, nginx and Envoy (benches/load/install gets them): processor time, latency, memory.
+bench-load *ARGS:
+    cargo bench --workspace --bench load -- {{ARGS}}
+
+# Instructions and system calls of one request (needs valgrind and strace); `--check` compares with a budget.
+bench-cost *ARGS:
+    cargo bench --workspace --bench cost -- {{ARGS}}

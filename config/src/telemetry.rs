@@ -13,6 +13,10 @@ use crate::{names, overlay::keys, units, units::ByteSize};
 #[schemars(deny_unknown_fields, default)]
 #[garde(allow_unvalidated)]
 pub struct Telemetry {
+    /// Measure. With `false` the proxy forwards, with all its limits and counters, and nothing else: it links no calls,
+    /// adds no header fields, and its reports say only that it is there.
+    pub enabled: bool,
+
     /// How much time one report covers: 100ms to 5m.
     #[garde(custom(units::between(Duration::from_millis(100), Duration::from_secs(300))))]
     #[serde(serialize_with = "units::serialize_duration")]
@@ -40,11 +44,12 @@ pub struct Telemetry {
     pub max_report_bytes: ByteSize,
 }
 
-keys!(Telemetry { window, max_paths, max_endpoints, max_depth, max_callees, max_report_bytes });
+keys!(Telemetry { enabled, window, max_paths, max_endpoints, max_depth, max_callees, max_report_bytes });
 
 impl Default for Telemetry {
     fn default() -> Self {
         Self {
+            enabled: true,
             window: Duration::from_secs(5),
             max_paths: 2048,
             max_endpoints: 512,

@@ -208,6 +208,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
             handlers: Arc::clone(&handlers),
             headers: Arc::clone(&headers),
             metrics: Arc::clone(&sidecar.metrics),
+            enabled: sidecar.config.telemetry.enabled,
         };
         let connector = connector(&sidecar, own.clone());
         let worker = Worker::new(Arc::clone(&sidecar), Arc::new(recorder), connector, Instant::now());

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use couplet_config::{CallerNames, SpiffeId};
 use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER, SUMMARY_HEADER};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request};
 use tokio::time::Instant;
 
-use crate::context::{Calling, Traceparent, foreign, tracestate_with};
+use crate::context::{Calling, Summary, Traceparent, foreign, tracestate_with};
 use crate::error::Fault;
 use crate::forward::{Reply, bridge, refusal, send};
 use crate::http::{Fields, Head, Protocol, RequestBody, Verdict, head, is_grpc, tracestate};
@@ -43,13 +43,7 @@ pub(crate) async fn serve(
     request: Request<RequestBody>,
 ) -> Response<Reply<Handling>> {
     let (mut parts, body) = request.into_parts();
-    let infra = is_infra(&parts.headers);
-    let admission = admit(worker, caller, &head(&parts), infra, Instant::now());
-    admission.apply(&mut parts.headers);
-    let (mut handling, in_flight) = match infra {
-        true => Handling::infra(&worker.recorder, admission.handler),
-        false => Handling::open(&worker.recorder, admission.handler),
-    };
+    let (mut handling, in_flight, summarise) = open(worker, caller, &mut parts);
     if is_trusted(worker, caller) {
         handling.explains();
     }
@@ -67,7 +61,7 @@ pub(crate) async fn serve(
         }
         None => Err((Fault::Unresolved, 0)),
     };
-    let summary = |handling: &Handling| admission.summarise.then(|| handling.summary(Instant::now()).to_string());
+    let summary = |handling: &Handling| summarise.then(|| handling.summary(Instant::now())).flatten();
     match exchange {
         Err((fault, _)) => {
             worker.sidecar.metrics.fault(fault);
@@ -94,6 +88,24 @@ pub(crate) async fn serve(
             Response::from_parts(head, reply)
         }
     }
+}
+
+/// Opens the handling of a request. Also says how many are in flight now, and whether the caller is a proxy that wants a
+/// summary.
+fn open(worker: &Worker, caller: &Caller, parts: &mut request::Parts) -> (Handling, u64, bool) {
+    let recorder = &worker.recorder;
+    if !recorder.enabled {
+        let (handling, in_flight) = Handling::silent(recorder);
+        return (handling, in_flight, false);
+    }
+    let infra = is_infra(&parts.headers);
+    let admission = admit(worker, caller, &head(parts), infra, Instant::now());
+    admission.apply(&mut parts.headers);
+    let (handling, in_flight) = match infra {
+        true => Handling::infra(recorder, admission.handler),
+        false => Handling::open(recorder, admission.handler),
+    };
+    (handling, in_flight, admission.summarise)
 }
 
 /// Whether the platform asks and not a caller: kubelet's probes, Prometheus' scrapes. Edges would be drawn to nobody.
@@ -200,8 +212,8 @@ impl Admission {
     }
 }
 
-fn put_summary(headers: &mut HeaderMap, summary: Option<String>) {
-    if let Some(value) = summary.and_then(|summary| value(&summary)) {
+fn put_summary(headers: &mut HeaderMap, summary: Option<Summary>) {
+    if let Some(value) = summary.and_then(|summary| value(&summary.to_string())) {
         headers.insert(SUMMARY, value);
     }
 }

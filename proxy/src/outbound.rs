@@ -47,8 +47,8 @@ pub(crate) async fn serve(
     call.counts(body.count());
     let request = Request::from_parts(parts, body);
 
-    let context = context(worker, &call);
-    let wanted = !upstream.is_ordinary() && upstream.peer.wants_context();
+    let context = worker.recorder.enabled.then(|| context(worker, &call)).flatten();
+    let wanted = context.is_some() && !upstream.is_ordinary() && upstream.peer.wants_context();
     let trust = &worker.sidecar.config.trust;
     let trusted = |lease: &Lease| {
         let known = lease.connection.identity.as_deref().is_some_and(|id| trust.knows(id));
@@ -150,6 +150,9 @@ fn reject(worker: &Worker, refused: &Refused, mut call: Call, grpc: bool) -> Res
 
 /// Opens the call, inside the handler that makes it as far as that is known.
 fn open<F: Fields>(worker: &Worker, upstream: &Upstream, head: &Head<'_, F>, now: Instant) -> (Call, u64) {
+    if !worker.recorder.enabled {
+        return Call::silent(&worker.recorder, now);
+    }
     let callee = worker.recorder.local.callee(&upstream.name, &head.asked());
     let link = link(found(worker, head.fields));
     worker.recorder.headers.called_by(head.fields.first("user-agent"), link.evidence());

@@ -37,6 +37,8 @@ pub(crate) struct Recorder {
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) headers: Arc<Headers>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Whether there are any: `telemetry.enabled`.
+    pub(crate) enabled: bool,
 }
 
 /// One request in flight, in either direction.
@@ -59,7 +61,8 @@ impl Drop for InFlight {
 /// An inbound request while it is served.
 pub(crate) struct Handling {
     recorder: Arc<Recorder>,
-    handler: Arc<Handler>,
+    /// Absent where nothing is recorded.
+    handler: Option<Arc<Handler>>,
     /// What the answer's head says; final once the body is whole.
     answered: Option<Verdict>,
     ended: Option<Outcome>,
@@ -74,16 +77,21 @@ impl Handling {
     /// Opens a handler: from here on calls can be linked to it. Also says how many requests are now in flight.
     pub(crate) fn open(recorder: &Arc<Recorder>, handler: Arc<Handler>) -> (Self, u64) {
         recorder.handlers.open(&handler);
-        Self::begin(recorder, handler, false)
+        Self::begin(recorder, Some(handler), false)
+    }
+
+    /// A request of which nothing is recorded, since telemetry is switched off.
+    pub(crate) fn silent(recorder: &Arc<Recorder>) -> (Self, u64) {
+        Self::begin(recorder, None, false)
     }
 
     /// A request of the platform: it is carried and counted as such, and joins no chain.
     pub(crate) fn infra(recorder: &Arc<Recorder>, handler: Arc<Handler>) -> (Self, u64) {
         recorder.metrics.infra_requests.add(1);
-        Self::begin(recorder, handler, true)
+        Self::begin(recorder, Some(handler), true)
     }
 
-    fn begin(recorder: &Arc<Recorder>, handler: Arc<Handler>, infra: bool) -> (Self, u64) {
+    fn begin(recorder: &Arc<Recorder>, handler: Option<Arc<Handler>>, infra: bool) -> (Self, u64) {
         let (in_flight, now) = InFlight::new(&recorder.metrics);
         let recorder = Arc::clone(recorder);
         (Self { recorder, handler, answered: None, ended: None, infra, explains: false, _in_flight: in_flight }, now)
@@ -107,12 +115,12 @@ impl Handling {
     /// Which breaker stopped a call of this handling: what the caller is told where the handling failed.
     pub(crate) fn rejected(&self) -> Option<HeaderValue> {
         let failed = matches!(self.answered, Some(Verdict::Known(outcome)) if outcome.is_failure());
-        (failed && self.explains).then(|| self.handler.rejected()).flatten()
+        (failed && self.explains).then(|| self.handler.as_ref()?.rejected()).flatten()
     }
 
     /// What the caller's proxy is told of everything below.
-    pub(crate) fn summary(&self, now: Instant) -> Summary {
-        self.handler.summary(now)
+    pub(crate) fn summary(&self, now: Instant) -> Option<Summary> {
+        self.handler.as_ref().map(|handler| handler.summary(now))
     }
 }
 
@@ -139,12 +147,10 @@ impl Observer for Handling {
 
 impl Drop for Handling {
     fn drop(&mut self) {
-        if self.infra {
-            return;
-        }
-        let handled = self.handler.end(Instant::now());
-        self.recorder.handlers.ended(&self.handler);
-        if let Some(watched) = &self.handler.watched {
+        let Some(handler) = self.handler.as_ref().filter(|_| !self.infra) else { return };
+        let handled = handler.end(Instant::now());
+        self.recorder.handlers.ended(handler);
+        if let Some(watched) = &handler.watched {
             self.recorder.headers.closed(watched);
         }
         // A guard that goes before its answer was whole: the downstream side went away.
@@ -165,7 +171,7 @@ impl Drop for Handling {
             origin: outcome.is_failure().then(|| handled.origin.as_deref().unwrap_or(self.recorder.local.service())),
             uses: &handled.uses,
         };
-        self.recorder.local.handling(&self.handler.path, &handling);
+        self.recorder.local.handling(&handler.path, &handling);
     }
 }
 
@@ -183,7 +189,8 @@ pub(crate) struct Call {
     recorder: Arc<Recorder>,
     /// The handler that calls, and how surely.
     link: Link,
-    callee: Arc<Callee>,
+    /// Absent where nothing is recorded.
+    callee: Option<Arc<Callee>>,
     /// What is asked for, as a hash.
     target: u64,
     /// Whether it failed before and is made again.
@@ -215,13 +222,24 @@ impl Call {
         if started.is_some_and(|started| !started.kept) {
             recorder.local.lose(Loss::Uses);
         }
+        let (mut call, in_flight) = Self::begin(recorder, link, Some(callee), now);
+        (call.target, call.retry) = (target, started.is_some_and(|started| started.retry));
+        (call, in_flight)
+    }
+
+    /// A call of which nothing is recorded, since telemetry is switched off.
+    pub(crate) fn silent(recorder: &Arc<Recorder>, now: Instant) -> (Self, u64) {
+        Self::begin(recorder, Link::unknown(), None, now)
+    }
+
+    fn begin(recorder: &Arc<Recorder>, link: Link, callee: Option<Arc<Callee>>, now: Instant) -> (Self, u64) {
         let (in_flight, in_flight_now) = InFlight::new(&recorder.metrics);
         let call = Self {
             recorder: Arc::clone(recorder),
             link,
             callee,
-            target,
-            retry: started.is_some_and(|started| started.retry),
+            target: 0,
+            retry: false,
             started: now,
             first_byte: None,
             below: None,
@@ -258,8 +276,8 @@ impl Call {
 
     /// The answer's head has come.
     pub(crate) fn answered(&mut self, verdict: Verdict, below: Option<Summary>, now: Instant) {
-        if let Some(below) = &below {
-            self.recorder.local.told(&self.callee, below.variable);
+        if let (Some(below), Some(callee)) = (&below, &self.callee) {
+            self.recorder.local.told(callee, below.variable);
         }
         (self.answered, self.below, self.first_byte) = (Some(verdict), below, Some(now));
     }
@@ -330,11 +348,12 @@ impl Observer for Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
+        let Some(callee) = &self.callee else { return };
         let now = Instant::now();
         let outcome = self.ended.unwrap_or(Outcome::Cancelled);
         let duration = crate::link::nanos(self.started, now);
         let end = CallEnd {
-            callee: &self.callee,
+            callee,
             target: self.target,
             retry: self.retry,
             evidence: self.evidence(),
@@ -353,7 +372,7 @@ impl Drop for Call {
             request_bytes: self.request_bytes.as_ref().map_or(0, |count| count.load(Ordering::Relaxed)),
             response_bytes: self.response_bytes,
         };
-        self.recorder.local.call(self.path(), &self.callee, &call);
+        self.recorder.local.call(self.path(), callee, &call);
     }
 }
 
@@ -393,7 +412,9 @@ impl Opaque {
     }
 
     fn add(&self, change: &OpaqueStats) {
-        self.recorder.local.opaque(&self.peer, self.protocol, change);
+        if self.recorder.enabled {
+            self.recorder.local.opaque(&self.peer, self.protocol, change);
+        }
     }
 }
 

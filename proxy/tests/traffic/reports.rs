@@ -109,3 +109,25 @@ async fn reports_go_over_tls_to_who_has_the_right_name_and_issuer() {
     let error = couplet_proxy::start(config).unwrap_err().to_string();
     assert!(error.contains("/nowhere/roots.pem: there is no such file"), "{error}");
 }
+
+#[tokio::test]
+async fn with_telemetry_switched_off_requests_pass_untouched_and_no_report_says_anything_of_them() {
+    let analyzer = analyzer().await;
+    let stock = answers(200, "").await;
+    let mut config = config("shop").app(&stock).to("stock", stock.address).reports_to(&analyzer);
+    config.telemetry.enabled = false;
+    let proxy = config.start();
+    for address in [proxy.inbound().unwrap(), proxy.outbound()[0].1] {
+        let context = "1;00000000000000aa;00000000000000aa;0;0000000000000001;e;front";
+        let answer = client(address).await.ask(get("/", &[("couplet-context", context)])).await;
+        assert_eq!(answer.status.as_u16(), 200);
+        assert!(!answer.headers.contains_key("couplet-summary"));
+    }
+    stop(proxy).await;
+    let seen = stock.seen();
+    assert_eq!(seen.len(), 2);
+    for name in ["traceparent", "tracestate", "couplet-context"] {
+        assert!(seen.iter().all(|request| !request.headers().contains_key(name)), "{name}");
+    }
+    assert!(analyzer.reports().iter().all(|report| report.paths.is_empty() && report.calls.is_empty()));
+}

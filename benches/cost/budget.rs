@@ -1,0 +1,74 @@
+//! What requests may cost: a file beside this one, changed on purpose only.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+/// Part of an instruction count that may be another one elsewhere.
+const TOLERANCE: f64 = 0.03;
+/// A budget that is so much larger than what is used hides what comes next.
+const SLACK: f64 = 0.10;
+/// System calls are whole; a timer of the runtime may fall between two requests.
+const CALLS_TOLERANCE: f64 = 0.2;
+
+/// For each scene.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Budget(BTreeMap<String, Cost>);
+
+/// Of one request.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Cost {
+    instructions: u64,
+    system_calls: f64,
+}
+
+impl Budget {
+    pub(crate) fn load() -> Result<Self> {
+        let text = fs::read(file()).with_context(|| format!("cannot read {}", file().display()))?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    pub(crate) fn save(&self) -> Result<()> {
+        fs::write(file(), serde_json::to_string_pretty(self)? + "\n")?;
+        Ok(())
+    }
+
+    pub(crate) fn set(&mut self, scene: &str, instructions: f64, system_calls: f64) {
+        // Below a hundred there is nothing to budget.
+        let instructions = ((instructions / 100.0).ceil() * 100.0) as u64;
+        let system_calls = (system_calls * 10.0).round() / 10.0;
+        self.0.insert(scene.to_owned(), Cost { instructions, system_calls });
+    }
+
+    /// What of `used` does not keep to this budget.
+    pub(crate) fn compare(&self, used: &Self) -> Vec<String> {
+        let mut broken = Vec::new();
+        for (scene, used) in &used.0 {
+            let Some(budget) = self.0.get(scene) else {
+                broken.push(format!("{scene} has no budget; --update writes one"));
+                continue;
+            };
+            let ratio = used.instructions as f64 / budget.instructions as f64;
+            if ratio > 1.0 + TOLERANCE {
+                broken.push(format!("{scene}: {} instructions, budget {}", used.instructions, budget.instructions));
+            } else if ratio < 1.0 - SLACK {
+                let (used, budget) = (used.instructions, budget.instructions);
+                broken.push(format!(
+                    "{scene}: {used} instructions, far below the budget of {budget}; --update lowers it"
+                ));
+            }
+            if used.system_calls > budget.system_calls + CALLS_TOLERANCE {
+                broken.push(format!("{scene}: {} system calls, budget {}", used.system_calls, budget.system_calls));
+            }
+        }
+        broken
+    }
+}
+
+fn file() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/cost/budget.json")
+}

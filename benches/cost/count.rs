@@ -1,0 +1,191 @@
+//! Runs a proxy under a tool that counts, for few requests and for many.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::rig::backend::Backend;
+use crate::rig::peers::{Layout, Peer, Stage};
+use crate::rig::program::Core;
+use crate::rig::requests::{Request, context};
+use crate::rig::{Control, Load, Way, http1, http2};
+
+/// What is asked of which proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scene {
+    /// A request for the application that comes from a caller with a sidecar.
+    Inbound,
+    /// The same while telemetry is switched off.
+    InboundQuiet,
+    /// One request through the caller's sidecar and the callee's: context there, summary back.
+    Hop,
+    HopQuiet,
+    /// A request for the application, which calls a service with a sidecar before it answers: the call is linked.
+    Linked,
+    /// The hop with a request that has nothing but what it must have.
+    BareHop,
+    /// The hop over HTTP/2.
+    Http2Hop,
+    Http2HopQuiet,
+    Haproxy,
+    HaproxyBare,
+    HaproxyHttp2,
+}
+
+impl Scene {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Inbound,
+        Self::InboundQuiet,
+        Self::Hop,
+        Self::HopQuiet,
+        Self::Linked,
+        Self::BareHop,
+        Self::Http2Hop,
+        Self::Http2HopQuiet,
+        Self::Haproxy,
+        Self::HaproxyBare,
+        Self::HaproxyHttp2,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Scene::Inbound => "inbound",
+            Scene::InboundQuiet => "inbound, telemetry off",
+            Scene::Hop => "outbound and inbound",
+            Scene::HopQuiet => "outbound and inbound, telemetry off",
+            Scene::Linked => "inbound, linked call, inbound",
+            Scene::BareHop => "outbound and inbound, bare request",
+            Scene::Http2Hop => "HTTP/2 outbound and inbound",
+            Scene::Http2HopQuiet => "HTTP/2 outbound and inbound, telemetry off",
+            Scene::Haproxy => "HAProxy",
+            Scene::HaproxyBare => "HAProxy, bare request",
+            Scene::HaproxyHttp2 => "HAProxy HTTP/2",
+        }
+    }
+
+    /// Whether it is another proxy, which has no budget.
+    pub(crate) fn is_peer(self) -> bool {
+        matches!(self, Scene::Haproxy | Scene::HaproxyBare | Scene::HaproxyHttp2)
+    }
+
+    fn peer(self) -> Peer {
+        match self {
+            Scene::InboundQuiet | Scene::HopQuiet | Scene::Http2HopQuiet => Peer::CoupletQuiet,
+            Scene::Inbound | Scene::Hop | Scene::Linked | Scene::BareHop | Scene::Http2Hop => Peer::Couplet,
+            Scene::Haproxy | Scene::HaproxyBare | Scene::HaproxyHttp2 => Peer::Haproxy,
+        }
+    }
+
+    fn layout(self) -> Layout {
+        let http2 = matches!(self, Scene::Http2Hop | Scene::Http2HopQuiet | Scene::HaproxyHttp2);
+        let alone = matches!(self, Scene::Inbound | Scene::InboundQuiet);
+        let chain = !alone && !self.is_peer();
+        Layout { chain, http2, linked: self == Scene::Linked }
+    }
+
+    fn load(self, connections: usize) -> Load {
+        let request = match self {
+            Scene::Linked => vec![Request::get("/call")],
+            Scene::BareHop | Scene::HaproxyBare => vec![Request::bare("/")],
+            Scene::Inbound | Scene::InboundQuiet => vec![Request::get("/").with("couplet-context", context(0))],
+            _ => vec![Request::get("/")],
+        };
+        let way = if self.layout().http2 { Way::Http2 { streams: 1 } } else { Way::KeepAlive };
+        Load { requests: request, connections, way }
+    }
+}
+
+/// What is counted.
+pub(crate) enum Counter {
+    /// In user mode, by callgrind. The profile is kept there.
+    Instructions { keep: Option<PathBuf> },
+    /// By strace, of all threads.
+    SystemCalls,
+}
+
+/// What one request takes.
+///
+/// # Errors
+/// Where the tool, the proxy or a request fails.
+pub(crate) fn count(
+    couplet: &Path,
+    cores: (Core, Core),
+    backend: &Backend,
+    scene: Scene,
+    counter: &Counter,
+    connections: usize,
+) -> Result<f64> {
+    let (few, many) = match counter {
+        Counter::Instructions { .. } => (500, 2_500),
+        Counter::SystemCalls => (1_000, 11_000),
+    };
+    let less = once(couplet, cores, backend, scene, counter, connections, few)?;
+    let more = once(couplet, cores, backend, scene, counter, connections, many)?;
+    ensure!(more > less, "more requests took less");
+    Ok((more - less) as f64 / (many - few) as f64)
+}
+
+/// What a whole life with so many requests takes.
+fn once(
+    couplet: &Path,
+    (core, other): (Core, Core),
+    backend: &Backend,
+    scene: Scene,
+    counter: &Counter,
+    connections: usize,
+    requests: u64,
+) -> Result<u64> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("counted");
+    let name = out.display();
+    let under: Vec<String> = match counter {
+        Counter::Instructions { .. } => {
+            ["valgrind", "--tool=callgrind", "-q", &format!("--callgrind-out-file={name}{{n}}")]
+                .map(str::to_owned)
+                .into()
+        }
+        Counter::SystemCalls => ["strace", "-f", "-c", "-o", &format!("{name}{{n}}")].map(str::to_owned).into(),
+    };
+    let stage = Stage { couplet, folder: folder.path(), core, other, under, reports: false };
+    let layout = scene.layout();
+    let to = if layout.http2 { backend.http2 } else { backend.http1 };
+    let mut running = scene.peer().start(&stage, layout, to)?;
+    let mut address = running.address;
+    if scene == Scene::Linked {
+        backend.calls(address);
+        address = running.inbound.context("there is no way in")?;
+    }
+    let (load, control) = (scene.load(connections), Control::exactly(requests));
+    match load.way {
+        Way::Http2 { streams } => http2::ask(address, &load, streams, &control)?,
+        _ => http1::ask(address, &load, &control)?,
+    };
+    running.proxies.iter_mut().for_each(crate::rig::program::Program::end);
+    let mut sum = 0;
+    for n in 0..=usize::from(layout.chain) {
+        let out = folder.path().join(format!("counted{n}"));
+        let text = fs::read_to_string(&out).context("the tool has counted nothing")?;
+        sum += total(&text, counter).context("the tool says no total")?;
+        if let Counter::Instructions { keep: Some(keep) } = counter {
+            fs::copy(&out, format!("{}.{n}", keep.display()))?;
+        }
+    }
+    Ok(sum)
+}
+
+fn total(text: &str, counter: &Counter) -> Option<u64> {
+    match counter {
+        Counter::Instructions { .. } => text
+            .lines()
+            .find_map(|line| line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")))?
+            .trim()
+            .parse()
+            .ok(),
+        // Columns: share, seconds, microseconds for each, calls, errors where there are any, name.
+        Counter::SystemCalls => {
+            let line = text.lines().find(|line| line.ends_with(" total"))?;
+            line.split_whitespace().nth(3)?.parse().ok()
+        }
+    }
+}
