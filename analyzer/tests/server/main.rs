@@ -13,5 +13,6 @@ mod damage;
 mod delivery;
 mod lifetime;
 mod receiving;
+mod questions;
 mod sliding;
 mod views;
