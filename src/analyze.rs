@@ -10,6 +10,7 @@ use couplet_analyzer::findings::findings;
 use couplet_analyzer::graph::{Graph, GraphLimits};
 use couplet_analyzer::history::recording;
 use couplet_analyzer::receive::traces;
+use couplet_analyzer::score::score;
 use couplet_analyzer::view::document::Document;
 use couplet_config::AnalyzerConfig;
 
@@ -83,7 +84,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let snapshot = graph.snapshot();
     let findings = findings(&snapshot, &config.findings, &architecture);
-    let document = Document::new(&snapshot, &findings, config.name.as_deref().unwrap_or_default());
+    let score = score(&snapshot, &config.findings, &architecture);
+    let name = config.name.as_deref().unwrap_or_default();
+    let document = Document::new(&snapshot, &findings, name).with_score(score);
 
     for line in remarks.lines() {
         output::remark(line);

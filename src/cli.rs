@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::{
-    analyze, analyzer, breakers, check, demo, doctor, findings, graph, intercept, proxy, ready, record, run, schema,
+    analyze, analyzer, blame, breakers, check, cuts, demo, doctor, explain, findings, graph, intercept, proxy, ready,
+    record, run, schema, whatif,
 };
 
 /// The whole command line.
@@ -41,6 +42,15 @@ enum Command {
     Analyzer(analyzer::Args),
     /// List what a live analyzer has found
     Findings(findings::Args),
+    /// Show one finding with everything it rests on
+    Explain(explain::Args),
+    /// Say which service caused the failures that users saw, and which costs them most time
+    Blame(blame::Args),
+    /// Say what to cut first
+    Cuts(cuts::Args),
+    /// Say what a change would gain
+    #[command(name = "whatif")]
+    WhatIf(whatif::Args),
     /// Say what circuit breakers did, and what they would have done
     Breakers(breakers::Args),
     /// Print the coupling graph of a live analyzer
@@ -68,6 +78,10 @@ impl Cli {
             Command::Intercept(args) => intercept::run(&args),
             Command::Analyzer(args) => analyzer::run(&args),
             Command::Findings(args) => findings::run(&args),
+            Command::Explain(args) => explain::run(&args),
+            Command::Blame(args) => blame::run(&args),
+            Command::Cuts(args) => cuts::run(&args),
+            Command::WhatIf(args) => whatif::run(&args),
             Command::Breakers(args) => breakers::run(&args),
             Command::Graph(args) => graph::run(&args),
             Command::Doctor(args) => doctor::run(&args),
@@ -122,6 +136,10 @@ mod tests {
             "couplet check a.yaml b.yaml",
             "couplet schema analyzer",
             "couplet schema architecture",
+            "couplet explain SC-3fa9c1 --format json",
+            "couplet blame --format json",
+            "couplet cuts -k 3",
+            "couplet whatif --async orders->billing --cache web->catalog=0.9 --merge a,b",
             "couplet analyzer --architecture architecture.yaml",
             "couplet analyze traces.json --architecture architecture.yaml",
         ] {

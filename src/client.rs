@@ -58,6 +58,12 @@ pub(crate) fn default_analyzer() -> HttpUrl {
     HttpUrl::http(authority)
 }
 
+/// What an analyzer says about a question that it cannot answer.
+#[derive(Debug, serde::Deserialize)]
+struct Problem {
+    error: String,
+}
+
 /// A live analyzer.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
@@ -90,8 +96,34 @@ impl Client {
             .map_err(|error| self.no_analyzer(path, &format!("unreadable JSON: {error}")))?)
     }
 
+    /// The JSON answer to a question that may be put wrongly: the analyzer's own words about what is wrong with it are
+    /// the failure then.
+    pub(crate) fn ask<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (status, body) = runtime.block_on(self.exchange(path))?;
+        if status == StatusCode::OK {
+            return Ok(serde_json::from_slice(&body)
+                .map_err(|error| self.no_analyzer(path, &format!("unreadable JSON: {error}")))?);
+        }
+        let problem: Option<Problem> = serde_json::from_slice(&body).ok();
+        Err(match problem {
+            Some(problem) if status.is_client_error() => {
+                Fault::Input.because(problem.error.chars().filter(|c| !c.is_control()).take(300).collect::<String>())
+            }
+            _ => self.no_analyzer(path, &format!("{status} {}", first_line(&body))),
+        }
+        .into())
+    }
+
     /// The body of the answer 200 at `path`; every other answer is a failure.
     pub(crate) async fn get(&self, path: &str) -> Result<Bytes, Failure> {
+        match self.exchange(path).await? {
+            (StatusCode::OK, body) => Ok(body),
+            (status, body) => Err(self.no_analyzer(path, &format!("{status} {}", first_line(&body)))),
+        }
+    }
+
+    async fn exchange(&self, path: &str) -> Result<(StatusCode, Bytes), Failure> {
         if self.url.https {
             return Err(self.unreachable("this command speaks http:// alone"));
         }
@@ -106,8 +138,7 @@ impl Client {
         match timeout(ANSWER_WITHIN, exchange(stream, &self.url.authority, &format!("{}{path}", self.url.path))).await {
             Err(_) => Err(self.unreachable(&format!("no answer within {ANSWER_WITHIN:?}"))),
             Ok(Err(error)) => Err(self.no_analyzer(path, &error.to_string())),
-            Ok(Ok((StatusCode::OK, body))) => Ok(body),
-            Ok(Ok((status, body))) => Err(self.no_analyzer(path, &format!("{status} {}", first_line(&body)))),
+            Ok(Ok(answer)) => Ok(answer),
         }
     }
 
@@ -155,6 +186,18 @@ pub(crate) async fn exchange(stream: TcpStream, host: &Target, path: &str) -> Re
 }
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A text as part of a path or query: everything but letters, digits and a few signs is escaped.
+pub(crate) fn query(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(byte.into()),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
 
 /// What the operating system says, without its number.
 pub(crate) fn cause(error: &std::io::Error) -> String {

@@ -14,6 +14,30 @@ pub(crate) fn result(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// The shape of an answer that has two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Names come from strangers: nothing of theirs may move the cursor.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// A duration for people: `840 µs`, `52 ms`, `1.40 s`.
+pub(crate) fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
+        s if s < 1e-2 => format!("{:.1} ms", s * 1e3),
+        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}
+
 /// Writes a remark to standard error, where it disturbs no reader of the result.
 pub(crate) fn remark(text: &str) {
     // A remark that nobody can read is not worth an error.

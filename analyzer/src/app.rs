@@ -21,6 +21,7 @@ use crate::history::{HistoryError, recording};
 use crate::judge::Judge;
 use crate::receive::collect::Collector;
 use crate::receive::recorder::Recorder;
+use crate::score::Score;
 use crate::{receive, view};
 
 /// Requests with reports that wait to be recorded; what is beyond is asked to come again.
@@ -119,7 +120,7 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     let recorded = recording.as_ref().map(|recording| recording.name.clone());
     let name = config.name.clone().or(recorded).unwrap_or_default();
     let judge = Judge::new(&config, architecture);
-    let empty = Published::new(0, Snapshot::default(), Vec::new());
+    let empty = Published::new(0, Snapshot::default(), Vec::new(), Score::default());
     let board = Arc::new(Board::new(name, &config.limits, now, empty));
     let recorder = match recording {
         Some(recording) => Recorder::show(&config, judge.clone(), Arc::clone(&board), recording, now)?,

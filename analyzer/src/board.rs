@@ -14,6 +14,7 @@ use crate::counters::Counters;
 use crate::findings::Finding;
 use crate::graph::Snapshot;
 use crate::registry::Registry;
+use crate::score::Score;
 use crate::slots::Shelf;
 
 /// One state of the system, as all views show it. Never changes once it is published.
@@ -25,13 +26,15 @@ pub struct Published {
     pub snapshot: Snapshot,
     /// What was found in it, the gravest first.
     pub findings: Vec<Finding>,
+    /// How much of a distributed monolith it is.
+    pub score: Score,
 }
 
 impl Published {
     /// The state with this number.
     #[must_use]
-    pub fn new(number: u64, snapshot: Snapshot, findings: Vec<Finding>) -> Self {
-        Self { number, snapshot, findings }
+    pub fn new(number: u64, snapshot: Snapshot, findings: Vec<Finding>, score: Score) -> Self {
+        Self { number, snapshot, findings, score }
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod cycles;
 pub mod chain;
 pub mod availability;
+pub mod latency;
 pub mod blast;
 pub mod hub;
 pub mod temporal;

@@ -6,6 +6,8 @@ use couplet_config::{AnalyzerConfig, Architecture, FindingThresholds};
 
 use crate::findings::{Finding, findings};
 use crate::graph::Snapshot;
+use crate::score::{Score, score};
+use crate::whatif::{BestCut, Cut, WhatIf, best_cuts, what_if};
 
 /// Finds what is wrong with snapshots, always by the same measure.
 #[derive(Debug, Clone)]
@@ -28,6 +30,24 @@ impl Judge {
         let mut found = findings(snapshot, &self.thresholds, &self.architecture);
         found.truncate(self.kept);
         found
+    }
+
+    /// How much of a distributed monolith a snapshot shows.
+    #[must_use]
+    pub fn score(&self, snapshot: &Snapshot) -> Score {
+        score(snapshot, &self.thresholds, &self.architecture)
+    }
+
+    /// What cuts would make of a snapshot.
+    #[must_use]
+    pub fn what_if(&self, snapshot: &Snapshot, cuts: &[Cut]) -> WhatIf {
+        what_if(snapshot, &self.thresholds, &self.architecture, cuts)
+    }
+
+    /// At most `k` cuts, the best first.
+    #[must_use]
+    pub fn best_cuts(&self, snapshot: &Snapshot, k: usize) -> Vec<BestCut> {
+        best_cuts(snapshot, &self.thresholds, &self.architecture, k)
     }
 
     /// Less than so many requests say nothing.

@@ -19,9 +19,14 @@ pub mod registry;
 pub mod breakers;
 pub mod counters;
 pub mod doctor;
+pub mod blame;
+pub mod whatif;
+pub mod score;
 pub mod findings;
 pub mod coupling;
 pub mod graph;
+#[cfg(test)]
+mod metamorphic;
 #[cfg(test)]
 mod traffic;
 

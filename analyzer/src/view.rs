@@ -31,14 +31,20 @@ struct Desk {
     board: Arc<Board>,
     writer: written::Writer,
     windows: sliding::Windows,
+    judge: Judge,
     /// To the recorder: what people say about findings.
     jobs: SyncSender<Job>,
     token: Option<Secret>,
     /// Pages that may still listen for snapshots.
     seats: Arc<Semaphore>,
     budgets: Mutex<metrics::Budgets>,
+    /// Questions that may be worked on at the same time.
+    questions: Semaphore,
     stopping: watch::Receiver<()>,
 }
+
+/// A question may take a whole processor for some time.
+const QUESTIONS_AT_ONCE: usize = 1;
 
 /// Everything that can be looked at.
 pub(crate) fn routes(
@@ -49,13 +55,15 @@ pub(crate) fn routes(
     stopping: watch::Receiver<()>,
 ) -> Router {
     let desk = Desk {
-        windows: sliding::Windows::new(config, judge, Arc::clone(&board)),
+        windows: sliding::Windows::new(config, judge.clone(), Arc::clone(&board)),
+        judge,
         jobs,
         token: config.token.clone(),
         writer: written::Writer::new(Arc::clone(&board)),
         board,
         seats: Arc::new(Semaphore::new(config.limits.ui_clients.min(Semaphore::MAX_PERMITS))),
         budgets: Mutex::default(),
+        questions: Semaphore::new(QUESTIONS_AT_ONCE),
         stopping,
     };
     let api = api::routes().route("/events", get(events::events));

@@ -31,7 +31,7 @@ fn every_planted_problem_of_the_monolith_is_found_and_every_request_is_counted()
     assert_eq!(verdict["ok"], true);
     assert_eq!(verdict["services"], 12);
     assert_eq!(verdict["requests"]["counted"], verdict["requests"]["sent"]);
-    for rule in ["SC", "FO", "CY", "NP"] {
+    for rule in ["SC", "FO", "CY", "NP", "RT", "PR"] {
         let mut planted = verdict["planted"].as_array().unwrap().iter();
         assert!(
             planted.any(|planted| planted["rule"] == rule && planted["found"] == true),

@@ -9,7 +9,16 @@ use crate::harness::{Analyzer, Ended, couplet, ended, free_port};
 #[test]
 fn without_an_analyzer_the_exit_code_is_4_and_the_way_out_is_said() {
     let port = free_port();
-    for command in ["findings", "graph", "graph --format json", "doctor"] {
+    for command in [
+        "findings",
+        "graph",
+        "graph --format json",
+        "explain SC-000000",
+        "doctor",
+        "blame",
+        "cuts",
+        "whatif --parallel web",
+    ] {
         ended(&format!("{command} --analyzer http://127.0.0.1:{port}")).with(4).with_one_error().saying(&[
             &format!("http://127.0.0.1:{port}"),
             "couplet analyzer",
@@ -53,6 +62,19 @@ fn an_analyzer_that_has_seen_nothing_is_no_proof_of_health() {
     let doctor = ended(&format!("doctor --format json --analyzer {}", analyzer.url())).with(3);
     assert_eq!(doctor.json()["links"]["calls"], 0);
     doctor.saying(&["not seen any call"]);
+}
+
+#[test]
+fn questions_to_an_analyzer_that_has_seen_nothing_are_not_answered_with_all_is_well() {
+    let analyzer = Analyzer::start();
+    let ask = |question: &str| ended(&format!("{question} --analyzer {}", analyzer.url()));
+    ask("blame").with(3).with_one_error();
+    ask("blame --format json").with(3);
+    ask("cuts").with(3).with_one_error().saying(&["too few"]);
+    ask("explain SC-000000").with(2).with_one_error().saying(&["no finding with this id"]);
+    ask("blame --entry nobody").with(2).with_one_error().saying(&["no such entry"]);
+    ask("whatif --async a->b").with(2).with_one_error().saying(&["no service `a`"]);
+    ask("whatif").with(2).with_one_error().saying(&["--async"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod demo;
 mod identity;
 mod life;
 mod live;
+mod questions;
 mod load;
 mod history;
 mod outage;

@@ -32,12 +32,12 @@ pub fn availability(flow: &Flow) -> Option<Availability> {
     let root = flow.root().filter(|_| flow.requests > 0)?;
     let share = |count: u64| (count as f64 / flow.requests as f64).min(1.0);
     let (mut worst, mut once) = (1.0_f64, BTreeMap::<ServiceIx, f64>::new());
-    for node in &flow.nodes {
+    for (node, awaited) in flow.nodes.iter().zip(flow.awaited()) {
         if node.calls == 0 {
             continue;
         }
         let fails = (node.own_failures() as f64 / node.calls as f64).min(1.0);
-        worst *= (1.0 - fails).powf(flow.per_request(node.calls) * node.waited());
+        worst *= (1.0 - fails).powf(flow.per_request(node.calls) * awaited);
         let slot = once.entry(node.service).or_default();
         *slot = slot.max(node.reach * fails);
     }

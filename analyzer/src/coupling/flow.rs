@@ -28,7 +28,7 @@ pub struct Flow {
 }
 
 /// One service at the end of one chain of services.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Node {
     /// Position of the node above; none for the root.
     pub parent: Option<usize>,
@@ -91,6 +91,13 @@ impl Flows {
     }
 }
 
+impl FromIterator<Flow> for Flows {
+    /// In the order of the entries.
+    fn from_iter<I: IntoIterator<Item = Flow>>(flows: I) -> Self {
+        Self { flows: flows.into_iter().collect() }
+    }
+}
+
 impl<'a> IntoIterator for &'a Flows {
     type Item = &'a Flow;
     type IntoIter = std::slice::Iter<'a, Flow>;
@@ -146,6 +153,24 @@ impl Flow {
             *slot = slot.max(node.reach);
         }
         reach
+    }
+
+    /// For every node the share of its calls that the request as a whole waits for, 0 to 1.
+    #[must_use]
+    pub fn awaited(&self) -> Vec<f64> {
+        let mut awaited: Vec<f64> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let above = node.parent.map_or(Some(1.0), |parent| awaited.get(parent).copied());
+            awaited.push(above.unwrap_or(0.0) * node.waited());
+        }
+        awaited
+    }
+
+    /// Calls for one request of the entry that it waits for, over the whole chain.
+    #[must_use]
+    pub fn awaited_calls(&self) -> f64 {
+        let calls = self.nodes.iter().zip(self.awaited()).skip(1);
+        calls.map(|(node, share)| self.per_request(node.calls) * share).sum()
     }
 
     /// Calls on the edge to a node for one request of the entry.

@@ -47,13 +47,15 @@ pub fn shares(flows: &Flows) -> BTreeMap<ServiceIx, Share> {
     through.into_iter().map(share).collect()
 }
 
-/// The robust z-score of every service's degree (callers and callees together), in their order.
+/// The robust z-score of every service's degree (callers and callees together), in their order. Services without any
+/// connection are not compared with.
 #[must_use]
 pub fn scores(snapshot: &Snapshot) -> Vec<f64> {
     let degree = |service: &crate::graph::Service| ((service.fan_in + service.fan_out) as f64).ln_1p();
     let degrees: Vec<f64> = snapshot.services().iter().map(degree).collect();
-    let middle = median(degrees.clone());
-    let deviations: Vec<f64> = degrees.iter().map(|value| (value - middle).abs()).collect();
+    let connected = || degrees.iter().copied().filter(|degree| *degree > 0.0);
+    let middle = median(connected().collect());
+    let deviations: Vec<f64> = connected().map(|value| (value - middle).abs()).collect();
     let mean = deviations.iter().sum::<f64>() / deviations.len().max(1) as f64;
     let mad = median(deviations);
     // Where more than half are equal, the mean deviation stands in: the factors make both estimate one sigma.

@@ -8,6 +8,7 @@ use couplet_telemetry::outcome::Evidence;
 use super::layers::layers;
 use super::plain::{bytes, duration, name, percent, rate};
 use crate::findings::{Finding, Severity};
+use crate::score::Score;
 use crate::view::document::{Distribution, Document, Edge, Entry, Links, OpaqueEdge, Service, ServiceKind};
 
 /// The document as text for people: no colours, no control characters, lines end with `\n`.
@@ -15,6 +16,7 @@ use crate::view::document::{Distribution, Document, Edge, Entry, Links, OpaqueEd
 pub fn text(document: &Document) -> String {
     let mut out = String::new();
     heading(&mut out, document);
+    score(&mut out, document.score.as_ref());
     findings(&mut out, &document.findings);
     entries(&mut out, document);
     services(&mut out, document);
@@ -41,6 +43,14 @@ fn heading(out: &mut String, document: &Document) {
         count(document.findings.len(), "finding", "findings"),
         coverage(&document.links),
     );
+}
+
+fn score(out: &mut String, score: Option<&Score>) {
+    let Some((score, value)) = score.and_then(|score| Some((score, score.value?))) else { return };
+    let interval = score.interval.map(|[low, high]| format!(" ({low:.0}–{high:.0})")).unwrap_or_default();
+    let label = score.label.as_ref().map(|label| format!(", {label}")).unwrap_or_default();
+    let all = score.dimensions.len();
+    line!(out, "coupling score {value:.0}{interval}{label}; {} of {all} dimensions observed", score.observed);
 }
 
 fn coverage(links: &Links) -> String {

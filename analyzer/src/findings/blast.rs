@@ -27,7 +27,8 @@ fn judge(case: &Case<'_>, service: ServiceIx, radius: &Radius) -> Option<Finding
     let proven = grade_share(radius.proven, levels);
     // What is known to be caught is no threat; what is unknown is worth knowing where it is large.
     // In a system of few entries everything is needed by half of them.
-    let many = case.snapshot.entries().len() as u64 >= case.thresholds.single_point.min_entries;
+    let enough = case.flows.iter().filter(|flow| flow.requests >= case.thresholds.min_samples).count();
+    let many = enough as u64 >= case.thresholds.single_point.min_entries;
     let feared = (many && radius.effective >= levels.critical).then_some(Severity::Info);
     let severity = proven.or(feared)?;
     let name = case.name(service);
@@ -125,11 +126,11 @@ mod tests {
     fn a_service_that_never_failed_is_information_where_half_of_all_wait_for_it() {
         assert_eq!(traffic().of(100, &chain(&["web", "core"])).finds(Rule::BR), [], "a system of one entry");
         let needs = |times| {
-            let others = (0..4).fold(traffic(), |all, n| all.of(25, &on("api", &format!("GET /{n}/x"))));
+            let others = (0..4).fold(traffic(), |all, n| all.of(50, &on("api", &format!("GET /{n}/x"))));
             others.of(times, &chain(&["web", "core"])).finds(Rule::BR)
         };
-        assert_eq!(needs(99), []);
-        let found = needs(100);
+        assert_eq!(needs(199), []);
+        let found = needs(200);
         assert_eq!(
             (found[0].severity, found[0].title.as_str()),
             (Severity::Info, "50 % of all requests wait for core")

@@ -177,7 +177,7 @@ fn sequential(snapshot: &Snapshot, measures: &Measures) -> Option<Finding> {
     let threshold = json!({ "callees": SEVERAL, "parallelism": SEQUENTIAL, "sequential_potential": WORTHWHILE });
     operands.insert("threshold".to_owned(), threshold);
     let formula = "parallelism = time of all blocking calls / time in which at least one is open; potential = share of \
-                   handler time spent in blocking calls beyond the callee endpoint that takes longest";
+                   handler time spent in blocking calls beyond the callee that takes longest";
     let why = "Calls in a row add up their times, calls side by side take as long as the longest. Whether one call \
                needs the answer of another cannot be seen from outside, so this is a hint and no more.";
     let suggestions =

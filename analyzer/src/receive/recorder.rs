@@ -262,6 +262,7 @@ impl Recorder {
         }
         let snapshot = self.graph.snapshot();
         let found = self.judge.findings(&snapshot);
+        let score = self.judge.score(&snapshot);
         match self.snapshots {
             // What was there before is no news.
             0 if self.board.counters.replayed.get() > 0 || self.recording => self.keeper.knows(&snapshot),
@@ -269,7 +270,7 @@ impl Recorder {
         }
         self.snapshots += 1;
         self.dirty = false;
-        self.board.publish(Published::new(self.snapshots, snapshot, found));
+        self.board.publish(Published::new(self.snapshots, snapshot, found, score));
         let took = now.elapsed();
         self.next_snapshot = now + took + took.max(self.snapshot_every);
     }

@@ -1,8 +1,10 @@
-//! The JSON API: the canonical document, its parts, the tree of paths, the registry, and how the analyzer is doing.
+//! The JSON API: the canonical document, its parts, the tree of paths, the registry, and how the analyzer is doing; and
+//! questions that are worked out when they are asked.
 
 mod findings;
 mod slots;
 mod paths;
+mod questions;
 mod status;
 
 use std::net::SocketAddr;
@@ -37,6 +39,10 @@ pub(super) fn routes() -> Router<Arc<Desk>> {
         .route("/registry/{service}", get(registered))
         .route("/doctor", get(doctor))
         .route("/status", get(status))
+        .route("/score", get(score))
+        .route("/blame", get(questions::blame))
+        .route("/cuts", get(questions::cuts))
+        .route("/whatif", get(questions::what_if))
 }
 
 /// What a question may say behind its path.
@@ -137,6 +143,10 @@ async fn registered(State(desk): State<Arc<Desk>>, Path(service): Path<String>) 
 
 async fn doctor(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
     part(&desk, &asked, |written| answer(&crate::doctor::examine(&written.published.snapshot))).await
+}
+
+async fn score(State(desk): State<Arc<Desk>>) -> Response {
+    answer(&desk.board.latest().score)
 }
 
 async fn status(State(desk): State<Arc<Desk>>) -> Response {

@@ -13,6 +13,7 @@ use crate::coupling::{blocking, chain, cycles};
 use crate::doctor;
 use crate::findings::{Finding, Step};
 use crate::graph::{self, EndpointIx, Snapshot};
+use crate::score::Score;
 
 /// Version of the document's shape; it changes when a reader would have to.
 pub const VERSION: u32 = 1;
@@ -41,6 +42,9 @@ pub struct Document {
     pub entries: Vec<Entry>,
     /// The findings, the gravest first.
     pub findings: Vec<Finding>,
+    /// How much of a distributed monolith the system is; none in documents that were written without it.
+    #[serde(default)]
+    pub score: Option<Score>,
     /// What limits cost, by name; only what is not zero.
     pub losses: BTreeMap<String, u64>,
 }
@@ -312,8 +316,15 @@ impl Document {
             opaque: snapshot.opaque().iter().map(|edge| OpaqueEdge::new(snapshot, edge)).collect(),
             entries: snapshot.entries().iter().map(|entry| Entry::new(snapshot, entry)).collect(),
             findings: findings.to_vec(),
+            score: None,
             losses,
         }
+    }
+
+    /// The document with its score.
+    #[must_use]
+    pub fn with_score(self, score: Score) -> Self {
+        Self { score: Some(score), ..self }
     }
 
     /// The document as JSON with indentation and a final line end: what is written to files and terminals.

@@ -27,6 +27,7 @@ pub(super) fn write(written: &Written, board: &Board, budgets: &mut Budgets, now
     chains(&mut text, written, budgets);
     fan_out(&mut text, &written.published.snapshot, budgets);
     blocked(&mut text, written, budgets);
+    score(&mut text, written);
     findings(&mut text, written);
     coverage(&mut text, written, budgets);
     text.family("couplet_series_overflow_total", Kind::Counter, "Label sets beyond the budget of a family.");
@@ -139,6 +140,17 @@ fn blocked(text: &mut Text, written: &Written, budgets: &mut Budgets) {
             text.sample(name, &[("client", &edge.source), ("server", &edge.destination)], share);
         }
     }
+}
+
+fn score(text: &mut Text, written: &Written) {
+    let score = &written.published.score;
+    text.family("couplet_coupling_score", Kind::Gauge, "How much of a distributed monolith the system is, 0 to 100.");
+    if let Some(value) = score.value {
+        text.sample("couplet_coupling_score", &[], value);
+    }
+    let observed = "couplet_coupling_score_dimensions";
+    text.family(observed, Kind::Gauge, "Dimensions of the score that were observed.");
+    text.sample(observed, &[], score.observed as f64);
 }
 
 fn findings(text: &mut Text, written: &Written) {

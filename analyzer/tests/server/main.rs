@@ -13,6 +13,7 @@ mod damage;
 mod delivery;
 mod lifetime;
 mod receiving;
+mod questions;
 mod sliding;
 mod spans;
 mod views;

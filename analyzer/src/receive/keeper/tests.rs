@@ -6,6 +6,7 @@ use super::*;
 use crate::board::Published;
 use crate::graph::Graph;
 use crate::history::recording;
+use crate::score::Score;
 use crate::traffic::{chain, traffic};
 use crate::view::document::Document;
 
@@ -30,7 +31,7 @@ struct Desk {
 impl Desk {
     fn open(config: &AnalyzerConfig, wall: u64) -> Self {
         let start = Instant::now();
-        let empty = Published::new(0, Snapshot::default(), Vec::new());
+        let empty = Published::new(0, Snapshot::default(), Vec::new(), Score::default());
         let board = Arc::new(Board::new("shop".to_owned(), &config.limits, start, empty));
         let judge = Judge::new(config, Architecture::default());
         let mut keeper = Keeper::open(config, Arc::clone(&board), judge, start, wall).unwrap();

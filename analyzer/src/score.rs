@@ -1,0 +1,320 @@
+//! The score: how much a system is a distributed monolith, 0 to 100, and what makes it so.
+//!
+//! For every flow and dimension the worst severity counts, 0 (fine) over ½ (warning) to 1 (critical); flows weigh as the
+//! square root of their traffic, services as the share of requests that pass through them. The score is the weighted mean
+//! over the dimensions that were *observed*: what nobody could see is never taken for zero.
+
+mod noise;
+mod severity;
+
+use std::collections::BTreeMap;
+
+use couplet_config::{Architecture, FindingThresholds};
+use serde::{Deserialize, Serialize};
+
+use crate::coupling::flow::{Flow, Flows};
+use crate::coupling::hub;
+use crate::coupling::interval::Interval;
+use crate::coupling::roles::roles;
+use crate::graph::{ServiceIx, Snapshot};
+use severity::{Measured, Scale};
+
+/// The score of a system.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// 0 (modular) to 100 (a distributed monolith); none where no flow has enough requests.
+    pub value: Option<f64>,
+    /// The central 90 % of the scores of resampled counts.
+    pub interval: Option<[f64; 2]>,
+    /// What the score is called, where the whole interval lies within one band.
+    pub label: Option<String>,
+    /// Dimensions that were observed.
+    pub observed: usize,
+    /// All dimensions, in a fixed order.
+    pub dimensions: Vec<DimensionScore>,
+    /// What makes the score: the most first.
+    pub drivers: Vec<Driver>,
+}
+
+/// One dimension of a score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DimensionScore {
+    /// Which.
+    pub dimension: Dimension,
+    /// 0 to 1; none where it was not observed.
+    pub value: Option<f64>,
+    /// How much it weighs.
+    pub weight: f64,
+}
+
+/// What makes a part of a score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Driver {
+    /// In which dimension.
+    pub dimension: Dimension,
+    /// The rule that reports it, where it is beyond a threshold.
+    pub rule: String,
+    /// The services.
+    pub services: Vec<String>,
+    /// The largest severity that it has for any flow, 0 to 1.
+    pub severity: f64,
+    /// By how many points the score would be lower without it.
+    pub points: f64,
+}
+
+/// What is looked at. A closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dimension {
+    /// Chains, many services at once, temporal coupling.
+    Temporal,
+    /// How failures spread.
+    Failure,
+    /// Data that several services share.
+    Data,
+    /// Services that are deployed together.
+    Lockstep,
+    /// Circles and hubs.
+    Structure,
+    /// Chattiness and fan-out.
+    Chattiness,
+}
+
+impl Dimension {
+    /// All of them, the weightiest first.
+    pub const ALL: [Dimension; 6] = [
+        Dimension::Temporal,
+        Dimension::Failure,
+        Dimension::Data,
+        Dimension::Lockstep,
+        Dimension::Structure,
+        Dimension::Chattiness,
+    ];
+
+    /// How much it weighs.
+    #[must_use]
+    pub fn weight(self) -> f64 {
+        match self {
+            Dimension::Temporal | Dimension::Failure => 3.0,
+            Dimension::Data | Dimension::Lockstep => 2.0,
+            Dimension::Structure | Dimension::Chattiness => 1.0,
+        }
+    }
+
+    /// The word for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dimension::Temporal => "temporal",
+            Dimension::Failure => "failure",
+            Dimension::Data => "data",
+            Dimension::Lockstep => "lockstep",
+            Dimension::Structure => "structure",
+            Dimension::Chattiness => "chattiness",
+        }
+    }
+}
+
+/// The score of a snapshot.
+#[must_use]
+pub fn score(snapshot: &Snapshot, thresholds: &FindingThresholds, architecture: &Architecture) -> Score {
+    Scorer::new(snapshot, thresholds, architecture).score(&Flows::of(snapshot))
+}
+
+/// Scores flows: those of a snapshot, or what a change would make of them.
+#[derive(Debug)]
+pub struct Scorer<'a> {
+    snapshot: &'a Snapshot,
+    scale: Scale<'a>,
+}
+
+impl<'a> Scorer<'a> {
+    /// Scores the flows of a snapshot.
+    #[must_use]
+    pub fn new(snapshot: &'a Snapshot, thresholds: &'a FindingThresholds, architecture: &Architecture) -> Self {
+        Self { snapshot, scale: Scale::new(thresholds, roles(snapshot, architecture)) }
+    }
+
+    /// The score with its interval and all that makes it.
+    #[must_use]
+    pub fn score(&self, flows: &Flows) -> Score {
+        let parts = self.parts(flows);
+        let value = parts.score();
+        let interval = value.map(|value| self.interval(flows, value));
+        let dimension = |dimension: Dimension| DimensionScore {
+            dimension,
+            value: parts.values.get(&dimension).copied().map(rounded),
+            weight: dimension.weight(),
+        };
+        Score {
+            value: value.map(points),
+            interval: interval.map(|interval| [points(interval.low), points(interval.high)]),
+            label: interval.and_then(label).map(str::to_owned),
+            observed: parts.values.len(),
+            dimensions: Dimension::ALL.map(dimension).to_vec(),
+            drivers: self.drivers(parts),
+        }
+    }
+
+    /// The number alone: what comparing many changes needs.
+    #[must_use]
+    pub fn value(&self, flows: &Flows) -> Option<f64> {
+        self.parts(flows).score()
+    }
+
+    fn parts(&self, flows: &Flows) -> Parts {
+        let mut parts = Parts::default();
+        let enough: Vec<&Flow> = flows.iter().filter(|flow| self.scale.is_enough(flow)).collect();
+        if enough.is_empty() {
+            return parts;
+        }
+        let radii = self.scale.radii(self.snapshot, flows);
+        let total: f64 = enough.iter().map(|flow| (flow.requests as f64).sqrt()).sum();
+        let failures = self.scale.failures_observed(flows);
+        for flow in &enough {
+            let weight = (flow.requests as f64).sqrt() / total;
+            for measured in self.scale.flow(flow, &radii) {
+                if measured.dimension != Dimension::Failure || failures {
+                    parts.offer(weight, flow.entry.position(), measured);
+                }
+            }
+        }
+        parts.observe(Dimension::Temporal);
+        parts.observe(Dimension::Chattiness);
+        parts.observe(Dimension::Structure);
+        if failures {
+            parts.observe(Dimension::Failure);
+        }
+        let shares = hub::shares(flows);
+        let through: f64 = shares.values().map(|share| share.flows).sum();
+        for measured in self.scale.structure(flows) {
+            for service in measured.services.clone() {
+                let share = shares.get(&service).map_or(0.0, |share| share.flows);
+                let weight = if through > 0.0 { share / through } else { 0.0 };
+                parts.offer(weight, usize::MAX - service.position(), measured.clone());
+            }
+        }
+        parts.add_up();
+        parts
+    }
+
+    fn interval(&self, flows: &Flows, value: f64) -> Interval {
+        let mut values: Vec<f64> =
+            noise::resampled(flows).filter_map(|flows| self.value(&flows)).chain([value]).collect();
+        values.sort_by(f64::total_cmp);
+        let at = |q: f64| values.get(((values.len() - 1) as f64 * q).round() as usize).copied().unwrap_or(value);
+        Interval { low: at(0.05).min(value), high: at(0.95).max(value) }
+    }
+
+    fn drivers(&self, parts: Parts) -> Vec<Driver> {
+        let weights: f64 = parts.values.keys().map(|dimension| dimension.weight()).sum();
+        let name = |service: &ServiceIx| self.snapshot[*service].name.to_string();
+        let mut drivers: Vec<Driver> = parts
+            .drivers
+            .into_iter()
+            .map(|((dimension, rule, services), (severity, lost))| Driver {
+                dimension,
+                rule: rule.to_owned(),
+                services: services.iter().map(name).collect(),
+                severity: rounded(severity),
+                points: points(100.0 * dimension.weight() * lost / weights.max(1.0)),
+            })
+            .collect();
+        drivers.sort_by(|a, b| {
+            b.points
+                .total_cmp(&a.points)
+                .then(b.severity.total_cmp(&a.severity))
+                .then_with(|| a.services.cmp(&b.services))
+        });
+        drivers.truncate(MOST_DRIVERS);
+        drivers
+    }
+}
+
+/// Drivers that are named.
+const MOST_DRIVERS: usize = 50;
+
+type DriverKey = (Dimension, &'static str, Vec<ServiceIx>);
+
+/// Severities while they are put together.
+#[derive(Debug, Default)]
+struct Parts {
+    /// By dimension and flow (or service): the weight, the worst and the second worst severity, and whose the worst is.
+    cells: BTreeMap<(Dimension, usize), Cell>,
+    values: BTreeMap<Dimension, f64>,
+    /// By driver: the largest severity, and the part of its dimension that would go with it.
+    drivers: BTreeMap<DriverKey, (f64, f64)>,
+}
+
+#[derive(Debug, Default)]
+struct Cell {
+    weight: f64,
+    worst: f64,
+    second: f64,
+    whose: Option<DriverKey>,
+}
+
+impl Parts {
+    fn observe(&mut self, dimension: Dimension) {
+        self.values.entry(dimension).or_default();
+    }
+
+    fn offer(&mut self, weight: f64, place: usize, measured: Measured) {
+        let Measured { dimension, rule, services, severity } = measured;
+        if severity <= 0.0 {
+            return;
+        }
+        let key = (dimension, rule, services);
+        let slot = self.drivers.entry(key.clone()).or_default();
+        slot.0 = slot.0.max(severity);
+        let cell = self.cells.entry((dimension, place)).or_default();
+        cell.weight = weight;
+        if cell.whose.as_ref() == Some(&key) {
+            cell.worst = cell.worst.max(severity);
+        } else if severity > cell.worst {
+            cell.second = cell.worst;
+            (cell.worst, cell.whose) = (severity, Some(key));
+        } else {
+            cell.second = cell.second.max(severity);
+        }
+    }
+
+    fn add_up(&mut self) {
+        for ((dimension, _), cell) in &self.cells {
+            if let Some(value) = self.values.get_mut(dimension) {
+                *value += cell.weight * cell.worst;
+            }
+            if let Some(driver) = cell.whose.as_ref().and_then(|whose| self.drivers.get_mut(whose)) {
+                driver.1 += cell.weight * (cell.worst - cell.second);
+            }
+        }
+    }
+
+    fn score(&self) -> Option<f64> {
+        let weights: f64 = self.values.keys().map(|dimension| dimension.weight()).sum();
+        let sum: f64 = self.values.iter().map(|(dimension, value)| dimension.weight() * value.min(1.0)).sum();
+        (weights > 0.0).then(|| 100.0 * sum / weights)
+    }
+}
+
+/// What a score is called, where all of `interval` is called the same.
+fn label(interval: Interval) -> Option<&'static str> {
+    let name = |value: f64| match value {
+        value if value < 25.0 => "modular",
+        value if value < 50.0 => "coupled",
+        value if value <= 75.0 => "tending to a distributed monolith",
+        _ => "a distributed monolith",
+    };
+    (name(interval.low) == name(interval.high)).then(|| name(interval.low))
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+fn points(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! `couplet explain`: one finding with everything it rests on.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use couplet_analyzer::findings::Finding;
+
+use crate::client::{AnalyzerArgs, query};
+use crate::output;
+use crate::output::{Format, printable};
+
+/// What `couplet explain` is told.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Id of the finding, as `couplet findings` shows it
+    id: String,
+
+    /// Shape of the answer
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+
+    #[command(flatten)]
+    analyzer: AnalyzerArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  couplet explain SC-3fa9c1
+  couplet explain SC-3fa9c1 --format json | jq .evidence";
+
+/// Prints the finding.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let finding: Finding = args.analyzer.client().ask(&format!("/api/v1/findings/{}", query(&args.id)))?;
+    output::result(&match args.format {
+        Format::Text => printable(&text(&finding)),
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(&finding)?),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(finding: &Finding) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{} {} ({}): {}", finding.id, finding.severity, finding.rule.name(), finding.title);
+    let _ = writeln!(out, "{}", finding.summary);
+    if !finding.owners.is_empty() {
+        let _ = writeln!(out, "Looked after by {}.", finding.owners.join(", "));
+    }
+    if !finding.path.is_empty() {
+        let steps: Vec<String> =
+            finding.path.iter().map(|step| format!("{} {}", step.service, step.endpoint)).collect();
+        let _ = writeln!(out, "\nWAY\n  {}", steps.join("\n  → "));
+    }
+    let evidence = &finding.evidence;
+    let _ = writeln!(
+        out,
+        "\nEVIDENCE\n  n = {}, links {}, confidence {:.0} %\n  {}",
+        evidence.n,
+        evidence.linked.as_str(),
+        evidence.confidence * 100.0,
+        evidence.formula
+    );
+    for (name, value) in &evidence.operands {
+        let _ = writeln!(out, "  {name} = {value}");
+    }
+    let _ = writeln!(out, "\nWHY IT MATTERS\n  {}", finding.why);
+    if !finding.suggestions.is_empty() {
+        let _ = writeln!(out, "\nWAYS OUT");
+    }
+    for (number, suggestion) in finding.suggestions.iter().enumerate() {
+        let _ = writeln!(out, "  {}. {suggestion}", number + 1);
+    }
+    out
+}
