@@ -102,6 +102,7 @@ mod tests {
             calls: Vec::new(),
             opaque: Vec::new(),
             propagation: Propagation::default(),
+            expected: Vec::new(),
             losses: Vec::new(),
         }
     }

@@ -11,6 +11,7 @@ pub mod window;
 pub mod report;
 pub mod opaque;
 pub mod propagation;
+pub mod expected;
 pub mod loss;
 pub mod path;
 pub mod endpoint;

@@ -15,11 +15,14 @@ pub enum Loss {
     Uses,
     /// Opaque connections that were counted without their peer.
     Opaque,
+    /// Thousandths of calls that timing found and that had no room among what endpoints are expected to call.
+    Expected,
 }
 
 impl Loss {
     /// All of them.
-    pub const ALL: [Loss; 6] = [Loss::Paths, Loss::Callees, Loss::Endpoints, Loss::Depth, Loss::Uses, Loss::Opaque];
+    pub const ALL: [Loss; 7] =
+        [Loss::Paths, Loss::Callees, Loss::Endpoints, Loss::Depth, Loss::Uses, Loss::Opaque, Loss::Expected];
 
     /// The word for labels and the wire.
     #[must_use]
@@ -31,6 +34,7 @@ impl Loss {
             Loss::Depth => "depth",
             Loss::Uses => "uses",
             Loss::Opaque => "opaque",
+            Loss::Expected => "expected",
         }
     }
 

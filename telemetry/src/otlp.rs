@@ -20,6 +20,7 @@
 //! | `couplet.opaque.io` | sum, By | peer, protocol, `network.io.direction` |
 //! | `couplet.headers` | sum | `couplet.header`, `couplet.header.event`: inbound, outbound, linked |
 //! | `couplet.clients` | sum | `couplet.client`, `couplet.evidence` |
+//! | `couplet.expected` | sum | `couplet.endpoint`, peer, peer endpoint, `couplet.expected.part`: handlings; thousandths of calls; see [`ExpectedStats`](crate::expected::ExpectedStats) |
 //! | `couplet.losses` | sum | `couplet.loss` |
 //!
 //! The resource names the sender (`service.name`, `service.instance.id`, `service.version`) and the report
@@ -69,6 +70,7 @@ mod words {
     pub(super) const LINKED_CALL: &str = "linked";
     pub(super) const CLIENT: &str = "couplet.client";
     pub(super) const LOSS: &str = "couplet.loss";
+    pub(super) const PART: &str = "couplet.expected.part";
 
     pub(super) const SERVER_DURATION: &str = "http.server.request.duration";
     pub(super) const HANDLINGS: &str = "couplet.handlings";
@@ -102,6 +104,7 @@ mod words {
     pub(super) const OPAQUE_IO: &str = "couplet.opaque.io";
     pub(super) const HEADERS: &str = "couplet.headers";
     pub(super) const CLIENTS: &str = "couplet.clients";
+    pub(super) const EXPECTED: &str = "couplet.expected";
     pub(super) const LOSSES: &str = "couplet.losses";
 }
 
@@ -116,6 +119,7 @@ mod tests {
 
     use super::*;
     use crate::counts::Counts;
+    use crate::expected::ExpectedStats;
     use crate::histogram::Histogram;
     use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
     use crate::outcome::{Evidence, Links, Outcome, Outcomes};
@@ -223,14 +227,31 @@ mod tests {
         }
     }
 
+    prop_compose! {
+        fn expected_report()(
+            endpoint in "GET /[a-z]{0,9}", service in "[a-z]{1,9}", callee in "GET /[a-z]{0,9}",
+            numbers in prop::array::uniform7(1u64..1 << 60),
+        ) -> ExpectedReport {
+            let [handlings, stated, doubtful, disputed, crowded, together, alone] = numbers;
+            let stats = ExpectedStats { handlings, stated, doubtful, disputed, crowded, together, alone };
+            ExpectedReport { endpoint, callee: Arc::new(Callee::new(service, callee)), stats }
+        }
+    }
+
     fn report() -> impl Strategy<Value = Report> {
         prop::collection::vec(path_report(), 1..5).prop_flat_map(|mut paths| {
             paths.sort_unstable_by_key(|report| report.path.id);
             paths.dedup_by_key(|report| report.path.id);
             let ids = paths.iter().map(|report| report.path.id).collect();
-            let opaque = prop::collection::vec(opaque_report(), 0..5);
-            let parts = (prop::collection::vec(call_report(ids), 0..6), opaque, propagation());
-            parts.prop_map(move |(mut calls, mut opaque, propagation)| {
+            let parts = (
+                prop::collection::vec(call_report(ids), 0..6),
+                prop::collection::vec(opaque_report(), 0..5),
+                prop::collection::vec(expected_report(), 0..5),
+                propagation(),
+            );
+            parts.prop_map(move |(mut calls, mut opaque, mut expected, propagation)| {
+                expected.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
+                expected.dedup_by(|a, b| a.order() == b.order());
                 opaque.sort_unstable_by(|a, b| (&a.peer, a.protocol).cmp(&(&b.peer, b.protocol)));
                 opaque.dedup_by(|a, b| (&a.peer, a.protocol) == (&b.peer, b.protocol));
                 let key = |c: &CallReport| (c.path, c.callee.service().to_owned(), c.callee.endpoint().to_owned());
@@ -250,6 +271,7 @@ mod tests {
                     calls,
                     opaque,
                     propagation,
+                    expected,
                     losses: vec![(Loss::Paths, 3)],
                 }
             })
@@ -273,6 +295,7 @@ mod tests {
             calls: vec![],
             opaque: vec![],
             propagation: Propagation::default(),
+            expected: vec![],
             losses,
         };
         let pieces = told(vec![(Loss::Uses, 1), (Loss::Paths, u64::MAX), (Loss::Uses, 2), (Loss::Paths, u64::MAX)]);
@@ -305,6 +328,7 @@ mod tests {
                 prop_assert_eq!(halves, whole);
                 let (halves, whole) = total(|r| r.calls.iter().map(|c| c.stats.outcomes.total()).sum());
                 prop_assert_eq!(halves, whole);
+                prop_assert_eq!(first.expected.len() + second.expected.len(), report.expected.len());
                 let (halves, whole) = total(|r| r.opaque.iter().map(|o| o.stats.sent).fold(0, u64::wrapping_add));
                 prop_assert_eq!(halves, whole);
                 for half in [&first, &second] {
@@ -326,6 +350,7 @@ mod tests {
                 prop_assert_eq!(all, whole);
             }
             prop_assert_eq!(parts.iter().map(|r| r.opaque.len()).sum::<usize>(), report.opaque.len());
+            prop_assert_eq!(parts.iter().map(|r| r.expected.len()).sum::<usize>(), report.expected.len());
             for part in &parts {
                 prop_assert!(decode(&encode(part), &BOUNDS).is_ok(), "every part stands alone");
             }

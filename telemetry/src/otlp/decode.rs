@@ -15,6 +15,7 @@ use thiserror::Error;
 use super::words;
 use crate::counts::Counts;
 use crate::endpoint::truncate;
+use crate::expected::ExpectedStats;
 use crate::histogram::{Histogram, SCALE};
 use crate::names::{MAX_ENDPOINT_BYTES, MAX_SERVICE_BYTES, is_service_name};
 use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
@@ -22,7 +23,7 @@ use crate::outcome::{Evidence, Outcome};
 use crate::path::PathId;
 use crate::propagation::{Client, MAX_HEADERS, Propagation};
 use crate::report::{
-    CallReport, CallStats, Callee, HandlingStats, Origin, PathDefinition, PathKind, PathReport, Report,
+    CallReport, CallStats, Callee, ExpectedReport, HandlingStats, Origin, PathDefinition, PathKind, PathReport, Report,
 };
 use crate::window::Loss;
 
@@ -113,6 +114,7 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
         calls: HashMap::new(),
         opaque: BTreeMap::new(),
         propagation: Propagation::default(),
+        expected: BTreeMap::new(),
         losses: BTreeMap::new(),
     };
     // Definitions come first, whatever order a Collector on the way left the metrics in.
@@ -132,11 +134,17 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
     });
     let opaque = parts.opaque.into_iter().map(|((peer, protocol), stats)| OpaqueReport { peer, protocol, stats });
     let opaque = opaque.collect();
+    let expected = parts.expected.into_iter().map(|((endpoint, service, callee), stats)| ExpectedReport {
+        endpoint,
+        callee: Arc::new(Callee::new(service, callee)),
+        stats,
+    });
+    let expected = expected.collect();
     let losses = parts.losses.into_iter().collect();
     let start = attributes.int("couplet.window.start").unwrap_or(0);
     let end = attributes.int("couplet.window.end").unwrap_or(start).max(start);
     let propagation = parts.propagation;
-    Ok(Report { origin, sequence, start, end, paths, calls, opaque, propagation, losses })
+    Ok(Report { origin, sequence, start, end, paths, calls, opaque, expected, propagation, losses })
 }
 
 fn origin(attributes: &Attributes<'_>) -> Result<Origin, String> {
@@ -169,6 +177,7 @@ struct Parts {
     calls: HashMap<(PathId, u64), CallReport>,
     opaque: BTreeMap<(String, Protocol), OpaqueStats>,
     propagation: Propagation,
+    expected: BTreeMap<(String, String, String), ExpectedStats>,
     losses: BTreeMap<Loss, u64>,
 }
 
@@ -265,6 +274,12 @@ impl Parts {
                     other => return Err(format!("{name}: {other:?} is no direction")),
                 }
             }
+            words::EXPECTED => {
+                let part = attributes.required(words::PART)?;
+                if let Some(slot) = self.expected(&attributes)?.part(part) {
+                    add(slot, n);
+                }
+            }
             words::CALL_JOINT => {
                 let failed = |key: &str| attributes.flag(key).ok_or_else(|| format!("{name}: {key} is missing"));
                 let (call_failed, handling_failed) = (failed(words::CALL_FAILED)?, failed(words::HANDLING_FAILED)?);
@@ -352,6 +367,17 @@ impl Parts {
 }
 
 impl Parts {
+    /// What is expected of the pair that the attributes name; the first time it is met it is made known.
+    fn expected(&mut self, attributes: &Attributes<'_>) -> Result<&mut ExpectedStats, String> {
+        let callee = callee(attributes)?;
+        let own = endpoint(attributes, words::ENDPOINT)?;
+        let key = (own.to_owned(), callee.service().to_owned(), callee.endpoint().to_owned());
+        if self.expected.len() >= self.bounds.calls && !self.expected.contains_key(&key) {
+            return Err(format!("more than {} expected pairs in one report", self.bounds.calls));
+        }
+        Ok(self.expected.entry(key).or_default())
+    }
+
     /// The opaque connections that the attributes name; the first time it is met a peer is made known.
     fn opaque(&mut self, attributes: &Attributes<'_>) -> Result<&mut OpaqueStats, String> {
         let (peer, word) = (attributes.required(words::PEER)?, attributes.required(words::PROTOCOL)?);
