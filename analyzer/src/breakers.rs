@@ -196,6 +196,7 @@ mod tests {
             calls: Vec::new(),
             opaque: Vec::new(),
             propagation: couplet_telemetry::propagation::Propagation::default(),
+            expected: Vec::new(),
             breakers: vec![BreakerReport {
                 to: "stock".into(),
                 state: state.into(),

@@ -15,4 +15,6 @@ mod index;
 pub use index::{EdgeIx, EndpointIx, EntryIx, PairIx, PathIx, ServiceIx};
 pub use limits::{GraphLimits, GraphLoss};
 pub use merge::Graph;
-pub use snapshot::{Call, ClientSide, Edge, Endpoint, Entry, OpaqueEdge, Pair, Path, ServerSide, Service, Snapshot};
+pub use snapshot::{
+    Call, ClientSide, Edge, Endpoint, Entry, Expected, OpaqueEdge, Pair, Path, ServerSide, Service, Snapshot,
+};

@@ -103,6 +103,7 @@ mod tests {
             opaque: Vec::new(),
             propagation: Propagation::default(),
             breakers: Vec::new(),
+            expected: Vec::new(),
             losses: Vec::new(),
         }
     }

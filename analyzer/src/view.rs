@@ -7,6 +7,7 @@ mod metrics;
 mod sliding;
 mod written;
 pub mod document;
+mod expected;
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;

@@ -83,6 +83,7 @@ function service(x, doc, actions) {
     edgeList("Callers", callers, (e) => e.source, actions),
     edgeList("Callees", callees, (e) => e.destination, actions),
     opaqueList(opaqueOf(doc, x.name), x.name, actions),
+    expectedList((doc.expected ?? []).filter((e) => e.source === x.name)),
     endpointList(callers, callees, doc, x.name),
   ];
 }
@@ -94,6 +95,19 @@ function edgeList(title, edges, other, actions) {
     h("ul", { class: "rows" }, sorted.slice(0, MOST_ROWS).map((e) => h("li", null,
       h("button", { class: "row", type: "button", "data-key": `${title} ${other(e)}`, title: `${e.source} → ${e.destination}: the caller waits ${percent(e.blocked_share)} of its time`, onclick: () => actions.select({ from: e.source, to: e.destination }) },
         h("span", { class: "grow" }, other(e), e.circular ? h("span", { class: "circular-word" }, " circular") : null), meter(e.blocked_share), h("span", { class: "figure" }, percent(e.blocked_share)), h("span", { class: "figure dim" }, compact(e.calls)))))),
+    more(sorted));
+}
+
+// Where no header links calls to requests: what each endpoint calls on average. Statistics, so no chain leads through them.
+function expectedList(pairs) {
+  if (!pairs.length) return null;
+  const sorted = [...pairs].sort((a, b) => b.calls - a.calls);
+  const doubts = (e) => [e.disputed ? "uncertain: counts per second say otherwise" : "", e.aggregate_only ? "true on average only" : "", e.parallel > 0.5 ? "runs beside other calls" : ""].filter(Boolean).join(", ");
+  return section(`Found by timing (${pairs.length})`,
+    h("p", { class: "dim" }, "Calls per request, and how much of it is nearly certain."),
+    h("ul", { class: "rows" }, sorted.slice(0, MOST_ROWS).map((e) => h("li", { title: doubts(e) },
+      h("span", { class: "grow" }, `${e.source_endpoint ?? "in the background"} → ${e.destination} ${e.destination_endpoint}${e.disputed ? " (uncertain)" : ""}`),
+      h("span", { class: "figure" }, e.per_handling == null ? "–" : e.per_handling.toFixed(2)), h("span", { class: "figure dim" }, percent(e.confidence))))),
     more(sorted));
 }
 

@@ -39,12 +39,15 @@ pub struct Telemetry {
     #[garde(range(min = 1, max = 1_000_000))]
     pub max_callees: usize,
 
+    /// Link calls that no header links by when they are made. What comes of it is always labelled as inferred.
+    pub timing: bool,
+
     /// Size of one encoded report: 64KiB to 64MiB.
     #[garde(custom(units::bytes_between(ByteSize::kib(64), ByteSize::mib(64))))]
     pub max_report_bytes: ByteSize,
 }
 
-keys!(Telemetry { enabled, window, max_paths, max_endpoints, max_depth, max_callees, max_report_bytes });
+keys!(Telemetry { enabled, window, max_paths, max_endpoints, max_depth, max_callees, timing, max_report_bytes });
 
 impl Default for Telemetry {
     fn default() -> Self {
@@ -55,6 +58,7 @@ impl Default for Telemetry {
             max_endpoints: 512,
             max_depth: 32,
             max_callees: 2048,
+            timing: true,
             max_report_bytes: ByteSize::mib(4),
         }
     }

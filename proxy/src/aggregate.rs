@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use couplet_telemetry::endpoint::{Asked, Learned, Learner, variable_segments};
+use couplet_telemetry::expected::ExpectedStats;
 use couplet_telemetry::names::OTHER;
 use couplet_telemetry::opaque::{OpaqueStats, Protocol};
 use couplet_telemetry::outcome::{Evidence, Outcome};
@@ -180,6 +181,12 @@ impl Local {
 
     pub(crate) fn opaque(&self, peer: &str, protocol: Protocol, change: &OpaqueStats) {
         self.tables.lock().window.opaque(peer, protocol, change);
+    }
+
+    /// What timing found endpoints to call.
+    pub(crate) fn expected(&self, found: &[(String, Arc<Callee>, ExpectedStats)]) {
+        let mut tables = self.tables.lock();
+        found.iter().for_each(|(endpoint, callee, stats)| tables.window.expected(endpoint, callee, stats));
     }
 
     /// The callee's proxy says which segments of its endpoint stand for many values: later calls are named so too.

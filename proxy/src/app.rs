@@ -36,6 +36,7 @@ use crate::registry::Names;
 use crate::resolve::{Directory, Dns};
 use crate::ship::{Collector, Shipper};
 use crate::sidecar::{InForce, Sidecar, Worker};
+use crate::timing::{Follower, Timing};
 use crate::tls::Tls;
 use crate::upstream::{Connector, Room};
 use crate::warnings::Warnings;
@@ -135,6 +136,8 @@ pub struct Running {
     in_force: Arc<InForce>,
     asks: mpsc::Receiver<Ask>,
     workers: Vec<Hand>,
+    /// What links calls by timing, and its thread.
+    timing: Option<(Arc<Timing>, JoinHandle<()>)>,
     last_report: Option<oneshot::Sender<()>>,
     control: Option<JoinHandle<()>>,
 }
@@ -196,19 +199,24 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         in_force: Arc::new(InForce::new(Arc::clone(&sidecar))),
         asks,
         workers: Vec::new(),
+        timing: None,
         last_report: None,
         control: None,
     };
     let handlers = Arc::new(Handlers::new());
     let headers = Arc::new(Headers::new(&sidecar.config.link));
+    let timing = Arc::new(Timing::new(sidecar.config.telemetry.timing, Arc::clone(&sidecar.metrics)));
+    running.timing = Some((Arc::clone(&timing), Follower::start(&timing, locals.clone())?));
     let own = own_addresses(&wanted, &running.places, admin);
-    for local in &locals {
+    for (worker, local) in locals.iter().enumerate() {
         let recorder = Recorder {
             local: Arc::clone(local),
             handlers: Arc::clone(&handlers),
             headers: Arc::clone(&headers),
             metrics: Arc::clone(&sidecar.metrics),
             enabled: sidecar.config.telemetry.enabled,
+            timing: Arc::clone(&timing),
+            worker,
         };
         let connector = connector(&sidecar, own.clone());
         let worker = Worker::new(Arc::clone(&sidecar), Arc::new(recorder), connector, Instant::now());
@@ -467,6 +475,11 @@ impl Running {
             // A worker that panicked has said so; the others still end in order.
             let _ = hand.thread.join();
         }
+        // What timing still had to count it counts now.
+        if let Some((timing, thread)) = self.timing.take() {
+            timing.stop();
+            let _ = thread.join();
+        }
         // All records are in the windows now.
         if let Some(last_report) = self.last_report.take() {
             let _ = last_report.send(());
@@ -479,6 +492,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if let Some((timing, _)) = &self.timing {
+            timing.stop();
+        }
         self.drain.advance(Phase::Closing);
     }
 }

@@ -32,6 +32,7 @@ mod registry;
 mod client;
 mod resolve;
 mod record;
+mod timing;
 mod policy;
 mod link;
 pub mod attribution;

@@ -75,6 +75,21 @@ impl ByName {
     }
 }
 
+/// What the limits of the estimator cost so far, by reason.
+#[derive(Default)]
+pub(crate) struct TimingLimits(Mutex<Vec<(&'static str, u64)>>);
+
+impl TimingLimits {
+    pub(crate) fn set(&self, costs: Vec<(&'static str, u64)>) {
+        *self.0.lock() = costs;
+    }
+
+    /// Each reason and what it cost.
+    pub(crate) fn each(&self, mut each: impl FnMut(&'static str, u64)) {
+        self.0.lock().iter().for_each(|(reason, cost)| each(reason, *cost));
+    }
+}
+
 /// Names that have a counter of their own.
 const MAX_NAMES: usize = 256;
 
@@ -133,6 +148,17 @@ pub(crate) struct Metrics {
     pub(crate) contexts_untrusted: Counter,
     pub(crate) summaries_malformed: Counter,
     pub(crate) summaries_untrusted: Counter,
+    /// Calls that no header links: on a path that timing made clear at once, on none that it did, and those that it made
+    /// clear once they had ended.
+    pub(crate) timing_inferred: Counter,
+    pub(crate) timing_abstained: Counter,
+    pub(crate) timing_inferred_later: Counter,
+    /// Events that timing was not told, since the thread was too far behind.
+    pub(crate) timing_events_lost: Counter,
+    /// Handlers and calls whose endpoints are beyond those that timing tells apart.
+    pub(crate) timing_names_refused: Counter,
+    /// What the limits of the estimator cost, as it last said.
+    pub(crate) timing_limits: TimingLimits,
     pub(crate) reports_sent: Counter,
     pub(crate) reports_refused: Counter,
     pub(crate) report_failures: Counter,

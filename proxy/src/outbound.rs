@@ -17,7 +17,7 @@ use crate::context::{Calling, Summary, tracestate_without};
 use crate::error::Fault;
 use crate::forward::{Exchange, Reply, bridge, refusal, send};
 use crate::http::{Fields, Head, RequestBody, Verdict, head, is_grpc, tracestate, without};
-use crate::link::{Found, Link};
+use crate::link::Found;
 use crate::policy::{Attempt, Refused};
 use crate::record::Call;
 use crate::sidecar::Worker;
@@ -154,12 +154,14 @@ fn open<F: Fields>(worker: &Worker, upstream: &Upstream, head: &Head<'_, F>, now
         return Call::silent(&worker.recorder, now);
     }
     let callee = worker.recorder.local.callee(&upstream.name, &head.asked());
-    let link = link(found(worker, head.fields));
+    let (link, timed) = worker.recorder.link(found(worker, head.fields), &callee, now);
     worker.recorder.headers.called_by(head.fields.first("user-agent"), link.evidence());
     let mut target = Xxh3::new();
     target.update(head.method.as_bytes());
     target.update(head.target.as_bytes());
-    Call::open(&worker.recorder, link, callee, target.digest(), now)
+    let (mut call, in_flight) = Call::open(&worker.recorder, link, callee, target.digest(), now);
+    call.timed(timed);
+    (call, in_flight)
 }
 
 /// What the headers of a request prove.
@@ -169,14 +171,6 @@ fn found<F: Fields>(worker: &Worker, fields: &F) -> Found {
     let found = worker.recorder.handlers.find(&carried);
     headers.found(&carried, &found, fields);
     found
-}
-
-/// What is made of it: nothing is claimed that the headers do not prove.
-fn link(found: Found) -> Link {
-    match found {
-        Found::One(handler, _) => Link::exact(handler),
-        Found::Several(_) | Found::None => Link::unknown(),
-    }
 }
 
 /// Takes off the id of the handler: it concerns nobody else.

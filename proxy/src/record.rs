@@ -15,9 +15,10 @@ use crate::aggregate::Local;
 use crate::context::Summary;
 use crate::error::Fault;
 use crate::http::{Verdict, status_of};
-use crate::link::{CallEnd, Handler, Handlers, Headers, Link};
+use crate::link::{CallEnd, Found, Handler, Handlers, Headers, Link};
 use crate::metrics::Metrics;
 use crate::policy::Attempt;
+use crate::timing::{Timed, Timing};
 
 /// Watches a response body. Dropped when the body is done with, whole or not: what must happen once, happens there.
 pub(crate) trait Observer: Unpin {
@@ -39,6 +40,16 @@ pub(crate) struct Recorder {
     pub(crate) metrics: Arc<Metrics>,
     /// Whether there are any: `telemetry.enabled`.
     pub(crate) enabled: bool,
+    pub(crate) timing: Arc<Timing>,
+    /// Which of the workers this is.
+    pub(crate) worker: usize,
+}
+
+impl Recorder {
+    /// Who makes a call that begins now: what its headers prove, or else what timing makes likely.
+    pub(crate) fn link(&self, found: Found, callee: &Arc<Callee>, now: Instant) -> (Link, Option<Timed>) {
+        self.timing.link(self.worker, found, callee, now)
+    }
 }
 
 /// One request in flight, in either direction.
@@ -77,6 +88,7 @@ impl Handling {
     /// Opens a handler: from here on calls can be linked to it. Also says how many requests are now in flight.
     pub(crate) fn open(recorder: &Arc<Recorder>, handler: Arc<Handler>) -> (Self, u64) {
         recorder.handlers.open(&handler);
+        recorder.timing.handler_started(recorder.worker, &handler, handler.started());
         Self::begin(recorder, Some(handler), false)
     }
 
@@ -148,7 +160,9 @@ impl Observer for Handling {
 impl Drop for Handling {
     fn drop(&mut self) {
         let Some(handler) = self.handler.as_ref().filter(|_| !self.infra) else { return };
-        let handled = handler.end(Instant::now());
+        let now = Instant::now();
+        let handled = handler.end(now);
+        self.recorder.timing.handler_ended(self.recorder.worker, handler, now);
         self.recorder.handlers.ended(handler);
         if let Some(watched) = &handler.watched {
             self.recorder.headers.closed(watched);
@@ -189,6 +203,8 @@ pub(crate) struct Call {
     recorder: Arc<Recorder>,
     /// The handler that calls, and how surely.
     link: Link,
+    /// What timing knows the call by.
+    timed: Option<Timed>,
     /// Absent where nothing is recorded.
     callee: Option<Arc<Callee>>,
     /// What is asked for, as a hash.
@@ -237,6 +253,7 @@ impl Call {
         let call = Self {
             recorder: Arc::clone(recorder),
             link,
+            timed: None,
             callee,
             target: 0,
             retry: false,
@@ -252,6 +269,11 @@ impl Call {
             _in_flight: in_flight,
         };
         (call, in_flight_now)
+    }
+
+    /// Timing is told when the call ends.
+    pub(crate) fn timed(&mut self, timed: Option<Timed>) {
+        self.timed = timed;
     }
 
     /// The path of the handler that calls.
@@ -372,7 +394,14 @@ impl Drop for Call {
             request_bytes: self.request_bytes.as_ref().map_or(0, |count| count.load(Ordering::Relaxed)),
             response_bytes: self.response_bytes,
         };
-        self.recorder.local.call(self.path(), callee, &call);
+        let recorder = &self.recorder;
+        let call = match &self.timed {
+            Some(timed) => recorder.timing.call_ended(recorder.worker, timed, callee, call, now),
+            None => Some(call),
+        };
+        if let Some(call) = call {
+            recorder.local.call(self.path(), callee, &call);
+        }
     }
 }
 

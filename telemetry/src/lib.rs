@@ -12,6 +12,7 @@ pub mod report;
 pub mod opaque;
 pub mod propagation;
 pub mod breaker;
+pub mod expected;
 pub mod loss;
 pub mod path;
 pub mod endpoint;

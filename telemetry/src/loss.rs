@@ -17,12 +17,22 @@ pub enum Loss {
     Opaque,
     /// Handlings of traces that a sampler chose: they stand for others that nobody sent.
     Sampled,
+    /// Thousandths of calls that timing found and that had no room among what endpoints are expected to call.
+    Expected,
 }
 
 impl Loss {
     /// All of them.
-    pub const ALL: [Loss; 7] =
-        [Loss::Paths, Loss::Callees, Loss::Endpoints, Loss::Depth, Loss::Uses, Loss::Opaque, Loss::Sampled];
+    pub const ALL: [Loss; 8] = [
+        Loss::Paths,
+        Loss::Callees,
+        Loss::Endpoints,
+        Loss::Depth,
+        Loss::Uses,
+        Loss::Opaque,
+        Loss::Sampled,
+        Loss::Expected,
+    ];
 
     /// The word for labels and the wire.
     #[must_use]
@@ -35,6 +45,7 @@ impl Loss {
             Loss::Uses => "uses",
             Loss::Opaque => "opaque",
             Loss::Sampled => "sampled",
+            Loss::Expected => "expected",
         }
     }
 

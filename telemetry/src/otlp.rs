@@ -23,6 +23,7 @@
 //! | `couplet.breaker.peak` | gauge, calls | peer, `couplet.breaker.state`, `couplet.breaker.mode` |
 //! | `couplet.breaker.counts` | sum | peer, `couplet.breaker.count`; times in ns |
 //! | `couplet.breaker.transitions` | sum | peer, `couplet.breaker.record`: the record as JSON |
+//! | `couplet.expected` | sum | `couplet.endpoint`, peer, peer endpoint, `couplet.expected.part`: handlings; thousandths of calls; see [`ExpectedStats`](crate::expected::ExpectedStats) |
 //! | `couplet.losses` | sum | `couplet.loss` |
 //!
 //! The resource names the sender (`service.name`, `service.instance.id`, `service.version`) and the report
@@ -76,6 +77,7 @@ mod words {
     pub(super) const BREAKER_MODE: &str = "couplet.breaker.mode";
     pub(super) const BREAKER_COUNT: &str = "couplet.breaker.count";
     pub(super) const BREAKER_RECORD: &str = "couplet.breaker.record";
+    pub(super) const PART: &str = "couplet.expected.part";
 
     pub(super) const SERVER_DURATION: &str = "http.server.request.duration";
     pub(super) const HANDLINGS: &str = "couplet.handlings";
@@ -112,6 +114,7 @@ mod words {
     pub(super) const BREAKER_PEAK: &str = "couplet.breaker.peak";
     pub(super) const BREAKER_COUNTS: &str = "couplet.breaker.counts";
     pub(super) const BREAKER_TRANSITIONS: &str = "couplet.breaker.transitions";
+    pub(super) const EXPECTED: &str = "couplet.expected";
     pub(super) const LOSSES: &str = "couplet.losses";
 }
 
@@ -127,6 +130,7 @@ mod tests {
     use super::*;
     use crate::breaker::{BreakerCounts, BreakerReport, Cause, Count, Observed, Transition};
     use crate::counts::Counts;
+    use crate::expected::ExpectedStats;
     use crate::histogram::Histogram;
     use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
     use crate::outcome::{Evidence, Links, Outcome, Outcomes};
@@ -256,6 +260,17 @@ mod tests {
         }
     }
 
+    prop_compose! {
+        fn expected_report()(
+            endpoint in "GET /[a-z]{0,9}", service in "[a-z]{1,9}", callee in "GET /[a-z]{0,9}",
+            numbers in prop::array::uniform7(1u64..1 << 60),
+        ) -> ExpectedReport {
+            let [handlings, stated, doubtful, disputed, crowded, together, alone] = numbers;
+            let stats = ExpectedStats { handlings, stated, doubtful, disputed, crowded, together, alone };
+            ExpectedReport { endpoint, callee: Arc::new(Callee::new(service, callee)), stats }
+        }
+    }
+
     fn report() -> impl Strategy<Value = Report> {
         prop::collection::vec(path_report(), 1..5).prop_flat_map(|mut paths| {
             paths.sort_unstable_by_key(|report| report.path.id);
@@ -263,9 +278,12 @@ mod tests {
             let ids = paths.iter().map(|report| report.path.id).collect();
             let opaque = prop::collection::vec(opaque_report(), 0..5);
             let breakers = prop::collection::btree_map("[a-z]{1,9}", breaker_report(), 0..4);
-            let parts = (prop::collection::vec(call_report(ids), 0..6), opaque, propagation(), breakers);
-            parts.prop_map(move |(mut calls, mut opaque, propagation, breakers)| {
+            let expected = prop::collection::vec(expected_report(), 0..5);
+            let parts = (prop::collection::vec(call_report(ids), 0..6), opaque, expected, propagation(), breakers);
+            parts.prop_map(move |(mut calls, mut opaque, mut expected, propagation, breakers)| {
                 let breakers = breakers.into_iter().map(|(to, report)| BreakerReport { to, ..report }).collect();
+                expected.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
+                expected.dedup_by(|a, b| a.order() == b.order());
                 opaque.sort_unstable_by(|a, b| (&a.peer, a.protocol).cmp(&(&b.peer, b.protocol)));
                 opaque.dedup_by(|a, b| (&a.peer, a.protocol) == (&b.peer, b.protocol));
                 let key = |c: &CallReport| (c.path, c.callee.service().to_owned(), c.callee.endpoint().to_owned());
@@ -286,6 +304,7 @@ mod tests {
                     opaque,
                     propagation,
                     breakers,
+                    expected,
                     losses: vec![(Loss::Paths, 3)],
                 }
             })
@@ -310,6 +329,7 @@ mod tests {
             opaque: vec![],
             propagation: Propagation::default(),
             breakers: vec![],
+            expected: vec![],
             losses,
         };
         let pieces = told(vec![(Loss::Uses, 1), (Loss::Paths, u64::MAX), (Loss::Uses, 2), (Loss::Paths, u64::MAX)]);
@@ -342,6 +362,7 @@ mod tests {
                 prop_assert_eq!(halves, whole);
                 let (halves, whole) = total(|r| r.calls.iter().map(|c| c.stats.outcomes.total()).sum());
                 prop_assert_eq!(halves, whole);
+                prop_assert_eq!(first.expected.len() + second.expected.len(), report.expected.len());
                 let (halves, whole) = total(|r| r.opaque.iter().map(|o| o.stats.sent).fold(0, u64::wrapping_add));
                 prop_assert_eq!(halves, whole);
                 for half in [&first, &second] {
@@ -363,6 +384,7 @@ mod tests {
                 prop_assert_eq!(all, whole);
             }
             prop_assert_eq!(parts.iter().map(|r| r.opaque.len()).sum::<usize>(), report.opaque.len());
+            prop_assert_eq!(parts.iter().map(|r| r.expected.len()).sum::<usize>(), report.expected.len());
             for part in &parts {
                 prop_assert!(decode(&encode(part), &BOUNDS).is_ok(), "every part stands alone");
             }

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::breaker::BreakerReport;
 use crate::counts::Counts;
+use crate::expected::ExpectedStats;
 use crate::histogram::Histogram;
 use crate::loss::Loss;
 use crate::names::{OTHER, UNLINKED, is_service_name};
@@ -36,6 +37,8 @@ pub struct Report {
     pub propagation: Propagation,
     /// What breakers did, per destination; sorted by it.
     pub breakers: Vec<BreakerReport>,
+    /// What endpoints were found to call by timing; sorted by endpoint, then callee.
+    pub expected: Vec<ExpectedReport>,
     /// What limits cost in this window; sorted.
     pub losses: Vec<(Loss, u64)>,
 }
@@ -52,6 +55,7 @@ impl Report {
         second.propagation = Propagation::default();
         second.opaque.clear();
         second.breakers.clear();
+        second.expected.clear();
         if self.calls.len() > self.paths.len() / 2 && self.calls.len() > 1 {
             second.calls = first.calls.split_off(self.calls.len() / 2);
             second.paths = self.definitions_for(&second.calls);
@@ -67,6 +71,9 @@ impl Report {
         } else if self.breakers.len() > 1 {
             second.breakers = first.breakers.split_off(self.breakers.len() / 2);
             (second.paths, second.calls) = (Vec::new(), Vec::new());
+        } else if self.expected.len() > 1 {
+            second.expected = first.expected.split_off(self.expected.len() / 2);
+            (second.paths, second.calls) = (Vec::new(), Vec::new());
         } else {
             return None;
         }
@@ -78,15 +85,17 @@ impl Report {
     #[must_use]
     pub fn into_parts(mut self, entries: usize) -> Vec<Report> {
         let entries = entries.max(1);
-        if self.paths.len() + self.calls.len() + self.opaque.len() + self.breakers.len() <= entries {
+        let rest = self.opaque.len() + self.expected.len() + self.breakers.len();
+        if self.paths.len() + self.calls.len() + rest <= entries {
             return vec![self];
         }
         let losses = std::mem::take(&mut self.losses);
         let propagation = std::mem::take(&mut self.propagation);
         let (origin, sequence, start, end) = (self.origin.clone(), self.sequence, self.start, self.end);
         let part = |paths, calls| {
-            let (opaque, propagation, breakers, losses) = (Vec::new(), Propagation::default(), Vec::new(), Vec::new());
-            Report { origin: origin.clone(), sequence, start, end, paths, calls, opaque, propagation, breakers, losses }
+            let (opaque, expected, breakers, losses) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let (origin, propagation) = (origin.clone(), Propagation::default());
+            Report { origin, sequence, start, end, paths, calls, opaque, expected, propagation, breakers, losses }
         };
         let mut parts = Vec::new();
         for calls in chunks(std::mem::take(&mut self.calls), entries) {
@@ -100,6 +109,9 @@ impl Report {
         }
         for breakers in chunks(std::mem::take(&mut self.breakers), entries) {
             parts.push(Report { breakers, ..part(Vec::new(), Vec::new()) });
+        }
+        for expected in chunks(std::mem::take(&mut self.expected), entries) {
+            parts.push(Report { expected, ..part(Vec::new(), Vec::new()) });
         }
         if let Some(first) = parts.first_mut() {
             (first.losses, first.propagation) = (losses, propagation);
@@ -373,6 +385,30 @@ pub struct CallReport {
     pub callee: Arc<Callee>,
     /// What was measured.
     pub stats: CallStats,
+}
+
+/// What the handlings of one endpoint were found to call at one callee endpoint by timing, in one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpectedReport {
+    /// The endpoint of the reporting service; [`UNLINKED`] for calls that no handling made.
+    pub endpoint: String,
+    /// Who was called.
+    pub callee: Arc<Callee>,
+    /// What was found.
+    pub stats: ExpectedStats,
+}
+
+impl ExpectedReport {
+    /// Whether these are calls that no handling made.
+    #[must_use]
+    pub fn is_background(&self) -> bool {
+        self.endpoint == UNLINKED
+    }
+
+    /// What reports are sorted by.
+    pub(crate) fn order(&self) -> (&str, &str, &str) {
+        (&self.endpoint, self.callee.service(), self.callee.endpoint())
+    }
 }
 
 /// Measures over calls, seen from the caller's side. All merge exactly.

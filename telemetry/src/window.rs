@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::expected::ExpectedStats;
 pub use crate::loss::Loss;
 use crate::names::OTHER;
 use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
@@ -10,7 +11,7 @@ use crate::outcome::{Evidence, Outcome};
 use crate::path::PathId;
 use crate::propagation::Propagation;
 use crate::report::{
-    CallReport, CallStats, Callee, HandlingStats, Origin, PathDefinition, PathKind, PathReport, Report,
+    CallReport, CallStats, Callee, ExpectedReport, HandlingStats, Origin, PathDefinition, PathKind, PathReport, Report,
 };
 
 /// One inbound request, finished.
@@ -100,6 +101,7 @@ pub struct Window {
     calls: HashMap<(PathId, u64), CallReport>,
     opaque: BTreeMap<Protocol, BTreeMap<String, OpaqueStats>>,
     propagation: Propagation,
+    expected: HashMap<u64, ExpectedReport>,
     losses: BTreeMap<Loss, u64>,
 }
 
@@ -112,6 +114,7 @@ impl Window {
             paths: HashMap::new(),
             calls: HashMap::new(),
             opaque: BTreeMap::new(),
+            expected: HashMap::new(),
             propagation: Propagation::default(),
             losses: BTreeMap::new(),
         }
@@ -121,7 +124,7 @@ impl Window {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let nothing = self.paths.is_empty() && self.calls.is_empty() && self.opaque.is_empty();
-        nothing && self.propagation.is_empty() && self.losses.is_empty()
+        nothing && self.expected.is_empty() && self.propagation.is_empty() && self.losses.is_empty()
     }
 
     /// The paths so far, in no order.
@@ -218,6 +221,19 @@ impl Window {
         self.propagation.merge(propagation);
     }
 
+    /// Folds in what timing found the handlings of `endpoint` to call at `callee`.
+    pub fn expected(&mut self, endpoint: &str, callee: &Arc<Callee>, found: &ExpectedStats) {
+        let key = Callee::key_of(endpoint, "") ^ callee.key().rotate_left(1);
+        if let Some(known) = self.expected.get_mut(&key) {
+            return known.stats.merge(found);
+        }
+        if self.expected.len() >= self.limits.callees {
+            return self.lose(Loss::Expected, found.stated.saturating_add(found.doubtful));
+        }
+        let (endpoint, callee) = (endpoint.to_owned(), Arc::clone(callee));
+        self.expected.insert(key, ExpectedReport { endpoint, callee, stats: *found });
+    }
+
     /// The opaque connections so far, by protocol and peer.
     pub fn opaques(&self) -> impl Iterator<Item = (Protocol, &str, &OpaqueStats)> {
         let peers = self.opaque.iter().flat_map(|(protocol, peers)| peers.iter().map(move |peer| (*protocol, peer)));
@@ -235,6 +251,9 @@ impl Window {
             peers.iter().for_each(|(peer, stats)| self.opaque(peer, protocol, stats));
         }
         self.propagation.merge(&other.propagation);
+        for report in other.expected.into_values() {
+            self.expected(&report.endpoint, &report.callee, &report.stats);
+        }
         for (loss, count) in other.losses {
             self.lose(loss, count);
         }
@@ -247,11 +266,25 @@ impl Window {
     pub fn absorb(&mut self, report: &Report) {
         // Whoever adds a field to reports is told here that windows have to keep it.
         // What breakers say is of a moment, and no part of a window.
-        let Report { origin: _, sequence: _, start: _, end: _, paths, calls, opaque, propagation, breakers: _, losses } =
-            report;
+        let Report {
+            origin: _,
+            sequence: _,
+            start: _,
+            end: _,
+            paths,
+            calls,
+            opaque,
+            expected,
+            propagation,
+            breakers: _,
+            losses,
+        } = report;
         self.add(paths, calls);
         for opaque in opaque {
             self.opaque(&opaque.peer, opaque.protocol, &opaque.stats);
+        }
+        for report in expected {
+            self.expected(&report.endpoint, &report.callee, &report.stats);
         }
         self.propagation.merge(propagation);
         for (loss, count) in losses {
@@ -262,7 +295,7 @@ impl Window {
     /// How many paths and calls it keeps apart: what its memory is in proportion to.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.paths.len() + self.calls.len()
+        self.paths.len() + self.calls.len() + self.expected.len()
     }
 
     fn add<'a>(
@@ -308,11 +341,13 @@ impl Window {
         });
         let mut opaque: Vec<_> = opaque.collect();
         opaque.sort_unstable_by(|a, b| (&a.peer, a.protocol).cmp(&(&b.peer, b.protocol)));
+        let mut expected: Vec<_> = std::mem::take(&mut self.expected).into_values().collect();
+        expected.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
         let propagation = std::mem::take(&mut self.propagation);
         let losses = std::mem::take(&mut self.losses).into_iter().collect();
         // Breakers are no part of a window: whoever reports adds what they say.
         let breakers = Vec::new();
-        Report { origin, sequence, start, end, paths, calls, opaque, propagation, breakers, losses }
+        Report { origin, sequence, start, end, paths, calls, opaque, expected, propagation, breakers, losses }
     }
 
     /// The path itself where there is room for it; else the overflow path, and the loss is counted.

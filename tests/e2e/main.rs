@@ -14,6 +14,7 @@ mod history;
 mod outage;
 mod run;
 mod serve;
+mod silent;
 mod tidy;
 mod wrong_use;
 mod harness;

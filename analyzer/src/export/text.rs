@@ -20,6 +20,7 @@ pub fn text(document: &Document) -> String {
     findings(&mut out, &document.findings);
     entries(&mut out, document);
     services(&mut out, document);
+    expected(&mut out, document);
     losses(&mut out, document);
     out
 }
@@ -185,6 +186,32 @@ fn services(out: &mut String, document: &Document) {
             let branch = if position + 1 == lines.len() { "└─" } else { "├─" };
             line!(out, "    {branch} {line}");
         }
+    }
+}
+
+/// What timing says where headers say nothing: means, no chains.
+fn expected(out: &mut String, document: &Document) {
+    if document.expected.is_empty() {
+        return;
+    }
+    line!(out, "\nFOUND BY TIMING{:28}calls per request  nearly certain", "");
+    for pair in &document.expected {
+        let source = pair.source_endpoint.as_deref().map_or("(in the background)".into(), name);
+        let label = format!(
+            "{} {source} → {} {}",
+            name(&pair.source),
+            name(&pair.destination),
+            name(&pair.destination_endpoint)
+        );
+        let per = pair.per_handling.map_or("–".to_owned(), |calls| format!("{calls:.2}"));
+        let mut doubts = String::new();
+        if pair.disputed {
+            doubts.push_str("  uncertain: counts per second say otherwise");
+        }
+        if pair.aggregate_only {
+            doubts.push_str("  true on average only");
+        }
+        line!(out, "{label:<43} {per:>16} {:>15}{doubts}", percent(pair.confidence));
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use couplet_telemetry::expected::{ExpectedStats, shared};
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::names::UNLINKED;
 use couplet_telemetry::opaque::OpaqueStats;
@@ -18,7 +19,7 @@ use super::directory::{EndpointId, ServiceEntry, ServiceId};
 use super::index::{EndpointIx, PairIx, PathIx, ServiceIx};
 use super::limits::GraphLoss;
 use super::merge::{CallNode, Graph, PathKey, PathNode};
-use super::snapshot::{Call, Edge, Endpoint, Entry, OpaqueEdge, Pair, Path, ServerSide, Service, Snapshot};
+use super::snapshot::{Call, Edge, Endpoint, Entry, Expected, OpaqueEdge, Pair, Path, ServerSide, Service, Snapshot};
 use super::tree::Tree;
 
 impl Graph {
@@ -40,6 +41,7 @@ impl Graph {
         pairs(&mut snapshot, &nodes, &names);
         edges(&mut snapshot);
         snapshot.opaque = opaque(self, &names);
+        snapshot.expected = expected(self, &names);
         links(&mut snapshot);
         losses(&mut snapshot, self, nodes.tree.loops);
         snapshot
@@ -316,6 +318,26 @@ fn opaque(graph: &Graph, names: &Names) -> Vec<OpaqueEdge> {
     let mut edges: Vec<_> = graph.opaque.iter().map(edge).collect();
     edges.sort_unstable_by_key(|edge| (edge.source, edge.destination, edge.protocol));
     edges
+}
+
+/// Doubtful calls are shared among the endpoints of one service that call the same.
+fn expected(graph: &Graph, names: &Names) -> Vec<Expected> {
+    let mut alike: BTreeMap<(ServiceIx, EndpointIx), Vec<(EndpointIx, ExpectedStats)>> = BTreeMap::new();
+    for ((source, destination), stats) in &graph.expected {
+        let (source, destination) = (names.endpoint(*source), names.endpoint(*destination));
+        let service = names.table.get(source.position()).map_or(ServiceIx::at(0), |(service, _)| *service);
+        alike.entry((service, destination)).or_default().push((source, *stats));
+    }
+    let mut all = Vec::new();
+    for ((_, destination), mut pairs) in alike {
+        pairs.sort_unstable_by_key(|(source, _)| *source);
+        let stats: Vec<ExpectedStats> = pairs.iter().map(|(_, stats)| *stats).collect();
+        let calls = shared(&stats);
+        let row = |((source, stats), calls)| Expected { source, destination, stats, calls };
+        all.extend(pairs.into_iter().zip(calls).map(row));
+    }
+    all.sort_unstable_by_key(|expected| (expected.source, expected.destination));
+    all
 }
 
 fn links(snapshot: &mut Snapshot) {

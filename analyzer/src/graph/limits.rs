@@ -52,11 +52,13 @@ pub enum GraphLoss {
     Instances,
     /// Paths whose parents form a loop, which was cut.
     Loops,
+    /// Times that what an endpoint was found to call by timing found no room.
+    Expected,
 }
 
 impl GraphLoss {
     /// All of them.
-    pub const ALL: [GraphLoss; 7] = [
+    pub const ALL: [GraphLoss; 8] = [
         GraphLoss::Services,
         GraphLoss::Endpoints,
         GraphLoss::Edges,
@@ -64,6 +66,7 @@ impl GraphLoss {
         GraphLoss::Conflicts,
         GraphLoss::Instances,
         GraphLoss::Loops,
+        GraphLoss::Expected,
     ];
 
     /// The word for labels and documents. It begins with `graph_`, which keeps it apart from what proxies lose.
@@ -77,6 +80,7 @@ impl GraphLoss {
             GraphLoss::Conflicts => "graph_conflicts",
             GraphLoss::Instances => "graph_instances",
             GraphLoss::Loops => "graph_loops",
+            GraphLoss::Expected => "graph_expected",
         }
     }
 }

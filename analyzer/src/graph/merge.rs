@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use couplet_telemetry::expected::ExpectedStats;
 use couplet_telemetry::names::{OTHER, UNLINKED};
 use couplet_telemetry::opaque::{OpaqueReport, OpaqueStats, Protocol};
 use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::propagation::Propagation;
 use couplet_telemetry::report::{
-    CallReport, CallStats, Callee, HandlingStats, PathDefinition, PathKind, PathReport, Report,
+    CallReport, CallStats, Callee, ExpectedReport, HandlingStats, PathDefinition, PathKind, PathReport, Report,
 };
 use couplet_telemetry::window::Loss;
 
@@ -32,6 +33,8 @@ pub struct Graph {
     pub(super) opaque: BTreeMap<(ServiceId, ServiceId, Protocol), OpaqueStats>,
     /// What services pass on, as their own proxies see it.
     pub(super) propagation: BTreeMap<ServiceId, Propagation>,
+    /// What endpoints were found to call by timing: sums that say nothing of any single request.
+    pub(super) expected: BTreeMap<(EndpointId, EndpointId), ExpectedStats>,
     pub(super) proxy_losses: BTreeMap<Loss, u64>,
     pub(super) losses: BTreeMap<GraphLoss, u64>,
     pub(super) window: Option<(u64, u64)>,
@@ -75,6 +78,7 @@ impl Graph {
             pairs: HashSet::new(),
             opaque: BTreeMap::new(),
             propagation: BTreeMap::new(),
+            expected: BTreeMap::new(),
             proxy_losses: BTreeMap::new(),
             losses: BTreeMap::new(),
             window: None,
@@ -107,6 +111,9 @@ impl Graph {
         }
         if !report.propagation.is_empty() {
             self.propagation.entry(service).or_default().merge(&report.propagation);
+        }
+        for expected in &report.expected {
+            self.expected(service, expected);
         }
         for (loss, count) in &report.losses {
             let slot = self.proxy_losses.entry(*loss).or_default();
@@ -213,6 +220,17 @@ impl Graph {
             key.1 = self.directory.service(OTHER, self.limits.services);
         }
         self.opaque.entry(key).or_default().merge(&report.stats);
+    }
+
+    /// As many pairs as edges; what is beyond is lost, since nothing can be said of several pairs together.
+    fn expected(&mut self, service: ServiceId, report: &ExpectedReport) {
+        let callee = self.directory.service(report.callee.service(), self.limits.services);
+        let source = self.directory.endpoint(service, &report.endpoint, self.limits.endpoints);
+        let destination = self.directory.endpoint(callee, report.callee.endpoint(), self.limits.endpoints);
+        if !self.expected.contains_key(&(source, destination)) && self.expected.len() >= self.limits.edges {
+            return self.lose(GraphLoss::Expected, 1);
+        }
+        self.expected.entry((source, destination)).or_default().merge(&report.stats);
     }
 
     /// Makes room for calls to a callee that this path has not called before: the callee endpoint itself; else only

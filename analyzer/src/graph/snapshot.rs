@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Index;
 use std::sync::Arc;
 
+use couplet_telemetry::expected::ExpectedStats;
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::names::{OTHER, UNLINKED};
 use couplet_telemetry::opaque::{OpaqueStats, Protocol};
@@ -28,6 +29,7 @@ pub struct Snapshot {
     /// The children of all paths, one after the other; a path knows its range.
     pub(super) children: Vec<PathIx>,
     pub(super) opaque: Vec<OpaqueEdge>,
+    pub(super) expected: Vec<Expected>,
     pub(super) links: Links,
     pub(super) losses: BTreeMap<&'static str, u64>,
     pub(super) window: (u64, u64),
@@ -180,6 +182,19 @@ pub struct OpaqueEdge {
     pub stats: OpaqueStats,
 }
 
+/// What the handlings of an endpoint were found to call at another one by timing, where no header links them.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    /// The endpoint that calls; the one of unlinked calls for those that no handling made.
+    pub source: EndpointIx,
+    /// The endpoint that is called.
+    pub destination: EndpointIx,
+    /// What was found.
+    pub stats: ExpectedStats,
+    /// Calls, the doubtful ones shared with the other endpoints that may have made them.
+    pub calls: f64,
+}
+
 /// An endpoint that somebody outside calls.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -256,6 +271,12 @@ impl Snapshot {
     #[must_use]
     pub fn opaque(&self) -> &[OpaqueEdge] {
         &self.opaque
+    }
+
+    /// What endpoints were found to call by timing, by source and destination.
+    #[must_use]
+    pub fn expected(&self) -> &[Expected] {
+        &self.expected
     }
 
     /// All entries, by endpoint.

@@ -139,6 +139,7 @@ impl Gathered {
             paths: Vec::new(),
             calls: Vec::new(),
             opaque: Vec::new(),
+            expected: Vec::new(),
             propagation: Propagation::default(),
             breakers: Vec::new(),
             losses: Vec::new(),

@@ -9,6 +9,8 @@ use couplet_telemetry::histogram::{Histogram, Quantiles, seconds};
 use couplet_telemetry::{outcome, report};
 use serde::{Deserialize, Serialize};
 
+pub use super::expected::Expected;
+use super::expected::expected;
 use crate::coupling::{blocking, chain, cycles};
 use crate::doctor;
 use crate::findings::{Finding, Step};
@@ -38,6 +40,10 @@ pub struct Document {
     /// All connections between services that nobody can read, by source, destination and protocol.
     #[serde(default)]
     pub opaque: Vec<OpaqueEdge>,
+    /// What endpoints were found to call by timing where no header links calls: statistics, in no chain. By source and
+    /// destination.
+    #[serde(default)]
+    pub expected: Vec<Expected>,
     /// All endpoints that are called from outside, by service and endpoint.
     pub entries: Vec<Entry>,
     /// The findings, the gravest first.
@@ -314,6 +320,7 @@ impl Document {
             services: snapshot.services().iter().map(Service::new).collect(),
             edges: edges(snapshot),
             opaque: snapshot.opaque().iter().map(|edge| OpaqueEdge::new(snapshot, edge)).collect(),
+            expected: expected(snapshot),
             entries: snapshot.entries().iter().map(|entry| Entry::new(snapshot, entry)).collect(),
             findings: findings.to_vec(),
             score: None,

@@ -36,6 +36,7 @@ pub(super) fn write(in_force: &InForce, collector: &Collector, headers: &Headers
     let success = "couplet_config_last_reload_success";
     text.family(success, Kind::Gauge, "0 when the last attempt to replace the configuration failed, else 1.");
     text.sample(success, &[], if in_force.problem().is_some() { 0.0 } else { 1.0 });
+    timing(&mut text, &sidecar.metrics);
     tls(&mut text, &sidecar);
     breakers(&mut text, &sidecar.breakers);
     verdicts(&mut text, &sidecar.verdicts);
@@ -43,6 +44,23 @@ pub(super) fn write(in_force: &InForce, collector: &Collector, headers: &Headers
     takeover(&mut text, &sidecar.metrics);
     write_process(&mut text);
     text.finish()
+}
+
+/// What timing made of calls that no header links.
+fn timing(text: &mut Text, metrics: &Metrics) {
+    let name = "couplet_timing_calls_total";
+    text.family(name, Kind::Counter, "Calls that no header links, by what timing said of their path and when.");
+    let rows = [
+        ("at_once", &metrics.timing_inferred),
+        ("not_at_once", &metrics.timing_abstained),
+        ("afterwards", &metrics.timing_inferred_later),
+    ];
+    for (said, counter) in rows {
+        text.sample(name, &[("said", said)], counter.get() as f64);
+    }
+    let name = "couplet_timing_limits_total";
+    text.family(name, Kind::Counter, "What the limits of learning from timing cost, by reason.");
+    metrics.timing_limits.each(|reason, cost| text.sample(name, &[("reason", reason)], cost as f64));
 }
 
 fn tls(text: &mut Text, sidecar: &Sidecar) {
@@ -343,7 +361,7 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         text.sample(&peak, &[], gauge.peak() as f64);
     }
     type Row<'a> = (&'a str, &'a str, &'a Counter);
-    let rows: [Row<'_>; 25] = [
+    let rows: [Row<'_>; 27] = [
         ("couplet_connections_accepted_total", "Downstream connections.", &metrics.connections_accepted),
         ("couplet_connections_refused_total", "Closed at once: limits.connections.", &metrics.connections_refused),
         ("couplet_admin_refused_total", "Closed at once: limits.admin_connections.", &metrics.admin_refused),
@@ -375,6 +393,12 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         ("couplet_contexts_untrusted_total", "Calling contexts of untrusted peers.", &metrics.contexts_untrusted),
         ("couplet_summaries_malformed_total", "Summaries that could not be read.", &metrics.summaries_malformed),
         ("couplet_summaries_untrusted_total", "Summaries nobody asked for.", &metrics.summaries_untrusted),
+        ("couplet_timing_events_lost_total", "Events that timing was not told.", &metrics.timing_events_lost),
+        (
+            "couplet_timing_names_refused_total",
+            "Handlings and calls beyond the endpoints it tells apart.",
+            &metrics.timing_names_refused,
+        ),
         ("couplet_reports_sent_total", "Reports that were acknowledged.", &metrics.reports_sent),
         ("couplet_reports_refused_total", "Reports that were refused for good.", &metrics.reports_refused),
     ];

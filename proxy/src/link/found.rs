@@ -12,7 +12,7 @@ pub(crate) enum Found {
     /// They prove this one.
     One(Arc<Handler>, How),
     /// They prove that it is one of these; two or more, at most [`FEW`].
-    Several(#[cfg_attr(not(test), expect(dead_code, reason = "for timing to choose from"))] Vec<Arc<Handler>>),
+    Several(Vec<Arc<Handler>>),
     /// They prove nothing.
     None,
 }
@@ -44,7 +44,6 @@ impl Link {
     }
 
     /// Timing makes it likely.
-    #[allow(dead_code, reason = "made where timing decides")]
     pub(crate) fn inferred(handler: Arc<Handler>) -> Self {
         Self { handler: Some(handler), evidence: Evidence::Inferred }
     }

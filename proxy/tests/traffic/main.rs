@@ -27,6 +27,7 @@ mod reload;
 mod reports;
 mod secured;
 mod still;
+mod timing;
 mod tls;
 mod transparent;
 mod truth;

@@ -16,6 +16,7 @@ use super::words;
 use crate::breaker::{BreakerCounts, BreakerReport, Count, Transition};
 use crate::counts::Counts;
 use crate::endpoint::truncate;
+use crate::expected::ExpectedStats;
 use crate::histogram::{Histogram, SCALE};
 use crate::names::{MAX_ENDPOINT_BYTES, MAX_SERVICE_BYTES, is_service_name};
 use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
@@ -23,7 +24,7 @@ use crate::outcome::{Evidence, Outcome};
 use crate::path::PathId;
 use crate::propagation::{Client, MAX_HEADERS, Propagation};
 use crate::report::{
-    CallReport, CallStats, Callee, HandlingStats, Origin, PathDefinition, PathKind, PathReport, Report,
+    CallReport, CallStats, Callee, ExpectedReport, HandlingStats, Origin, PathDefinition, PathKind, PathReport, Report,
 };
 use crate::window::Loss;
 
@@ -118,6 +119,7 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
         opaque: BTreeMap::new(),
         propagation: Propagation::default(),
         breakers: BTreeMap::new(),
+        expected: BTreeMap::new(),
         losses: BTreeMap::new(),
     };
     // Definitions come first, whatever order a Collector on the way left the metrics in.
@@ -138,11 +140,17 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
     let opaque = parts.opaque.into_iter().map(|((peer, protocol), stats)| OpaqueReport { peer, protocol, stats });
     let opaque = opaque.collect();
     let breakers = parts.breakers.into_values().collect();
+    let expected = parts.expected.into_iter().map(|((endpoint, service, callee), stats)| ExpectedReport {
+        endpoint,
+        callee: Arc::new(Callee::new(service, callee)),
+        stats,
+    });
+    let expected = expected.collect();
     let losses = parts.losses.into_iter().collect();
     let start = attributes.int("couplet.window.start").unwrap_or(0);
     let end = attributes.int("couplet.window.end").unwrap_or(start).max(start);
     let propagation = parts.propagation;
-    Ok(Report { origin, sequence, start, end, paths, calls, opaque, propagation, breakers, losses })
+    Ok(Report { origin, sequence, start, end, paths, calls, opaque, expected, propagation, breakers, losses })
 }
 
 fn origin(attributes: &Attributes<'_>) -> Result<Origin, String> {
@@ -176,6 +184,7 @@ struct Parts {
     opaque: BTreeMap<(String, Protocol), OpaqueStats>,
     propagation: Propagation,
     breakers: BTreeMap<String, BreakerReport>,
+    expected: BTreeMap<(String, String, String), ExpectedStats>,
     losses: BTreeMap<Loss, u64>,
 }
 
@@ -285,6 +294,12 @@ impl Parts {
                 let record = attributes.text(words::BREAKER_RECORD).and_then(Transition::read);
                 let transitions = &mut self.breaker(&attributes)?.transitions;
                 transitions.extend(record.filter(|_| transitions.len() < MAX_TRANSITIONS));
+            }
+            words::EXPECTED => {
+                let part = attributes.required(words::PART)?;
+                if let Some(slot) = self.expected(&attributes)?.part(part) {
+                    add(slot, n);
+                }
             }
             words::CALL_JOINT => {
                 let failed = |key: &str| attributes.flag(key).ok_or_else(|| format!("{name}: {key} is missing"));
@@ -409,6 +424,17 @@ impl Parts {
 }
 
 impl Parts {
+    /// What is expected of the pair that the attributes name; the first time it is met it is made known.
+    fn expected(&mut self, attributes: &Attributes<'_>) -> Result<&mut ExpectedStats, String> {
+        let callee = callee(attributes)?;
+        let own = endpoint(attributes, words::ENDPOINT)?;
+        let key = (own.to_owned(), callee.service().to_owned(), callee.endpoint().to_owned());
+        if self.expected.len() >= self.bounds.calls && !self.expected.contains_key(&key) {
+            return Err(format!("more than {} expected pairs in one report", self.bounds.calls));
+        }
+        Ok(self.expected.entry(key).or_default())
+    }
+
     /// The opaque connections that the attributes name; the first time it is met a peer is made known.
     fn opaque(&mut self, attributes: &Attributes<'_>) -> Result<&mut OpaqueStats, String> {
         let (peer, word) = (attributes.required(words::PEER)?, attributes.required(words::PROTOCOL)?);

@@ -16,7 +16,7 @@ use crate::histogram::{Histogram, SCALE, seconds};
 use crate::opaque::{OpaqueReport, OpaqueStats};
 use crate::outcome::{Evidence, Links, Outcomes};
 use crate::propagation::Propagation;
-use crate::report::{CallReport, CallStats, HandlingStats, PathReport, Report};
+use crate::report::{CallReport, CallStats, ExpectedReport, HandlingStats, PathReport, Report};
 
 /// Writes a report as the protobuf bytes of an `ExportMetricsServiceRequest`.
 ///
@@ -38,6 +38,7 @@ pub fn encode(report: &Report) -> Vec<u8> {
     opaque(&mut metrics, times, &report.opaque);
     propagation(&mut metrics, times, &report.propagation);
     breakers(&mut metrics, times, &report.breakers);
+    expected(&mut metrics, times, &report.expected);
     let losses = report.losses.iter().map(|(loss, n)| (vec![text(words::LOSS, loss.as_str())], *n));
     push_sum(&mut metrics, times, words::LOSSES, "1", losses);
 
@@ -250,6 +251,21 @@ fn breakers(metrics: &mut Metrics, times: Times, breakers: &[BreakerReport]) {
         Some((vec![text(words::PEER, &report.to), text(words::BREAKER_RECORD, &record)], 1))
     });
     push_sum(metrics, times, words::BREAKER_TRANSITIONS, "{transition}", records);
+}
+
+fn expected(metrics: &mut Metrics, times: Times, expected: &[ExpectedReport]) {
+    let points = expected.iter().flat_map(|report| {
+        report.stats.parts().into_iter().map(move |(word, n)| {
+            let attributes = vec![
+                text(words::ENDPOINT, &report.endpoint),
+                text(words::PEER, report.callee.service()),
+                text(words::PEER_ENDPOINT, report.callee.endpoint()),
+                text(words::PART, word),
+            ];
+            (attributes, n)
+        })
+    });
+    push_sum(metrics, times, words::EXPECTED, "1", points);
 }
 
 #[derive(Clone, Copy)]
