@@ -196,6 +196,7 @@ impl Shipper {
         if self.client.is_none() {
             // Nobody wants reports; the totals are kept, the window is not.
             self.collector.close(&self.origin, 0);
+            self.breakers.reports(Instant::now());
             return;
         }
         if outbox.is_empty() {

@@ -407,7 +407,7 @@ impl Inner {
 }
 
 /// Changes of one breaker that wait for a report at most. They are on `/breakers` whether they were reported or not.
-const UNREPORTED: usize = 64;
+const UNREPORTED: usize = 16;
 
 /// No epoch: there is no breaker.
 const OFF: u64 = u64::MAX;

@@ -1,5 +1,7 @@
 //! OTLP → report. Whatever arrives is hostile until proven: sizes are bounded, numbers saturate, names are checked.
 
+mod breakers;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use prost::Message;
 use thiserror::Error;
 
 use super::words;
-use crate::breaker::{BreakerCounts, BreakerReport, Count, Transition};
+use crate::breaker::{BreakerReport, Count, Transition};
 use crate::counts::Counts;
 use crate::endpoint::truncate;
 use crate::expected::ExpectedStats;
@@ -371,42 +373,6 @@ impl Parts {
         let sum = nanos(point.sum);
         slot.merge(&Histogram::from_parts(point.zero_count, offset, buckets, sum, nanos(point.min), nanos(point.max)));
         Ok(())
-    }
-
-    fn fill_breaker(&mut self, point: &NumberDataPoint) -> Result<(), String> {
-        let attributes = Attributes(&point.attributes);
-        let word = |key: &str| {
-            let word = attributes.required(key)?;
-            let plain = word.len() <= 40 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            if plain { Ok(word.to_owned()) } else { Err(format!("{key}: no word")) }
-        };
-        let (state, mode) = (word(words::BREAKER_STATE)?, word(words::BREAKER_MODE)?);
-        let peak = match point.value {
-            Some(number_data_point::Value::AsInt(n)) => u64::try_from(n).unwrap_or(0),
-            _ => 0,
-        };
-        let breaker = self.breaker(&attributes)?;
-        (breaker.state, breaker.mode, breaker.peak) = (state, mode, peak);
-        Ok(())
-    }
-
-    /// The breaker that the attributes name; the first time it is met it is made known.
-    fn breaker(&mut self, attributes: &Attributes<'_>) -> Result<&mut BreakerReport, String> {
-        let to = attributes.required(words::PEER)?;
-        if !is_service_name(to) {
-            return Err(format!("{} is not a service name", words::PEER));
-        }
-        if self.breakers.len() >= self.bounds.calls && !self.breakers.contains_key(to) {
-            return Err(format!("more than {} breakers in one report", self.bounds.calls));
-        }
-        Ok(self.breakers.entry(to.to_owned()).or_insert_with(|| BreakerReport {
-            to: to.to_owned(),
-            state: "closed".to_owned(),
-            mode: "observe".to_owned(),
-            peak: 0,
-            counts: BreakerCounts::default(),
-            transitions: Vec::new(),
-        }))
     }
 
     fn stats(&mut self, attributes: &Attributes<'_>) -> Result<&mut HandlingStats, String> {
