@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use couplet_analyzer::breakers::{BreakerEdge, BreakerPage, WouldHave};
+use couplet_analyzer::breakers::{BreakerEdge, BreakerPage};
+use couplet_telemetry::breaker::WouldHave;
 
 use crate::client::AnalyzerArgs;
 use crate::exit::Fault;

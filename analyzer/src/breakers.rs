@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use couplet_telemetry::breaker::{BreakerCounts, Count, Transition};
+use couplet_telemetry::breaker::{BreakerCounts, Count, Transition, WouldHave};
 use couplet_telemetry::histogram::seconds;
 use couplet_telemetry::report::Report;
 use serde::{Deserialize, Serialize};
@@ -72,25 +72,6 @@ pub struct BreakerEdge {
     pub last_opened: Option<String>,
 }
 
-/// What became of calls that would have been stopped.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WouldHave {
-    /// All of them.
-    pub rejected: u64,
-    /// They failed anyway.
-    pub failed: u64,
-    /// They were slow.
-    pub slow: u64,
-    /// They succeeded: what enforcing would have cost.
-    pub succeeded: u64,
-    /// Nothing is known of them.
-    pub unknown: u64,
-    /// The time that all of them took: what callers would have been spared.
-    pub seconds: f64,
-    /// The share of what is known that failed anyway, 0 to 1.
-    pub precision: Option<f64>,
-}
-
 impl Breakers {
     /// Takes in what a report says.
     pub fn hear(&mut self, report: &Report) {
@@ -140,9 +121,7 @@ impl Edge {
             self.replicas.values().for_each(|replica| *tally.entry(of(replica).clone()).or_default() += 1);
             tally
         };
-        let classes =
-            [Count::Success, Count::Failure, Count::Throttled, Count::Local, Count::Propagated, Count::Ignored];
-        let calls = classes.into_iter().map(|count| (count.as_str().to_owned(), counts.get(count)));
+        let calls = counts.ended().map(|(count, n)| (count.as_str().to_owned(), n));
         let (last_opened, last_reason) = self.last_opened.clone().unzip();
         BreakerEdge {
             from: from.to_owned(),
@@ -154,15 +133,7 @@ impl Edge {
             opened: counts.get(Count::Opened),
             stopped_seconds: seconds(counts.get(Count::Stopped)),
             peak: self.peak,
-            would_have: WouldHave {
-                rejected: counts.shadowed(),
-                failed: counts.get(Count::ShadowFailed),
-                slow: counts.get(Count::ShadowSlow),
-                succeeded: counts.get(Count::ShadowSucceeded),
-                unknown: counts.get(Count::ShadowUnknown),
-                seconds: seconds(counts.get(Count::ShadowTime)),
-                precision: counts.precision(),
-            },
+            would_have: WouldHave::from(counts),
             last_reason,
             last_opened,
         }

@@ -9,7 +9,7 @@ mod hygiene;
 pub(crate) use body::{Broken, Failed, Frames, Incoming, RequestBody};
 use expectation::Waiting;
 pub(crate) use expectation::{Asking, Expectation};
-pub(crate) use grpc::{Verdict, is_grpc, message, status_of};
+pub(crate) use grpc::{Verdict, code_of, is_grpc, message, status_of};
 use hop::clean_trailers;
 pub(crate) use hop::{origin_form, strip_hop_by_hop, wants_upgrade, without};
 pub(crate) use hygiene::{check_interim, check_request, check_response};

@@ -38,11 +38,8 @@ pub(crate) async fn serve(
     let (mut call, in_flight) = open(worker, upstream, &head(&parts), now);
     undress(&mut parts.headers);
     let grpc = is_grpc(&parts.headers);
-    if let Some(breaker) = &upstream.breaker {
-        match Attempt::ask(breaker, grpc, &parts.headers, now) {
-            Ok(attempt) => call.attempts(attempt),
-            Err(refused) => return reject(worker, &refused, call, grpc),
-        }
+    if let Err(refused) = attempt(upstream, &mut call, &parts.headers, now) {
+        return reject(worker, &refused, call, grpc);
     }
     call.counts(body.count());
     let request = Request::from_parts(parts, body);
@@ -117,6 +114,14 @@ fn refuse(worker: &Worker, fault: Fault, destination: &str, mut call: Call, grpc
     worker.sidecar.metrics.fault(fault);
     call.failed(fault);
     refusal(fault, destination, Some(call), grpc)
+}
+
+/// Asks the breaker of the destination, which then looks on.
+fn attempt(upstream: &Upstream, call: &mut Call, headers: &HeaderMap, now: Instant) -> Result<(), Refused> {
+    if let Some(breaker) = &upstream.breaker {
+        call.attempts(Attempt::ask(breaker, is_grpc(headers), headers, now)?);
+    }
+    Ok(())
 }
 
 /// Answers in the stead of a destination that is not to be called now, and says who decided that and why.

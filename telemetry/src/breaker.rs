@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::histogram::seconds;
 use crate::names::MAX_SERVICE_BYTES;
 
 /// What a breaker counts. A closed list; times are in nanoseconds.
@@ -61,6 +62,14 @@ impl Count {
         Count::Stopped,
         Count::ShadowTime,
     ];
+
+    /// What the end of a call that was let through counts as: one of these.
+    pub const ENDED: [Count; 6] =
+        [Count::Success, Count::Failure, Count::Throttled, Count::Local, Count::Propagated, Count::Ignored];
+
+    /// What became of a call that would have been stopped and was not: one of these.
+    pub const SHADOWED: [Count; 4] =
+        [Count::ShadowFailed, Count::ShadowSlow, Count::ShadowSucceeded, Count::ShadowUnknown];
 
     /// The word for labels and the wire.
     #[must_use]
@@ -128,20 +137,15 @@ impl BreakerCounts {
         Count::ALL.into_iter().zip(self.0).filter(|(_, n)| *n > 0)
     }
 
-    /// Calls that were let through and whose end is known.
-    #[must_use]
-    pub fn ended(&self) -> u64 {
-        [Count::Success, Count::Failure, Count::Throttled, Count::Local, Count::Propagated, Count::Ignored]
-            .into_iter()
-            .fold(0, |sum, count| sum.saturating_add(self.get(count)))
+    /// Calls that were let through, by what their end counted as; zeros as well.
+    pub fn ended(&self) -> impl Iterator<Item = (Count, u64)> + '_ {
+        Count::ENDED.into_iter().map(|count| (count, self.get(count)))
     }
 
     /// Calls that would have been stopped and were not.
     #[must_use]
     pub fn shadowed(&self) -> u64 {
-        [Count::ShadowFailed, Count::ShadowSlow, Count::ShadowSucceeded, Count::ShadowUnknown]
-            .into_iter()
-            .fold(0, |sum, count| sum.saturating_add(self.get(count)))
+        Count::SHADOWED.into_iter().fold(0, |sum, count| sum.saturating_add(self.get(count)))
     }
 
     /// The share of what would have been stopped that failed anyway, 0 to 1; of what is known. None where nothing is.
@@ -149,6 +153,39 @@ impl BreakerCounts {
     pub fn precision(&self) -> Option<f64> {
         let known = self.shadowed().saturating_sub(self.get(Count::ShadowUnknown));
         (known > 0).then(|| self.get(Count::ShadowFailed) as f64 / known as f64)
+    }
+}
+
+/// What became of calls that would have been stopped and were not, for people and tools.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WouldHave {
+    /// All of them.
+    pub rejected: u64,
+    /// They failed anyway.
+    pub failed: u64,
+    /// They were slow.
+    pub slow: u64,
+    /// They succeeded: what enforcing would have cost.
+    pub succeeded: u64,
+    /// Nothing is known of them.
+    pub unknown: u64,
+    /// The time that all of them took: what callers would have been spared.
+    pub seconds: f64,
+    /// The share of what is known that failed anyway, 0 to 1; none where nothing is.
+    pub precision: Option<f64>,
+}
+
+impl From<&BreakerCounts> for WouldHave {
+    fn from(counts: &BreakerCounts) -> Self {
+        Self {
+            rejected: counts.shadowed(),
+            failed: counts.get(Count::ShadowFailed),
+            slow: counts.get(Count::ShadowSlow),
+            succeeded: counts.get(Count::ShadowSucceeded),
+            unknown: counts.get(Count::ShadowUnknown),
+            seconds: seconds(counts.get(Count::ShadowTime)),
+            precision: counts.precision(),
+        }
     }
 }
 

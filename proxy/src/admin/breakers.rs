@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use couplet_config::BreakerMode;
-use couplet_telemetry::breaker::{BreakerCounts, Cause, Count, Transition};
+use couplet_telemetry::breaker::{BreakerCounts, Cause, Count, Transition, WouldHave};
 use couplet_telemetry::histogram::seconds;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -73,20 +73,6 @@ struct Calls {
     stopped_seconds: f64,
 }
 
-/// What became of calls that would have been stopped.
-#[derive(Serialize)]
-struct WouldHave {
-    rejected: u64,
-    failed: u64,
-    slow: u64,
-    succeeded: u64,
-    unknown: u64,
-    /// The time that all of them took.
-    seconds: f64,
-    /// The share of them that failed anyway; nothing where there were none.
-    precision: Option<f64>,
-}
-
 /// A state that somebody wants.
 #[derive(Serialize)]
 struct ByHand {
@@ -120,7 +106,7 @@ pub(super) fn entry(breaker: &Breaker, now: Instant) -> Entry {
         in_flight: breaker.in_flight.get(),
         in_flight_peak: breaker.in_flight.peak(),
         calls: calls(&done),
-        would_have: would_have(&done),
+        would_have: WouldHave::from(&done),
         causes,
         forced: forced.map(by_hand),
     }
@@ -139,26 +125,13 @@ fn window(counts: &Counts, consecutive: u32) -> Window {
 }
 
 fn calls(done: &BreakerCounts) -> Calls {
-    let ended = [Count::Success, Count::Failure, Count::Throttled, Count::Local, Count::Propagated, Count::Ignored];
     Calls {
-        ended: ended.into_iter().map(|count| (count.as_str(), done.get(count))).collect(),
+        ended: done.ended().map(|(count, n)| (count.as_str(), n)).collect(),
         rejected: done.get(Count::Rejected),
         probes: done.get(Count::Probes),
         stale: done.get(Count::Stale),
         opened: done.get(Count::Opened),
         stopped_seconds: seconds(done.get(Count::Stopped)),
-    }
-}
-
-fn would_have(done: &BreakerCounts) -> WouldHave {
-    WouldHave {
-        rejected: done.shadowed(),
-        failed: done.get(Count::ShadowFailed),
-        slow: done.get(Count::ShadowSlow),
-        succeeded: done.get(Count::ShadowSucceeded),
-        unknown: done.get(Count::ShadowUnknown),
-        seconds: seconds(done.get(Count::ShadowTime)),
-        precision: done.precision(),
     }
 }
 

@@ -127,10 +127,8 @@ fn breakers(text: &mut Text, breakers: &Breakers) {
     let calls = "couplet_breaker_calls_total";
     text.family(calls, Kind::Counter, "Calls that were let through, by what their end counts as.");
     for (view, breaker) in &views {
-        let ended = [Count::Success, Count::Failure, Count::Throttled, Count::Local, Count::Propagated, Count::Ignored];
-        for count in ended {
-            let labels = [("service_peer_name", &*breaker.to), ("class", count.as_str())];
-            sample(text, calls, &labels, view.done.get(count) as f64);
+        for (count, n) in view.done.ended() {
+            sample(text, calls, &[("service_peer_name", &breaker.to), ("class", count.as_str())], n as f64);
         }
     }
     let shadow = "couplet_breaker_shadow_outcome_total";

@@ -41,8 +41,13 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// The outcome by `grpc-status`, where there is one.
 pub(crate) fn status_of(headers: &HeaderMap) -> Option<Outcome> {
-    let code = headers.get("grpc-status")?.to_str().ok().and_then(|code| code.parse::<u8>().ok());
-    Some(code.map_or(Outcome::ServerError, outcome))
+    Some(code_of(headers)?.map_or(Outcome::ServerError, outcome))
+}
+
+/// The code in `grpc-status`, where there is one; inside, none where what stands there is no code.
+pub(crate) fn code_of(headers: &HeaderMap) -> Option<Option<u8>> {
+    let status = headers.get("grpc-status")?;
+    Some(status.to_str().ok().and_then(|code| code.parse().ok()))
 }
 
 /// The codes, by whose doing they are. The caller's: what it asked for was wrong or is not there. Nobody's: it was

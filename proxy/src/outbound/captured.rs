@@ -11,10 +11,9 @@ use http::{HeaderValue, Request, Response, header};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{open, refuse, reject};
+use super::{attempt, open, refuse, reject};
 use crate::forward::Reply;
 use crate::http::{Protocol, RequestBody, head, is_grpc};
-use crate::policy::Attempt;
 use crate::record::Call;
 use crate::sidecar::Worker;
 use crate::upstream::{Dial, Early, Upstream};
@@ -66,13 +65,11 @@ pub(crate) async fn serve(
             let (parts, _) = request.into_parts();
             let now = Instant::now();
             let (mut call, _) = open(worker, &upstream, &head(&parts), now);
-            if let Some(breaker) = &upstream.breaker {
-                match Attempt::ask(breaker, false, &parts.headers, now) {
-                    Ok(attempt) => call.attempts(attempt),
-                    Err(refused) => return reject(worker, &refused, call, is_grpc(&parts.headers)),
-                }
+            let grpc = is_grpc(&parts.headers);
+            match attempt(&upstream, &mut call, &parts.headers, now) {
+                Ok(()) => refuse(worker, fault, &upstream.name, call, grpc),
+                Err(refused) => reject(worker, &refused, call, grpc),
             }
-            refuse(worker, fault, &upstream.name, call, is_grpc(&parts.headers))
         }
     }
 }

@@ -8,11 +8,10 @@ use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
-use super::{open, refuse, reject};
+use super::{attempt, open, refuse, reject};
 use crate::error::Fault;
 use crate::forward::{Reply, connect_through, refusal, relay};
 use crate::http::{RequestBody, Verdict, head, is_grpc};
-use crate::policy::Attempt;
 use crate::record::Call;
 use crate::sidecar::Worker;
 use crate::upstream::Upstream;
@@ -107,11 +106,8 @@ async fn tunnel(
     let (parts, _) = request.into_parts();
     let now = Instant::now();
     let (mut call, in_flight) = open(worker, upstream, &head(&parts), now);
-    if let Some(breaker) = &upstream.breaker {
-        match Attempt::ask(breaker, false, &parts.headers, now) {
-            Ok(attempt) => call.attempts(attempt),
-            Err(refused) => return reject(worker, &refused, call, false),
-        }
+    if let Err(refused) = attempt(upstream, &mut call, &parts.headers, now) {
+        return reject(worker, &refused, call, false);
     }
     if in_flight > worker.sidecar.config.limits.requests_in_flight as u64 {
         return refuse(worker, Fault::InFlight, &upstream.name, call, false);

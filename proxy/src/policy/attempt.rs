@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::breaker::{Breaker, Failed, Permit, Refused, Ticket, What};
 use super::classify::{self, Class, Deadline, Said};
 use crate::error::Fault;
+use crate::http::code_of;
 
 /// A call that was let through. Dropped when it has ended; what it says by then counts.
 pub(crate) struct Attempt {
@@ -21,8 +22,6 @@ pub(crate) struct Attempt {
     grpc: Option<Option<Duration>>,
     said: Option<Said>,
     failed: Failed,
-    /// The answer is a stream: how long that takes says nothing.
-    stream: bool,
     ended: Option<Class>,
     told: bool,
 }
@@ -43,7 +42,6 @@ impl Attempt {
                     grpc: grpc.then(|| classify::grpc_timeout(headers)),
                     said: None,
                     failed: Failed::default(),
-                    stream: false,
                     ended: None,
                     told: false,
                 })
@@ -73,13 +71,12 @@ impl Attempt {
         };
         self.said = Some(said);
         self.failed.endpoint = Some(endpoint);
-        self.failed.what = Some(What::Http(status.as_u16()));
+        let code = self.grpc.and_then(|_| code_of(headers)).flatten();
+        self.failed.what = Some(code.map_or(What::Http(status.as_u16()), What::Grpc));
         self.failed.retry_after = retry_after(said, headers);
-        if let Some(code) = grpc_code(headers).filter(|_| self.grpc.is_some()) {
-            self.failed.what = Some(What::Grpc(code));
-        }
-        self.stream = status == StatusCode::SWITCHING_PROTOCOLS || is_stream(headers);
-        if self.stream || matches!(said, Said::Known(Class::Failure | Class::Throttled)) {
+        // How long a stream takes says nothing.
+        let stream = status == StatusCode::SWITCHING_PROTOCOLS || is_stream(headers);
+        if stream || matches!(said, Said::Known(Class::Failure | Class::Throttled)) {
             self.tell(now);
         }
     }
@@ -108,7 +105,7 @@ impl Attempt {
         };
         self.said = Some(said);
         self.failed.retry_after = retry_after(said, trailers);
-        self.failed.what = grpc_code(trailers).map(What::Grpc).or(Some(What::NoGrpcStatus));
+        self.failed.what = Some(code_of(trailers).flatten().map_or(What::NoGrpcStatus, What::Grpc));
     }
 
     /// The answer is whole.
@@ -184,10 +181,6 @@ impl Drop for Attempt {
 fn retry_after(said: Said, headers: &HeaderMap) -> Option<Duration> {
     let throttled = said == Said::Known(Class::Throttled);
     throttled.then(|| classify::retry_after(headers, SystemTime::now)).flatten()
-}
-
-fn grpc_code(headers: &HeaderMap) -> Option<u8> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 /// Whether the answer goes on for as long as somebody listens.

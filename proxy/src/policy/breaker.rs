@@ -123,7 +123,6 @@ impl Breaker {
         now: Instant,
     ) -> Self {
         let machine = Machine::new(&settings, seed, now);
-        let passing = AtomicU64::new(machine.epoch());
         let inner = Inner {
             rotate_at: now + settings.window,
             settings,
@@ -137,6 +136,7 @@ impl Breaker {
             forced: None,
             random: fastrand::Rng::with_seed(seed),
         };
+        let passing = AtomicU64::new(inner.passing());
         Self { from, to, passing, in_flight: Gauge::default(), inner: Mutex::new(inner), transitions }
     }
 
@@ -280,12 +280,7 @@ impl Breaker {
             if let Some(transition) = &transition {
                 inner.remember(transition);
             }
-            let passing = match (inner.settings.mode, inner.machine.stands()) {
-                (BreakerMode::Off, _) if inner.forced.is_none() => OFF,
-                (_, Stands::Closed) => inner.machine.epoch(),
-                _ => 0,
-            };
-            self.passing.store(passing, Ordering::Release);
+            self.passing.store(inner.passing(), Ordering::Release);
             (answer, transition)
         };
         if let Some(transition) = transition {
@@ -346,6 +341,15 @@ impl Breaker {
 }
 
 impl Inner {
+    /// What can be said without the lock, until something changes.
+    fn passing(&self) -> u64 {
+        match (self.settings.mode, self.machine.stands()) {
+            (BreakerMode::Off, _) if self.forced.is_none() => OFF,
+            (_, Stands::Closed) => self.machine.epoch(),
+            _ => 0,
+        }
+    }
+
     /// Whether a call that the state machine stops really is stopped. What somebody wants is done in every mode.
     fn enforces(&mut self, rejection: Rejection) -> bool {
         let percent = self.settings.enforce_percent;
@@ -365,7 +369,7 @@ impl Inner {
             }
         }
         if let Some(current) = self.durations.first_mut() {
-            current.record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+            current.record(nanos(took));
         }
     }
 
@@ -378,7 +382,7 @@ impl Inner {
             Class::Propagated | Class::Ignored => Count::ShadowUnknown,
         };
         self.counts.add(count, 1);
-        self.counts.add(Count::ShadowTime, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.counts.add(Count::ShadowTime, nanos(took));
     }
 
     /// Counts the time in which calls were stopped, up to now.
@@ -386,7 +390,7 @@ impl Inner {
         if let Some(since) = &mut self.stopped_since {
             let passed = now.saturating_duration_since(*since);
             *since = now.max(*since);
-            self.counts.add(Count::Stopped, u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
+            self.counts.add(Count::Stopped, nanos(passed));
         }
     }
 
@@ -404,6 +408,10 @@ impl Inner {
         self.durations.iter().for_each(|durations| all.merge(durations));
         (all.count() > 0).then(|| Duration::from_nanos(all.quantile(0.99) as u64))
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Changes of one breaker that wait for a report at most. They are on `/breakers` whether they were reported or not.

@@ -7,7 +7,7 @@ use couplet_telemetry::breaker::Count;
 use http::{HeaderMap, StatusCode, header};
 
 use crate::error::Fault;
-use crate::http::is_grpc;
+use crate::http::{code_of, is_grpc};
 
 /// What the end of a call counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,11 +96,11 @@ pub(crate) fn head(status: StatusCode, headers: &HeaderMap, grpc: bool, deadline
 
 /// What the trailers of a gRPC answer say, or a head that is all there is.
 pub(crate) fn trailers(headers: &HeaderMap, deadline: Deadline) -> Said {
-    let Some(status) = headers.get("grpc-status") else { return Said::InTrailers };
+    let Some(code) = code_of(headers) else { return Said::InTrailers };
     if headers.contains_key(PUSHBACK) {
         return Said::Known(Class::Throttled);
     }
-    let class = match status.to_str().ok().and_then(|code| code.parse::<u8>().ok()) {
+    let class = match code {
         Some(4) if deadline.is_fair() => Class::Failure, // DEADLINE_EXCEEDED
         Some(4) => Class::Ignored,
         // UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS

@@ -53,43 +53,17 @@ fn log(change: &Transition) {
     }
     let open_for_ms = change.open_for_ms.unwrap_or(0);
     let Observed { total, failed, throttled, no_connection, slow, in_flight, .. } = *observed;
+    macro_rules! opened {
+        ($level:ident, $($more:ident,)? $text:literal) => {
+            tracing::$level!(
+                edge, from, to, reason, epoch, attempt, open_for_ms, total, failed, throttled, no_connection, slow,
+                in_flight, causes, $($more,)? $text
+            )
+        };
+    }
     // What stops nothing wakes up nobody.
-    if *stops {
-        tracing::warn!(
-            edge,
-            from,
-            to,
-            reason,
-            epoch,
-            attempt,
-            open_for_ms,
-            total,
-            failed,
-            throttled,
-            no_connection,
-            slow,
-            in_flight,
-            causes,
-            by,
-            "breaker opened: calls are stopped"
-        );
-    } else {
-        tracing::info!(
-            edge,
-            from,
-            to,
-            reason,
-            epoch,
-            attempt,
-            open_for_ms,
-            total,
-            failed,
-            throttled,
-            no_connection,
-            slow,
-            in_flight,
-            causes,
-            "breaker would open: nothing is stopped"
-        );
+    match stops {
+        true => opened!(warn, by, "breaker opened: calls are stopped"),
+        false => opened!(info, "breaker would open: nothing is stopped"),
     }
 }
