@@ -5,8 +5,10 @@
 mod breakers;
 mod bypass;
 mod endpoints;
+mod faults;
 mod links;
 mod metrics;
+mod parameters;
 mod serve;
 
 use std::net::SocketAddr;
@@ -17,7 +19,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Path, Query, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use couplet_config::ProxyConfig;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
@@ -73,13 +75,16 @@ pub(crate) async fn serve(admin: Admin, listener: tokio::net::TcpListener) {
         .route("/endpoints", get(endpoints))
         .route("/breakers", get(breakers))
         .route("/breakers/{to}", get(breaker).post(order))
+        .route("/faults", get(faults).post(inject).delete(remove_all))
+        .route("/faults/{id}", delete(remove))
         .route("/links", get(links))
         .route("/shutdown", post(shutdown))
         .route("/reload", post(reload))
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "there is /livez /readyz /metrics /config /endpoints /breakers /links, POST /breakers/NAME, /reload and /shutdown\n",
+                "there is /livez /readyz /metrics /config /endpoints /breakers /faults /links, POST /breakers/NAME, /faults, \
+                 /reload and /shutdown, DELETE /faults and /faults/ID\n",
             )
         })
         .with_state(Arc::new(admin));
@@ -150,7 +155,7 @@ async fn breakers(State(admin): State<Arc<Admin>>) -> Response {
 async fn breaker(State(admin): State<Arc<Admin>>, Path(to): Path<String>) -> Response {
     match admin.in_force.sidecar().breakers.known(&to) {
         Some(breaker) => json(&breakers::entry(&breaker, Instant::now())),
-        None => no_breaker(&admin, &to),
+        None => unknown(&admin, NO_BREAKER, &to),
     }
 }
 
@@ -168,7 +173,7 @@ async fn order(
         Ok(order) => order,
         Err(problem) => return (StatusCode::BAD_REQUEST, problem + "\n").into_response(),
     };
-    let Some(breaker) = admin.in_force.sidecar().breakers.known(&to) else { return no_breaker(&admin, &to) };
+    let Some(breaker) = admin.in_force.sidecar().breakers.known(&to) else { return unknown(&admin, NO_BREAKER, &to) };
     let now = Instant::now();
     match order {
         breakers::Order::Force { forced, lasts } => breaker.force(forced, lasts, now),
@@ -177,11 +182,66 @@ async fn order(
     json(&breakers::entry(&breaker, now))
 }
 
-fn no_breaker(admin: &Admin, to: &str) -> Response {
+const NO_BREAKER: &str = "there is no breaker for calls";
+
+/// There is nothing of a destination; what there is instead.
+fn unknown(admin: &Admin, what: &str, to: &str) -> Response {
     let known = admin.in_force.sidecar().breakers.all();
     let names: Vec<&str> = known.iter().map(|breaker| &*breaker.to).take(20).collect();
     let names = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
-    (StatusCode::NOT_FOUND, format!("there is no breaker for calls to {to}; there is: {names}\n")).into_response()
+    (StatusCode::NOT_FOUND, format!("{what} to {to}; there is: {names}\n")).into_response()
+}
+
+/// Which faults are injected, and which were of late.
+async fn faults(State(admin): State<Arc<Admin>>) -> Response {
+    let sidecar = admin.in_force.sidecar();
+    json(&faults::page(&sidecar.config.service, &sidecar.injections, Instant::now()))
+}
+
+/// Somebody wants faults in calls, for a time.
+async fn inject(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Response {
+    if let Some(forbidden) = forbidden(peer) {
+        return forbidden;
+    }
+    let (aim, lasts) = match faults::read(&parameters) {
+        Ok(order) => order,
+        Err(problem) => return (StatusCode::BAD_REQUEST, problem + "\n").into_response(),
+    };
+    let sidecar = admin.in_force.sidecar();
+    if sidecar.breakers.known(&aim.to).is_none() {
+        return unknown(&admin, "there are no calls", &aim.to);
+    }
+    let now = Instant::now();
+    match sidecar.injections.add(aim, lasts, now) {
+        Ok(injection) => (StatusCode::CREATED, json(&faults::entry(&injection, now))).into_response(),
+        Err(problem) => (StatusCode::CONFLICT, problem + "\n").into_response(),
+    }
+}
+
+async fn remove(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(id): Path<u64>,
+) -> Response {
+    if let Some(forbidden) = forbidden(peer) {
+        return forbidden;
+    }
+    match admin.in_force.sidecar().injections.remove(id) {
+        true => faults(State(admin)).await,
+        false => (StatusCode::NOT_FOUND, format!("no fault {id} is in force\n")).into_response(),
+    }
+}
+
+async fn remove_all(State(admin): State<Arc<Admin>>, ConnectInfo(peer): ConnectInfo<SocketAddr>) -> Response {
+    if let Some(forbidden) = forbidden(peer) {
+        return forbidden;
+    }
+    admin.in_force.sidecar().injections.remove_all();
+    faults(State(admin)).await
 }
 
 /// How calls are linked, and what is learned about it.

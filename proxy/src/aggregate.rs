@@ -179,6 +179,11 @@ impl Local {
         tables.window.call(path, callee, call);
     }
 
+    /// A request met injected faults.
+    pub(crate) fn injected(&self, path: &Arc<PathDefinition>, callee: &Arc<Callee>, delayed: bool, aborted: bool) {
+        self.tables.lock().window.injected(path, callee, delayed, aborted);
+    }
+
     pub(crate) fn opaque(&self, peer: &str, protocol: Protocol, change: &OpaqueStats) {
         self.tables.lock().window.opaque(peer, protocol, change);
     }

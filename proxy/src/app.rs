@@ -30,7 +30,7 @@ use crate::drain::{Drain, Ending, Phase};
 use crate::link::{Handlers, Headers};
 use crate::metrics::Metrics;
 use crate::original::Dialed;
-use crate::policy::Breakers;
+use crate::policy::{Breakers, Injections};
 use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::{Directory, Dns};
@@ -186,6 +186,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         dialed: Arc::new(Dialed::new()),
         mesh: Arc::default(),
         breakers: Arc::new(Breakers::new(&config.service)),
+        injections: Arc::new(Injections::new(&config.service)),
         config,
     });
 
@@ -412,6 +413,7 @@ impl Running {
             hand.worker = Arc::new(hand.worker.next(Arc::clone(&sidecar), connector, Instant::now()));
         }
         sidecar.breakers.configure(&sidecar.config.breakers, Instant::now());
+        sidecar.injections.clear();
         self.in_force.replace(sidecar);
         self.serve(&wanted, sockets, generation);
         self.drain.retire_before(generation);

@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     MalformedResponse,
     /// The breaker of the destination stops calls.
     BreakerOpen,
+    /// Somebody injects faults on purpose. Which status is answered is theirs to say.
+    Injected,
 }
 
 /// What is answered and counted for a [`Fault`].
@@ -56,7 +58,7 @@ pub(crate) struct Answer {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 17] = [
+    pub(crate) const ALL: [Fault; 18] = [
         Fault::BadRequest,
         Fault::Malformed,
         Fault::HeaderFields,
@@ -74,6 +76,7 @@ impl Fault {
         Fault::RequestTimeout,
         Fault::MalformedResponse,
         Fault::BreakerOpen,
+        Fault::Injected,
     ];
 
     pub(crate) fn answer(self) -> Answer {
@@ -189,6 +192,13 @@ impl Fault {
                 "breaker_open",
                 Outcome::Rejected,
                 "calls to the destination are stopped, since too many of them failed",
+            ),
+            Fault::Injected => answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                14,
+                "fault_injected",
+                Outcome::Rejected,
+                "faults are injected into calls to the destination, on purpose",
             ),
         }
     }

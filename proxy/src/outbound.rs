@@ -2,6 +2,7 @@
 
 mod captured;
 mod explicit;
+mod injected;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 pub(crate) use captured::{Captured, peer_name, serve as serve_captured};
 pub(crate) use explicit::serve as serve_explicit;
+pub(crate) use injected::serve;
 
 use crate::context::{Calling, Summary, tracestate_without};
 use crate::error::Fault;
@@ -27,15 +29,17 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const CONTEXT: HeaderName = HeaderName::from_static(CONTEXT_HEADER);
 const REJECT: HeaderName = HeaderName::from_static(REJECT_HEADER);
 
-/// Serves one outbound request to `upstream`.
-pub(crate) async fn serve(
+/// Sends one outbound request to `upstream`; `delayed` tells whether an injected fault has held it up.
+async fn deliver(
     worker: &Arc<Worker>,
     upstream: &Arc<Upstream>,
     request: Request<RequestBody>,
+    delayed: bool,
 ) -> Response<Reply<Call>> {
     let (mut parts, body) = request.into_parts();
     let now = Instant::now();
     let (mut call, in_flight) = open(worker, upstream, &head(&parts), now);
+    call.delayed(delayed);
     undress(&mut parts.headers);
     let grpc = is_grpc(&parts.headers);
     if let Err(refused) = attempt(upstream, &mut call, &parts.headers, now) {

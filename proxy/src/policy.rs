@@ -5,8 +5,12 @@ mod attempt;
 mod breaker;
 mod breakers;
 mod classify;
+mod injection;
+mod injections;
 mod transition;
 
 pub(crate) use attempt::Attempt;
 pub(crate) use breaker::{Breaker, Counts, Forced, Refused, Stands, View};
 pub(crate) use breakers::Breakers;
+pub(crate) use injection::{Abort, Aim, Injection};
+pub(crate) use injections::Injections;

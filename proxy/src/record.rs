@@ -53,11 +53,11 @@ impl Recorder {
 }
 
 /// One request in flight, in either direction.
-struct InFlight(Arc<Metrics>);
+pub(crate) struct InFlight(Arc<Metrics>);
 
 impl InFlight {
     /// Counts one more; and how many there are now.
-    fn new(metrics: &Arc<Metrics>) -> (Self, u64) {
+    pub(crate) fn new(metrics: &Arc<Metrics>) -> (Self, u64) {
         let now = metrics.requests_in_flight.up();
         (Self(Arc::clone(metrics)), now)
     }
@@ -219,6 +219,8 @@ pub(crate) struct Call {
     attempts: u32,
     request_bytes: Option<Arc<AtomicU64>>,
     response_bytes: u64,
+    /// Whether an injected fault held it up before.
+    delayed: bool,
     /// What the breaker of the destination is told, once this is gone.
     attempt: Option<Attempt>,
     _in_flight: InFlight,
@@ -265,6 +267,7 @@ impl Call {
             attempts: 0,
             request_bytes: None,
             response_bytes: 0,
+            delayed: false,
             attempt: None,
             _in_flight: in_flight,
         };
@@ -274,6 +277,11 @@ impl Call {
     /// Timing is told when the call ends.
     pub(crate) fn timed(&mut self, timed: Option<Timed>) {
         self.timed = timed;
+    }
+
+    /// An injected fault held it up before it was opened.
+    pub(crate) fn delayed(&mut self, delayed: bool) {
+        self.delayed = delayed;
     }
 
     /// The path of the handler that calls.
@@ -395,6 +403,9 @@ impl Drop for Call {
             response_bytes: self.response_bytes,
         };
         let recorder = &self.recorder;
+        if self.delayed {
+            recorder.local.injected(self.path(), callee, true, false);
+        }
         let call = match &self.timed {
             Some(timed) => recorder.timing.call_ended(recorder.worker, timed, callee, call, now),
             None => Some(call),

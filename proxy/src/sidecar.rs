@@ -14,7 +14,7 @@ use crate::error::Fault;
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::original::Dialed;
-use crate::policy::Breakers;
+use crate::policy::{Breakers, Injections};
 use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::Directory;
@@ -55,6 +55,8 @@ pub(crate) struct Sidecar {
     pub(crate) mesh: Arc<Mesh>,
     /// They stop calls to destinations that fail.
     pub(crate) breakers: Arc<Breakers>,
+    /// Faults that somebody wants in calls, to see who copes.
+    pub(crate) injections: Arc<Injections>,
 }
 
 impl Sidecar {
@@ -74,6 +76,7 @@ impl Sidecar {
             dialed: Arc::clone(&self.dialed),
             mesh: Arc::clone(&self.mesh),
             breakers: Arc::clone(&self.breakers),
+            injections: Arc::clone(&self.injections),
         }
     }
 
@@ -227,6 +230,7 @@ impl Worker {
     /// Closes what has been idle for too long. Called about once a second.
     pub(crate) fn sweep(&self, now: Instant) {
         let timeout = self.connector.idle_timeout;
+        self.sidecar.injections.sweep(now);
         self.app.iter().chain(&self.outbound).for_each(|upstream| upstream.sweep(now, timeout));
         let mut explicit = self.explicit.lock();
         explicit.retain(|_, upstream| upstream.unused_for(now) < FORGET_AFTER);

@@ -13,6 +13,9 @@ pub const ERROR_HEADER: &str = "couplet-error";
 /// Response header, set by a proxy alone: which breaker stopped a call, and why.
 pub const REJECT_HEADER: &str = "couplet-reject";
 
+/// Response header, set by a proxy alone: which injected faults this answer met.
+pub const FAULT_HEADER: &str = "couplet-fault";
+
 /// Name that stands for everything beyond a limit: services, endpoints, callees.
 pub const OTHER: &str = "(other)";
 /// Endpoint of the path that holds calls which could not be linked to a handler.

@@ -12,7 +12,7 @@
 //! | `http.client.request.duration`, `couplet.call.first_byte` | exponential histogram, s | path, peer, endpoint |
 //! | `couplet.calls` | sum | path, peer, endpoint, `couplet.outcome` |
 //! | `couplet.call.links` | sum | path, peer, endpoint, `couplet.evidence` |
-//! | `couplet.call.{blocking,attempts,request_bytes,response_bytes}`, `couplet.call.blocked` (ns) | sum | path, peer, endpoint |
+//! | `couplet.call.{blocking,attempts,delayed,aborted,request_bytes,response_bytes}`, `couplet.call.blocked` (ns) | sum | path, peer, endpoint |
 //! | `couplet.call.per_handling` | histogram | path, peer, endpoint |
 //! | `couplet.call.joint` | sum | path, peer, endpoint, `couplet.call_failed`, `couplet.handling_failed` |
 //! | `couplet.opaque.duration` | exponential histogram, s | peer, `network.protocol.name` |
@@ -102,6 +102,8 @@ mod words {
     pub(super) const CALL_BLOCKING: &str = "couplet.call.blocking";
     pub(super) const CALL_BLOCKED: &str = "couplet.call.blocked";
     pub(super) const CALL_ATTEMPTS: &str = "couplet.call.attempts";
+    pub(super) const CALL_DELAYED: &str = "couplet.call.delayed";
+    pub(super) const CALL_ABORTED: &str = "couplet.call.aborted";
     pub(super) const CALL_REQUEST_BYTES: &str = "couplet.call.request_bytes";
     pub(super) const CALL_RESPONSE_BYTES: &str = "couplet.call.response_bytes";
     pub(super) const CALL_PER_HANDLING: &str = "couplet.call.per_handling";
@@ -203,14 +205,14 @@ mod tests {
     prop_compose! {
         fn call_report(paths: Vec<PathId>)(
             path in prop::sample::select(paths), service in "[a-z]{1,9}", endpoint in "GET /[a-z]{0,9}", outcomes in outcomes(),
-            duration in histogram(), first_byte in histogram(), (blocking, blocked, attempts) in (0u64..1 << 60, 0u64..1 << 60, 0u64..9),
+            duration in histogram(), first_byte in histogram(), (blocking, blocked, attempts) in (0u64..1 << 60, 0u64..1 << 60, 0u64..9), (delayed, aborted) in (0u64..9, 0u64..9),
             links in links(), per_handling in counts(), joint in prop::array::uniform4(0u64..1 << 40),
             (request_bytes, response_bytes) in (0u64..1 << 60, 0u64..1 << 60),
         ) -> CallReport {
             let joint = Joint { neither: joint[0], handling_only: joint[1], call_only: joint[2], both: joint[3] };
             CallReport {
                 path, callee: Arc::new(Callee::new(service, endpoint)),
-                stats: CallStats { outcomes, duration, first_byte, blocking, links, blocked, per_handling, joint, attempts, request_bytes, response_bytes },
+                stats: CallStats { outcomes, duration, first_byte, blocking, links, blocked, per_handling, joint, attempts, delayed, aborted, request_bytes, response_bytes },
             }
         }
     }

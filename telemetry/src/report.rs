@@ -432,6 +432,10 @@ pub struct CallStats {
     pub joint: Joint,
     /// Attempts on the wire, retries of the proxy included.
     pub attempts: u64,
+    /// Requests that a fault injected on purpose held up before they became calls.
+    pub delayed: u64,
+    /// Requests that a fault injected on purpose answered: they are no calls, and the callee knows nothing of them.
+    pub aborted: u64,
     /// Body bytes sent.
     pub request_bytes: u64,
     /// Body bytes received.
@@ -450,6 +454,8 @@ impl CallStats {
         self.per_handling.merge(&other.per_handling);
         self.joint.merge(&other.joint);
         self.attempts = self.attempts.saturating_add(other.attempts);
+        self.delayed = self.delayed.saturating_add(other.delayed);
+        self.aborted = self.aborted.saturating_add(other.aborted);
         self.request_bytes = self.request_bytes.saturating_add(other.request_bytes);
         self.response_bytes = self.response_bytes.saturating_add(other.response_bytes);
     }

@@ -201,6 +201,17 @@ impl Window {
         stats.response_bytes = stats.response_bytes.saturating_add(call.response_bytes);
     }
 
+    /// Counts a request to `callee` that met injected faults. One that was aborted is no call.
+    pub fn injected(&mut self, path: &Arc<PathDefinition>, callee: &Arc<Callee>, delayed: bool, aborted: bool) {
+        let path = self.admit(path, 1);
+        self.stats_of(&path);
+        let (path, callee, whole) = self.place(&path, callee);
+        self.lose(Loss::Callees, u64::from(!whole));
+        let stats = self.call_stats_of(path, callee);
+        stats.delayed = stats.delayed.saturating_add(u64::from(delayed));
+        stats.aborted = stats.aborted.saturating_add(u64::from(aborted));
+    }
+
     /// Folds in what became of opaque connections to `peer`.
     pub fn opaque(&mut self, peer: &str, protocol: Protocol, change: &OpaqueStats) {
         let known = self.opaque.values().map(BTreeMap::len).sum::<usize>();

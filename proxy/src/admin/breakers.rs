@@ -9,6 +9,7 @@ use couplet_telemetry::histogram::seconds;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::parameters::Parameters;
 use crate::policy::{Breaker, Breakers, Counts, Forced, Stands, View};
 
 /// All breakers.
@@ -160,37 +161,21 @@ impl Order {
     /// # Errors
     /// A sentence that says what is missing or wrong, and how to write it.
     pub(super) fn read(parameters: &[(String, String)]) -> Result<Self, String> {
-        let find = |key: &str| parameters.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
-        if let Some((unknown, _)) =
-            parameters.iter().find(|(key, _)| !["state", "for", "by", "why"].contains(&key.as_str()))
-        {
-            return Err(format!("`{unknown}` means nothing here; {FORM}"));
-        }
-        let open = match find("state") {
+        let parameters = Parameters::of(parameters, &["state", "for", "by", "why"], FORM)?;
+        let open = match parameters.find("state") {
             Some("open") => true,
             Some("closed") => false,
             Some("auto") => return Ok(Order::Release),
             Some(other) => return Err(format!("there is no state `{other}`; {FORM}")),
             None => return Err(format!("`state` is missing; {FORM}")),
         };
-        let text = |key: &str, what: &str| match find(key).map(str::trim) {
-            Some(text) if (1..=MAX_TEXT).contains(&text.len()) => Ok(text.to_owned()),
-            Some(_) => Err(format!("`{key}` must have 1 to {MAX_TEXT} characters; {FORM}")),
-            None => Err(format!("`{key}` is missing: {what}; {FORM}")),
-        };
-        let lasts = find("for").ok_or_else(|| format!("`for` is missing: nothing is forced for ever; {FORM}"))?;
-        let lasts = couplet_config::parse_duration(lasts).map_err(|error| format!("`for`: {error}"))?;
-        if !(Duration::from_secs(1)..=LONGEST).contains(&lasts) {
-            return Err("`for` must be between 1s and 24h".to_owned());
-        }
-        let (by, why) = (text("by", "who wants it")?, text("why", "what it is for")?);
+        let lasts = parameters.lasts()?;
+        let (by, why) = (parameters.text("by", "who wants it")?, parameters.text("why", "what it is for")?);
         Ok(Order::Force { forced: Forced { by, why, open }, lasts })
     }
 }
 
 const FORM: &str = "write it like ?state=open&for=5m&by=ann&why=drill, where state is open, closed or auto";
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-const MAX_TEXT: usize = 200;
 
 #[cfg(test)]
 mod tests {
@@ -209,6 +194,7 @@ mod tests {
         assert_eq!(read("state=auto"), Ok(Order::Release));
         for (query, reason) in [
             ("state=open&by=ann&why=drill", "for ever"),
+            ("state=open&for=5m&for=6m&by=ann&why=drill", "twice"),
             ("state=open&for=5m&why=drill", "who wants it"),
             ("state=open&for=5m&by=ann", "what it is for"),
             ("state=open&for=5&by=ann&why=drill", "a unit is missing"),

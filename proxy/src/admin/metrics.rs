@@ -39,6 +39,7 @@ pub(super) fn write(in_force: &InForce, collector: &Collector, headers: &Headers
     timing(&mut text, &sidecar.metrics);
     tls(&mut text, &sidecar);
     breakers(&mut text, &sidecar.breakers);
+    super::faults::count(&mut text, &sidecar.injections);
     verdicts(&mut text, &sidecar.verdicts);
     capture(&mut text, &sidecar);
     takeover(&mut text, &sidecar.metrics);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use couplet_telemetry::endpoint::variable_segments;
+use couplet_telemetry::names::OTHER;
 use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::report::{Callee, PathDefinition};
 use couplet_telemetry::window::CalleeUse;
@@ -55,6 +56,8 @@ struct State {
     below: Below,
     /// Which breaker stopped a call of this handling, or one further down.
     rejected: Option<HeaderValue>,
+    /// Whether a call of this handling was aborted by an injected fault.
+    aborted: bool,
 }
 
 struct Use {
@@ -219,6 +222,11 @@ impl Handler {
         self.state.lock().rejected = Some(by);
     }
 
+    /// An injected fault aborted a call of this handling.
+    pub(crate) fn abort(&self) {
+        self.state.lock().aborted = true;
+    }
+
     /// Which breaker that was, the last time.
     pub(crate) fn rejected(&self) -> Option<HeaderValue> {
         self.state.lock().rejected.clone()
@@ -270,10 +278,12 @@ impl Handler {
 }
 
 impl State {
-    /// Where the last failure of a call began that was not made good.
+    /// Where the last failure of a call began that was not made good. An injected fault began in no service.
     fn origin(&self) -> Option<String> {
         let failing = self.uses.iter().filter_map(|used| Some((used, used.failing.as_ref()?)));
-        let (used, last) = failing.max_by_key(|(_, failing)| failing.at)?;
+        let Some((used, last)) = failing.max_by_key(|(_, failing)| failing.at) else {
+            return self.aborted.then(|| OTHER.to_owned());
+        };
         Some(last.origin.clone().unwrap_or_else(|| used.callee.service().to_owned()))
     }
 }

@@ -8,6 +8,7 @@ use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
+use super::injected::{Injected, meet, with};
 use super::{attempt, open, refuse, reject};
 use crate::error::Fault;
 use crate::forward::{Reply, connect_through, refusal, relay};
@@ -104,8 +105,16 @@ async fn tunnel(
 ) -> Response<Reply<Call>> {
     let downstream = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
+    let (mut told, mut delayed) = (None, false);
+    if worker.sidecar.injections.any() {
+        match Box::pin(meet(worker, upstream, &parts)).await {
+            Injected::Aborted(response) => return *response,
+            Injected::Passed { told: says, delayed: held } => (told, delayed) = (says, held),
+        }
+    }
     let now = Instant::now();
     let (mut call, in_flight) = open(worker, upstream, &head(&parts), now);
+    call.delayed(delayed);
     if let Err(refused) = attempt(upstream, &mut call, &parts.headers, now) {
         return reject(worker, &refused, call, false);
     }
@@ -124,7 +133,7 @@ async fn tunnel(
             relay(worker, downstream, stream, call);
             let mut response = Response::new(Reply::none());
             *response.status_mut() = StatusCode::OK;
-            response
+            with(response, told)
         }
     }
 }

@@ -15,6 +15,7 @@ mod framed;
 mod h2;
 mod harness;
 mod hostile;
+mod injection;
 mod origins;
 mod interim;
 mod life;

@@ -265,6 +265,8 @@ impl Parts {
             words::CALL_BLOCKING => add(&mut self.call_stats(&attributes)?.blocking, n),
             words::CALL_BLOCKED => add(&mut self.call_stats(&attributes)?.blocked, n),
             words::CALL_ATTEMPTS => add(&mut self.call_stats(&attributes)?.attempts, n),
+            words::CALL_DELAYED => add(&mut self.call_stats(&attributes)?.delayed, n),
+            words::CALL_ABORTED => add(&mut self.call_stats(&attributes)?.aborted, n),
             words::CALL_REQUEST_BYTES => add(&mut self.call_stats(&attributes)?.request_bytes, n),
             words::CALL_RESPONSE_BYTES => add(&mut self.call_stats(&attributes)?.response_bytes, n),
             words::OPAQUE_CONNECTIONS => {

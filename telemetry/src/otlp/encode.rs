@@ -152,10 +152,12 @@ fn calls(metrics: &mut Metrics, times: Times, calls: &[CallReport]) {
 
     push_outcomes(metrics, times, words::CALLS, calls.iter().map(|report| (key(report), &report.stats.outcomes)));
     type Number = fn(&CallStats) -> u64;
-    let numbers: [(&str, &str, Number); 5] = [
+    let numbers: [(&str, &str, Number); 7] = [
         (words::CALL_BLOCKING, "{call}", |stats| stats.blocking),
         (words::CALL_BLOCKED, "ns", |stats| stats.blocked),
         (words::CALL_ATTEMPTS, "{attempt}", |stats| stats.attempts),
+        (words::CALL_DELAYED, "{request}", |stats| stats.delayed),
+        (words::CALL_ABORTED, "{request}", |stats| stats.aborted),
         (words::CALL_REQUEST_BYTES, "By", |stats| stats.request_bytes),
         (words::CALL_RESPONSE_BYTES, "By", |stats| stats.response_bytes),
     ];
