@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use couplet_analyzer::blame::{EntryBlame, SpentOn};
 use serde::Deserialize;
 
-use crate::client::{AnalyzerArgs, query};
+use crate::client::{WindowArgs, query};
 use crate::exit::Fault;
 use crate::output;
 use crate::output::{Format, printable};
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     format: Format,
 
     #[command(flatten)]
-    analyzer: AnalyzerArgs,
+    analyzer: WindowArgs,
 }
 
 const EXAMPLES: &str = "\

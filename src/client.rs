@@ -1,5 +1,6 @@
 //! Asks a live analyzer, or one that shows a recording. One connection per question: the commands ask once and end.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,35 +21,57 @@ use tokio::time::timeout;
 
 use crate::exit::{Failure, Fault};
 
-/// Where a reading command finds its analyzer.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct AnalyzerArgs {
+/// Which analyzer to ask.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LiveArgs {
     /// The analyzer to ask
     #[arg(long, value_name = "URL", env = "COUPLET_ANALYZER", default_value_t = default_analyzer())]
     analyzer: HttpUrl,
+}
+
+/// Which analyzer to ask, or which recording.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AnalyzerArgs {
+    #[command(flatten)]
+    live: LiveArgs,
 
     /// A recording to look into, instead of asking a live analyzer: a file of `couplet record`, or a history
     #[arg(long, value_name = "FILE")]
     recording: Option<PathBuf>,
+}
+
+/// Which analyzer to ask, or which recording, and about which time.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WindowArgs {
+    #[command(flatten)]
+    analyzer: AnalyzerArgs,
 
     /// Look at the latest stretch of time only: 1m, 15m, 1h or 24h
     #[arg(long, value_name = "LENGTH")]
     window: Option<SlidingWindow>,
 }
 
-impl AnalyzerArgs {
+impl LiveArgs {
     /// A client of that analyzer.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.analyzer.clone())
+    }
+}
+
+impl AnalyzerArgs {
+    /// A client of that analyzer, or of one that shows the recording.
     pub(crate) fn client(&self) -> Client {
         match &self.recording {
             Some(file) => Client::of_recording(file),
-            None => Client::new(self.analyzer.clone()),
+            None => self.live.client(),
         }
     }
+}
 
-    /// `path` with what the question is limited to.
-    pub(crate) fn within(&self, path: &str) -> String {
-        let separator = if path.contains('?') { '&' } else { '?' };
-        self.window.map_or_else(|| path.to_owned(), |window| format!("{path}{separator}window={window}"))
+impl WindowArgs {
+    /// A client of that analyzer, or of one that shows the recording, whose questions are about that time.
+    pub(crate) fn client(&self) -> Client {
+        Client { window: self.window, ..self.analyzer.client() }
     }
 }
 
@@ -70,12 +93,14 @@ pub(crate) struct Client {
     url: HttpUrl,
     /// The analyzer that shows a recording to this command alone, or why there is none.
     shown: Option<Result<Arc<Running>, String>>,
+    /// The time that every question is about.
+    window: Option<SlidingWindow>,
 }
 
 impl Client {
     /// The analyzer at `url`.
     pub(crate) fn new(url: HttpUrl) -> Self {
-        Self { url, shown: None }
+        Self { url, shown: None, window: None }
     }
 
     /// An analyzer of one's own that shows a recording: so every question can be asked of one.
@@ -85,7 +110,7 @@ impl Client {
         let shown = couplet_analyzer::start(config).map(Arc::new).map_err(|error| error.to_string());
         let port = shown.as_ref().map_or(0, |running| running.address().port());
         let authority = Target { host: Ipv4Addr::LOCALHOST.to_string(), port };
-        Self { url: HttpUrl { https: false, authority, path: String::new() }, shown: Some(shown) }
+        Self { url: HttpUrl { https: false, authority, path: String::new() }, shown: Some(shown), window: None }
     }
 
     /// The JSON document at `path`, which begins with `/`. Blocks for [`ANSWER_WITHIN`] at most.
@@ -135,11 +160,19 @@ impl Client {
             Ok(Err(error)) => return Err(self.unreachable(&cause(&error))),
             Ok(Ok(stream)) => stream,
         };
-        match timeout(ANSWER_WITHIN, exchange(stream, &self.url.authority, &format!("{}{path}", self.url.path))).await {
+        let path_and_query = format!("{}{}", self.url.path, self.within(path));
+        match timeout(ANSWER_WITHIN, exchange(stream, &self.url.authority, &path_and_query)).await {
             Err(_) => Err(self.unreachable(&format!("no answer within {ANSWER_WITHIN:?}"))),
             Ok(Err(error)) => Err(self.no_analyzer(path, &error.to_string())),
             Ok(Ok(answer)) => Ok(answer),
         }
+    }
+
+    /// `path` with the time that the question is about.
+    fn within<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        let Some(window) = self.window else { return path.into() };
+        let separator = if path.contains('?') { '&' } else { '?' };
+        format!("{path}{separator}window={window}").into()
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {

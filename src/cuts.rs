@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use couplet_analyzer::whatif::BestCut;
 use serde::{Deserialize, Serialize};
 
-use crate::client::AnalyzerArgs;
+use crate::client::WindowArgs;
 use crate::exit::Fault;
 use crate::output;
 use crate::output::{Format, printable};
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     format: Format,
 
     #[command(flatten)]
-    analyzer: AnalyzerArgs,
+    analyzer: WindowArgs,
 }
 
 const EXAMPLES: &str = "\

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use couplet_analyzer::doctor::{Diagnosis, Examination, Shares, Verdict};
 
-use crate::client::AnalyzerArgs;
+use crate::client::WindowArgs;
 use crate::exit::Fault;
 use crate::output;
 
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     format: Format,
 
     #[command(flatten)]
-    analyzer: AnalyzerArgs,
+    analyzer: WindowArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -37,13 +37,13 @@ The exit code is 3 when the analyzer has not seen any call yet.";
 enum Format {
     /// Lines for people
     Text,
-    /// {\"links\": …, \"breaks\": […], \"services\": […]}
+    /// An object with links, breaks and services
     Json,
 }
 
 /// Prints the examination.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let examination: Examination = args.analyzer.client().read(&args.analyzer.within("/api/v1/doctor"))?;
+    let examination: Examination = args.analyzer.client().read("/api/v1/doctor")?;
     output::result(&match args.format {
         Format::Text => text(&examination),
         Format::Json => format!("{:#}\n", serde_json::to_value(&examination)?),

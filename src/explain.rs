@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use couplet_analyzer::findings::Finding;
 
-use crate::client::{AnalyzerArgs, query};
+use crate::client::{WindowArgs, query};
 use crate::output;
 use crate::output::{Format, printable};
 
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     format: Format,
 
     #[command(flatten)]
-    analyzer: AnalyzerArgs,
+    analyzer: WindowArgs,
 }
 
 const EXAMPLES: &str = "\

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use couplet_analyzer::findings::{Finding, Severity};
 use couplet_analyzer::view::document::Document;
 
-use crate::client::AnalyzerArgs;
+use crate::client::WindowArgs;
 use crate::exit::Fault;
 use crate::output;
 
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     format: Format,
 
     #[command(flatten)]
-    analyzer: AnalyzerArgs,
+    analyzer: WindowArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -64,7 +64,7 @@ enum Format {
 /// Prints the findings.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // The whole document, because a list without findings means nothing without the number of requests behind it.
-    let document: Document = args.analyzer.client().read(&args.analyzer.within("/api/v1/document"))?;
+    let document: Document = args.analyzer.client().read("/api/v1/document")?;
     let least = Severity::from(args.severity);
     let shown: Vec<&Finding> = document.findings.iter().filter(|finding| finding.severity >= least).collect();
     output::result(&match args.format {

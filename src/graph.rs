@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use couplet_analyzer::export;
 use couplet_analyzer::view::document::Document;
 
-use crate::client::AnalyzerArgs;
+use crate::client::WindowArgs;
 use crate::output;
 
 /// What `couplet graph` is told.
@@ -17,7 +17,7 @@ pub(crate) struct Args {
     format: Format,
 
     #[command(flatten)]
-    analyzer: AnalyzerArgs,
+    analyzer: WindowArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -43,7 +43,7 @@ enum Format {
 
 /// Prints the graph.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let document: Document = args.analyzer.client().read(&args.analyzer.within("/api/v1/document"))?;
+    let document: Document = args.analyzer.client().read("/api/v1/document")?;
     if document.services.is_empty() {
         output::remark("the analyzer has not seen any traffic yet: the graph is empty");
     }

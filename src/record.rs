@@ -13,7 +13,7 @@ use couplet_telemetry::window::WindowLimits;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
-use crate::client::{AnalyzerArgs, Client};
+use crate::client::{Client, LiveArgs};
 use crate::exit::Fault;
 use crate::output;
 
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     length: Option<Duration>,
 
     #[command(flatten)]
-    analyzer: AnalyzerArgs,
+    analyzer: LiveArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -39,8 +39,9 @@ Examples:
   couplet findings --recording monday.couplet
   couplet analyzer --recording monday.couplet
 
-A recording is an SQLite file in steps of ten seconds; the first step begins up to ten seconds early. An analyzer that
-goes away meanwhile leaves a gap, which is told. The exit code is 3 when no traffic came.";
+A recording is an SQLite file in steps of ten seconds; the first step begins up to ten seconds early.
+An analyzer that goes away meanwhile leaves a gap, which is told. The exit code is 3 when no traffic
+came.";
 
 /// How often the analyzer is asked for what is new. It keeps slots of ten seconds for more than a minute.
 const ASK_EVERY: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use couplet_analyzer::whatif::{Change, EntryChange, WhatIf};
 
-use crate::client::{AnalyzerArgs, query};
+use crate::client::{WindowArgs, query};
 use crate::exit::Fault;
 use crate::output;
 use crate::output::{Format, printable};
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     format: Format,
 
     #[command(flatten)]
-    analyzer: AnalyzerArgs,
+    analyzer: WindowArgs,
 }
 
 const EXAMPLES: &str = "\

@@ -136,6 +136,8 @@ fn a_recording_says_what_the_analyzer_saw_meanwhile_to_every_command() {
     assert_eq!(findings.json()["findings"], serde_json::json!([]));
     let graph = ended(&format!("graph --format json --recording {file} --window 1m")).with(0);
     assert_eq!(graph.json()["requests"], 60);
+    let blamed = ended(&format!("blame --format json --recording {file} --window 1m")).with(0);
+    assert_eq!(blamed.json()["entries"][0]["requests"], 60);
     let analyzed = ended(&format!("analyze {file} --format json")).with(0);
     assert_eq!(analyzed.json()["requests"], 60);
     ended(&format!("record -o {file} --for 1s --analyzer {}", analyzer.url())).with(2).saying(&["exists"]);

@@ -73,13 +73,16 @@ impl<S: Sync> FromRequestParts<S> for Asked {
             bad("the query cannot be read: only `window`, and `entry` or `after` where it means something, are known")
         })?;
         let Query { window, entry, after } = query.0;
-        let window = match window.as_deref() {
-            None | Some("all") => None,
-            Some(word) => {
-                Some(word.parse().map_err(|problem: &str| bad(&format!("no such window: {problem}, and all")))?)
-            }
-        };
+        let window = window_of(window.as_deref()).map_err(|wrong| bad(&wrong))?;
         Ok(Self { window, entry, after })
+    }
+}
+
+/// The window that is asked for; none for everything that is kept.
+fn window_of(word: Option<&str>) -> Result<Option<SlidingWindow>, String> {
+    match word {
+        None | Some("all") => Ok(None),
+        Some(word) => word.parse().map(Some).map_err(|known: &str| format!("no such window: {known}, and all")),
     }
 }
 
@@ -145,8 +148,8 @@ async fn doctor(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
     part(&desk, &asked, |written| answer(&crate::doctor::examine(&written.published.snapshot))).await
 }
 
-async fn score(State(desk): State<Arc<Desk>>) -> Response {
-    answer(&desk.board.latest().score)
+async fn score(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
+    part(&desk, &asked, |written| answer(&written.published.score)).await
 }
 
 async fn status(State(desk): State<Arc<Desk>>) -> Response {

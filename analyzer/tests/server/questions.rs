@@ -34,6 +34,24 @@ fn a_cut_changes_what_it_cuts_and_says_what_it_assumes() {
 }
 
 #[test]
+fn questions_can_be_about_the_latest_stretch_of_time_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let writing = analyzer().data(data.path()).start();
+    writing.report(&report("s1", 1, 100));
+    // Eight minutes later.
+    writing.report(&report("s1", 100, 60));
+    let showing = analyzer().with(|config| config.recording = Some(data.path().join("history.db"))).start();
+    for (window, requests) in [("all", 160), ("1m", 60), ("15m", 160)] {
+        let blamed = showing.json(&format!("/api/v1/blame?entry=shop%20GET%20%2F&window={window}"));
+        assert_eq!(blamed["entries"][0]["requests"], requests, "{window}");
+        assert_eq!(showing.json(&format!("/api/v1/cuts?k=1&window={window}"))["requests"], requests, "{window}");
+        let told = showing.json(&format!("/api/v1/whatif?async=shop-%3Estock&window={window}"));
+        assert_eq!(told["entries"][0]["requests"], requests, "{window}");
+        assert_eq!(showing.json(&format!("/api/v1/score?window={window}"))["value"], 15.0, "{window}");
+    }
+}
+
+#[test]
 fn a_question_that_is_put_wrongly_is_told_what_is_wrong() {
     let analyzer = analyzer().start();
     analyzer.report(&report("s1", 1, 100));
@@ -43,6 +61,9 @@ fn a_question_that_is_put_wrongly_is_told_what_is_wrong() {
         ("/api/v1/whatif?asink=a-%3Eb", "use async, cache"),
         ("/api/v1/whatif?async=shop-%3Enobody", "no service `nobody`"),
         ("/api/v1/cuts?k=many", "a number"),
+        ("/api/v1/cuts?window=2m", "no such window"),
+        ("/api/v1/whatif?async=shop-%3Estock&window=2m", "no such window"),
+        ("/api/v1/blame?k=1", "cannot be read"),
     ] {
         let answer = analyzer.get(path);
         assert_eq!(answer.status, 400, "{path}");

@@ -1,4 +1,4 @@
-//! Questions about the latest snapshot that take some work: who is to blame, what a cut would gain, which cuts are best.
+//! Questions about the latest snapshot, or that of a sliding window, that take some work: who is to blame, what a cut would gain, which cuts are best.
 //!
 //! They are answered where they hold nobody up, and only so many at a time.
 
@@ -8,13 +8,14 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 
-use super::{answer, defect, not_found, problem};
+use super::{Asked, answer, defect, not_found, problem, window_of};
 use crate::blame;
 use crate::board::Published;
 use crate::judge::Judge;
+use crate::slots::SlidingWindow;
 use crate::view::Desk;
 use crate::whatif::{self, Cut};
 
@@ -23,16 +24,9 @@ const MOST_CUTS: usize = 20;
 /// Best cuts that are looked for at most.
 const MOST_BEST: usize = 20;
 
-#[derive(Deserialize)]
-pub(super) struct OfEntry {
-    entry: Option<String>,
-}
-
-pub(super) async fn blame(State(desk): State<Arc<Desk>>, query: Result<Query<OfEntry>, QueryRejection>) -> Response {
-    let Ok(Query(OfEntry { entry })) = query else {
-        return problem(StatusCode::BAD_REQUEST, "the query cannot be read: only `entry` is known here");
-    };
-    let blamed = ask(&desk, move |_, published| {
+pub(super) async fn blame(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
+    let Asked { window, entry, .. } = asked;
+    let blamed = ask(&desk, window, move |_, published| {
         let mut blamed = blame::blame(&published.snapshot);
         if let Some(entry) = &entry {
             blamed.retain(|blame| blame.entry == *entry);
@@ -47,33 +41,45 @@ pub(super) async fn blame(State(desk): State<Arc<Desk>>, query: Result<Query<OfE
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct HowMany {
     k: Option<usize>,
+    window: Option<String>,
 }
 
 pub(super) async fn cuts(State(desk): State<Arc<Desk>>, query: Result<Query<HowMany>, QueryRejection>) -> Response {
-    let Ok(Query(HowMany { k })) = query else {
-        return problem(StatusCode::BAD_REQUEST, "the query cannot be read: only `k`, a number, is known here");
+    let Ok(Query(HowMany { k, window })) = query else {
+        let text = "the query cannot be read: only `k`, a number, and `window` are known here";
+        return problem(StatusCode::BAD_REQUEST, text);
+    };
+    let window = match window_of(window.as_deref()) {
+        Ok(window) => window,
+        Err(wrong) => return problem(StatusCode::BAD_REQUEST, &wrong),
     };
     let k = k.unwrap_or(5).min(MOST_BEST);
-    reply(&desk, move |judge, published| {
+    let told = ask(&desk, window, move |judge, published| {
         let cuts = judge.best_cuts(&published.snapshot, k);
         json!({ "cuts": cuts, "score": published.score.value, "requests": published.snapshot.requests() })
-    })
-    .await
+    });
+    told.await.map_or_else(defect, |told| answer(&told))
 }
 
 pub(super) async fn what_if(
     State(desk): State<Arc<Desk>>,
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Response {
-    let Ok(Query(asked)) = query else {
+    let Ok(Query(mut asked)) = query else {
         return problem(StatusCode::BAD_REQUEST, "the query cannot be read");
+    };
+    let window = asked.iter().position(|(key, _)| key == "window").map(|at| asked.remove(at).1);
+    let window = match window_of(window.as_deref()) {
+        Ok(window) => window,
+        Err(wrong) => return problem(StatusCode::BAD_REQUEST, &wrong),
     };
     if asked.is_empty() || asked.len() > MOST_CUTS {
         return problem(StatusCode::BAD_REQUEST, "name 1 to 20 cuts, such as async=orders->billing");
     }
-    let told = ask(&desk, move |judge, published| {
+    let told = ask(&desk, window, move |judge, published| {
         let snapshot = &published.snapshot;
         let cut =
             |(kind, what): &(String, String)| whatif::parse(snapshot, kind, what).map_err(|error| error.to_string());
@@ -87,22 +93,17 @@ pub(super) async fn what_if(
     }
 }
 
-/// The answer of `work`, as JSON.
-async fn reply<T, F>(desk: &Desk, work: F) -> Response
-where
-    T: Serialize + Send + 'static,
-    F: FnOnce(&Judge, &Published) -> T + Send + 'static,
-{
-    ask(desk, work).await.map_or_else(defect, |told| answer(&told))
-}
-
-/// What `work` says of the latest snapshot; none where it ended by a defect.
-async fn ask<T, F>(desk: &Desk, work: F) -> Option<T>
+/// What `work` says of the latest snapshot, or of that of a window; none where it ended by a defect.
+async fn ask<T, F>(desk: &Desk, window: Option<SlidingWindow>, work: F) -> Option<T>
 where
     T: Send + 'static,
     F: FnOnce(&Judge, &Published) -> T + Send + 'static,
 {
     let _turn = desk.questions.acquire().await.ok()?;
-    let (judge, published) = (desk.judge.clone(), desk.board.latest());
+    let published = match window {
+        Some(window) => Arc::clone(&desk.windows.latest(window).await?.published),
+        None => desk.board.latest(),
+    };
+    let judge = desk.judge.clone();
     tokio::task::spawn_blocking(move || work(&judge, &published)).await.ok()
 }
