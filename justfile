@@ -59,6 +59,10 @@ fuzz-all SECONDS="600":
 bench-load *ARGS:
     cargo bench --workspace --bench load -- {{ARGS}}
 
+# The analyzer before fleets of which everything is known: what it finds, what it predicts, how much it takes in.
+bench-fleet *ARGS:
+    cargo bench --workspace --bench fleet -- {{ARGS}}
+
 # Instructions and system calls of one request (needs valgrind and strace); `--check` compares with a budget.
 bench-cost *ARGS:
     cargo bench --workspace --bench cost -- {{ARGS}}

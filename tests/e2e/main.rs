@@ -1,10 +1,17 @@
 //! End-to-end tests: the real `couplet` binary as its users run it, on real sockets and with real services.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails is meant to panic")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails is meant to panic"
+)]
 
 mod analyze;
 mod cardinality;
 mod demo;
+mod fleet;
 mod identity;
 mod life;
 mod live;

@@ -1,0 +1,104 @@
+//! The analyzer before fleets of which everything is known.
+//!
+//! `cargo bench --bench fleet -- [SEED] [ground | predict | scale]...`; all of it where nothing is named.
+//!
+//! `ground`: 100 fleets of 10 to 1 000 services with problems planted in them, and decoys just below the thresholds; what
+//! sidecars would report of their traffic goes over the wire format into a graph. Precision and recall by rule, with
+//! everything that is wrong in words. `predict`: availability and cuts, predicted from recorded traffic, against the same
+//! system simulated again. `scale`: an analyzer in a process of its own takes in reports over HTTP: reports of
+//! 2 000 services and 10 000 edges, then of 20 000, 200 000 and a million paths. Records are rows of reports: one for each
+//! path, one for each callee of a path.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a program for one who looks at its output"
+)]
+
+#[path = "fleet/ground.rs"]
+mod ground;
+#[path = "fleet/large.rs"]
+mod large;
+#[path = "fleet/scale.rs"]
+mod scale;
+
+use std::collections::BTreeMap;
+
+use couplet_analyzer::findings::Rule;
+use ground::judge::{RULES, Tally, judge};
+
+const SEED: u64 = 1;
+const FLEETS: u64 = 100;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [scale::SERVE, millis] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return scale::serve(millis.parse().expect("milliseconds"));
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let seed = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(SEED);
+    let words = ["ground", "predict", "scale"];
+    let asked = |word: &str| {
+        let named = arguments.iter().any(|argument| words.contains(&argument.as_str()));
+        !named || arguments.iter().any(|argument| argument == word)
+    };
+    if asked("ground") {
+        truth(seed);
+    }
+    if asked("predict") {
+        predictions(seed);
+    }
+    if asked("scale") {
+        scale::measure(seed);
+    }
+}
+
+fn truth(seed: u64) {
+    let mut tallies: BTreeMap<Rule, Tally> = BTreeMap::new();
+    let (mut services, mut decoys, mut planted) = (0, 0, 0);
+    for number in 0..FLEETS {
+        let size = 10.0 * 100_f64.powf(number as f64 / (FLEETS - 1) as f64);
+        let fleet = ground::fleet(seed * 1_000 + number, size as usize);
+        let (found, remarks) = judge(&fleet, &ground::reports(&fleet.system, fleet.seed));
+        for (rule, tally) in &found {
+            tallies.entry(*rule).or_default().add(tally);
+        }
+        (services, decoys, planted) =
+            (services + fleet.system.services.len(), decoys + fleet.decoys, planted + fleet.truth.len());
+        remarks.iter().for_each(|remark| println!("{remark}"));
+    }
+    println!("{FLEETS} fleets, {services} services, {planted} problems, {decoys} decoys");
+    println!(
+        "{:<6}{:>8}{:>8}{:>8}{:>11}{:>11}{:>8}",
+        "rule", "right", "wrong", "missed", "misgraded", "precision", "recall"
+    );
+    for rule in RULES {
+        let tally = tallies.get(&rule).copied().unwrap_or_default();
+        let Tally { right, wrong, missed, misgraded } = tally;
+        let (precision, recall) = (tally.precision(), tally.recall());
+        println!("{:<6}{right:>8}{wrong:>8}{missed:>8}{misgraded:>11}{precision:>11.3}{recall:>8.3}", rule.as_str());
+    }
+}
+
+fn predictions(seed: u64) {
+    let (mut right, mut all) = (0, 0);
+    let mut errors: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
+    for number in 0..FLEETS {
+        let (covered, cases) = ground::availability(seed * 1_000 + number, 4_000);
+        (right, all) = (right + covered, all + cases);
+        for prediction in ground::what_if(seed * 1_000 + number, 4_000) {
+            errors.entry((prediction.kind, prediction.measure)).or_default().push(prediction.error.abs());
+        }
+    }
+    println!("availability: {right} of {all} entries inside the predicted range");
+    println!("{:<10}{:<14}{:>6}{:>12}{:>8}{:>8}", "cut", "measure", "cases", "within 10 %", "p95", "worst");
+    for ((kind, measure), mut errors) in errors {
+        errors.sort_by(f64::total_cmp);
+        let within = errors.iter().filter(|error| **error <= 0.1).count();
+        let p95 = errors[(errors.len() - 1) * 95 / 100];
+        let worst = errors[errors.len() - 1];
+        println!("{kind:<10}{measure:<14}{:>6}{within:>12}{p95:>8.3}{worst:>8.3}", errors.len());
+    }
+}

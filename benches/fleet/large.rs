@@ -1,0 +1,184 @@
+//! Large systems, without a single request: a tree of paths over a graph of services, and what proxies would report of it.
+
+use std::sync::Arc;
+
+use couplet_telemetry::outcome::{Evidence, Outcome};
+use couplet_telemetry::report::{Callee, Origin, PathDefinition, Report};
+use couplet_telemetry::window::{Call, CalleeUse, Handling, Window, WindowLimits};
+
+use super::ground::random::Random;
+
+/// How large a system is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) services: usize,
+    pub(crate) edges: usize,
+    pub(crate) paths: usize,
+}
+
+/// A tree of paths. Services call only services after them; the last 39 % call nobody, the first 13 % are entries.
+pub(crate) struct Large {
+    callees: Vec<Vec<u32>>,
+    nodes: Vec<Node>,
+    /// The nodes of every service.
+    of: Vec<Vec<u32>>,
+    /// The nodes below each one.
+    below: Vec<Vec<u32>>,
+}
+
+struct Node {
+    service: u32,
+    parent: Option<u32>,
+    path: Arc<PathDefinition>,
+}
+
+const LIMITS: WindowLimits = WindowLimits { paths: 1 << 20, callees: 1 << 20 };
+/// Handlings of every path in one window.
+const HANDLINGS: usize = 20;
+const ENDPOINT: &str = "GET /";
+
+impl Large {
+    /// The system of this size. Every edge is used by some path, as long as there are enough paths.
+    pub(crate) fn new(size: Size, seed: u64) -> Self {
+        let Size { services, edges, paths } = size;
+        let mut random = Random::new(seed);
+        let (callers, entries) = (services * 61 / 100, (services * 13 / 100).max(1));
+        let mut callees: Vec<Vec<u32>> = vec![Vec::new(); services];
+        for n in 0..edges {
+            let caller = n % callers;
+            // Nearby, so that chains stay as short as they are in life: callees are in the next of six layers.
+            let layer = services / 6;
+            let low = (caller / layer + 1) * layer;
+            let callee = low + random.below(services.saturating_sub(low).clamp(1, layer));
+            let callee = callee.min(services - 1) as u32;
+            if !callees[caller].contains(&callee) {
+                callees[caller].push(callee);
+            }
+        }
+        let mut large = Self { callees, nodes: Vec::new(), of: vec![Vec::new(); services], below: Vec::new() };
+        (0..entries).for_each(|service| large.push(service as u32, None));
+        let (mut at, mut used) = (0, vec![0_usize; services]);
+        // Services that no entry reaches are entries themselves.
+        let mut next = entries;
+        while large.nodes.len() < paths {
+            if at == large.nodes.len() {
+                large.push((next % services) as u32, None);
+                next += 1;
+            }
+            let service = large.nodes[at].service as usize;
+            let own = large.callees[service].len();
+            // Each path uses some callees, by turns, so that all are used.
+            for _ in 0..own.min(4) {
+                let callee = large.callees[service][used[service] % own];
+                used[service] += 1;
+                if large.nodes.len() < paths {
+                    large.push(callee, Some(at as u32));
+                }
+            }
+            at += 1;
+        }
+        large
+    }
+
+    fn push(&mut self, service: u32, parent: Option<u32>) {
+        let name = name(service as usize);
+        let root = PathDefinition::root(&name, ENDPOINT);
+        let path = match parent.map(|parent| &self.nodes[parent as usize]) {
+            None => root,
+            Some(above) => PathDefinition {
+                id: above.path.id.child(&name, ENDPOINT),
+                parent: Some(above.path.id),
+                root: above.path.root,
+                caller: Some(self::name(above.service as usize)),
+                depth: above.path.depth + 1,
+                ..root
+            },
+        };
+        let at = self.nodes.len() as u32;
+        self.nodes.push(Node { service, parent, path: Arc::new(path) });
+        self.below.push(Vec::new());
+        self.of[service as usize].push(at);
+        if let Some(parent) = parent {
+            self.below[parent as usize].push(at);
+        }
+    }
+
+    pub(crate) fn services(&self) -> usize {
+        self.of.len()
+    }
+
+    /// Edges that some path uses.
+    pub(crate) fn edges(&self) -> usize {
+        let edge = |node: &Node| Some((self.nodes[node.parent? as usize].service, node.service));
+        let edges: std::collections::HashSet<_> = self.nodes.iter().filter_map(edge).collect();
+        edges.len()
+    }
+
+    pub(crate) fn paths(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// What the proxy of one service reports of its window with this number, from 1.
+    pub(crate) fn report(&self, service: usize, sequence: u64) -> Report {
+        let mut random = Random::new(service as u64 * 1_000 + sequence);
+        let mut window = Window::new(LIMITS);
+        for at in &self.of[service] {
+            let (node, below) = (&self.nodes[*at as usize], &self.below[*at as usize]);
+            let callees: Vec<_> = below
+                .iter()
+                .map(|below| Arc::new(Callee::new(name(self.nodes[*below as usize].service as usize), ENDPOINT)))
+                .collect();
+            for _ in 0..HANDLINGS {
+                handle(&mut window, &node.path, &callees, &mut random);
+            }
+        }
+        let name = name(service);
+        let instance = format!("{name}-1");
+        let origin = Origin { service: name, instance, ..Origin::default() };
+        let start = 1_700_000_000_000_000_000 + sequence * 5_000_000_000;
+        window.close(origin, sequence, start, start + 5_000_000_000)
+    }
+}
+
+fn handle(window: &mut Window, path: &Arc<PathDefinition>, callees: &[Arc<Callee>], random: &mut Random) {
+    let mut blocked = 0;
+    let mut uses = Vec::with_capacity(callees.len());
+    for callee in callees {
+        let duration = (random.around(4.0, 1.8) * 1e6) as u64;
+        let call = Call {
+            outcome: Outcome::Ok,
+            duration,
+            first_byte: Some(duration * 9 / 10),
+            blocking: true,
+            evidence: Evidence::Exact,
+            attempts: 1,
+            request_bytes: 200,
+            response_bytes: 2_000,
+        };
+        window.call(path, callee, &call);
+        blocked += duration;
+        uses.push(CalleeUse { callee: Arc::clone(callee), calls: 1, failed: false, blocked: duration });
+    }
+    let count = callees.len() as u32;
+    let handling = Handling {
+        outcome: if random.chance(0.001) { Outcome::ServerError } else { Outcome::Ok },
+        duration: blocked + (random.around(3.0, 1.8) * 1e6) as u64,
+        blocked,
+        busy: blocked,
+        asynchronous: 0,
+        calls: count,
+        callees: count,
+        depth_below: 2.min(count),
+        calls_below: count * 2,
+        services_below: count * 2,
+        below: Evidence::Exact,
+        retries: 0,
+        origin: None,
+        uses: &uses,
+    };
+    window.handling(path, &handling);
+}
+
+fn name(service: usize) -> String {
+    format!("service-{service}")
+}

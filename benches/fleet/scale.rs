@@ -1,0 +1,275 @@
+//! How much an analyzer takes in, how much memory that needs, and how long answers take meanwhile.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use couplet_analyzer::findings::findings;
+use couplet_analyzer::graph::{Graph, GraphLimits};
+use couplet_analyzer::score::score;
+use couplet_analyzer::view::document::Document;
+use couplet_config::{AnalyzerConfig, AnalyzerLimits, Architecture, FindingThresholds};
+use couplet_telemetry::otlp::{self, Bounds};
+
+use super::large::{Large, Size};
+
+/// The first word of a process that is the analyzer.
+pub(crate) const SERVE: &str = "--serve";
+const USUAL: Size = Size { services: 2_000, edges: 10_000, paths: 20_000 };
+/// Each differs from the one before in one thing.
+const LARGE: [Size; 3] = [
+    Size { services: 20_000, edges: 20_000, paths: 100_000 },
+    Size { services: 20_000, edges: 200_000, paths: 400_000 },
+    Size { services: 20_000, edges: 200_000, paths: 1_000_000 },
+];
+const WINDOWS: u64 = 3;
+
+/// An analyzer on a free port, until its standard input ends. Snapshots as often as `millis` say.
+pub(crate) fn serve(millis: u64) {
+    let limits = AnalyzerLimits {
+        services: 30_000,
+        endpoints: 100_000,
+        edges: 300_000,
+        paths: 1_200_000,
+        proxies: 30_000,
+        ..AnalyzerLimits::default()
+    };
+    let snapshot_every = Duration::from_millis(millis);
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = AnalyzerConfig { listen, limits, snapshot_every, ..AnalyzerConfig::default() };
+    let running = couplet_analyzer::start(config).expect("an analyzer");
+    println!("{}", running.address());
+    let _ = std::io::stdin().read(&mut [0]);
+    running.stop();
+}
+
+pub(crate) fn measure(seed: u64) {
+    stages(&Large::new(USUAL, seed));
+    answers(&Large::new(USUAL, seed));
+    for size in LARGE {
+        memory(&Large::new(size, seed));
+    }
+}
+
+/// One core, step by step.
+fn stages(large: &Large) {
+    println!("\n{} services, {} edges, {} paths, one core:", large.services(), large.edges(), large.paths());
+    let bounds = Bounds { paths: 1_200_000, calls: 1_200_000 };
+    let mut graph = Graph::new(GraphLimits::default());
+    for sequence in 1..=WINDOWS {
+        let reports: Vec<_> = (0..large.services()).map(|service| large.report(service, sequence)).collect();
+        let records: usize = reports.iter().map(|report| report.paths.len() + report.calls.len()).sum();
+        let bodies: Vec<_> = reports.iter().map(otlp::encode).collect();
+        let bytes: usize = bodies.iter().map(Vec::len).sum();
+        let begun = Instant::now();
+        let decoded: Vec<_> =
+            bodies.iter().flat_map(|body| otlp::decode(body, &bounds).expect("ours").reports).collect();
+        let decoding = begun.elapsed();
+        decoded.iter().for_each(|report| graph.apply(report));
+        let all = begun.elapsed();
+        let rate = records as f64 / all.as_secs_f64();
+        println!(
+            "window {sequence}: {records} records in {bytes} bytes, decoded in {decoding:.1?}, applied in {:.1?}: {rate:.0} records/s",
+            all.checked_sub(decoding).unwrap_or_default()
+        );
+    }
+    let (thresholds, architecture) = (FindingThresholds::default(), Architecture::default());
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let snapshot = graph.snapshot();
+        let took = begun.elapsed();
+        let begun = Instant::now();
+        let found = findings(&snapshot, &thresholds, &architecture);
+        let judged = begun.elapsed();
+        let begun = Instant::now();
+        let _ = score(&snapshot, &thresholds, &architecture);
+        let scored = begun.elapsed();
+        let begun = Instant::now();
+        let written = Document::new(&snapshot, &found, "fleet").to_json().map_or(0, |json| json.len());
+        println!(
+            "snapshot {took:.1?}, {} findings {judged:.1?}, score {scored:.1?}, document of {written} bytes {:.1?}",
+            found.len(),
+            begun.elapsed()
+        );
+    }
+}
+
+/// How long answers take while reports come and snapshots are made every second.
+fn answers(large: &Large) {
+    let analyzer = Analyzer::start(1_000);
+    let bodies: Vec<_> = (0..large.services()).map(|service| large.report(service, 1)).collect();
+    let posting = AtomicBool::new(true);
+    let mut client = Client::new(analyzer.address);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = Client::new(analyzer.address);
+            let mut sequence = 1;
+            while posting.load(Ordering::Relaxed) {
+                for report in &bodies {
+                    let report = couplet_telemetry::report::Report { sequence, ..report.clone() };
+                    client.ask("POST", "/v1/metrics", &otlp::encode(&report));
+                }
+                sequence += 1;
+            }
+        });
+        println!("\nanswers meanwhile (every 20 ms, 30 s):");
+        let paths =
+            ["/api/v1/status", "/api/v1/findings", "/api/v1/services", "/api/v1/edges", "/api/v1/document", "/metrics"];
+        let mut took: Vec<Vec<Duration>> = vec![Vec::new(); paths.len()];
+        let mut sizes = vec![0; paths.len()];
+        let end = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < end {
+            for (at, path) in paths.iter().enumerate() {
+                let begun = Instant::now();
+                let (status, body) = client.ask("GET", path, b"");
+                took[at].push(begun.elapsed());
+                sizes[at] = body.len();
+                assert_eq!(status, 200, "{path}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        posting.store(false, Ordering::Relaxed);
+        for ((path, mut took), size) in paths.iter().zip(took).zip(sizes) {
+            took.sort_unstable();
+            let quantile = |q: f64| took[((took.len() - 1) as f64 * q) as usize];
+            println!(
+                "{path:<20}{:>6} times, {size:>9} bytes: p50 {:.1?}, p99 {:.1?}",
+                took.len(),
+                quantile(0.5),
+                quantile(0.99)
+            );
+        }
+    });
+}
+
+/// Memory of a process that holds a system and its snapshot, and the processor time that taking it in costs.
+fn memory(large: &Large) {
+    let analyzer = Analyzer::start(60_000);
+    let empty = analyzer.resident();
+    let mut client = Client::new(analyzer.address);
+    println!(
+        "\n{} services, {} edges, {} paths in a process of its own ({} MiB when empty):",
+        large.services(),
+        large.edges(),
+        large.paths(),
+        empty >> 20
+    );
+    for sequence in 1..=2 {
+        let (mut records, before) = (0, analyzer.processor_time());
+        for service in 0..large.services() {
+            let report = large.report(service, sequence);
+            for part in report.into_parts(2_000) {
+                records += part.paths.len() + part.calls.len();
+                let (status, _) = client.ask("POST", "/v1/metrics", &otlp::encode(&part));
+                assert_eq!(status, 200);
+            }
+        }
+        let spent = analyzer.processor_time() - before;
+        let resident = analyzer.resident();
+        println!(
+            "window {sequence}: {records} records, {:.0} records per second of its processor time; {} MiB, {} bytes per path",
+            records as f64 / spent,
+            resident >> 20,
+            (resident - empty) / large.paths() as u64
+        );
+    }
+    let begun = Instant::now();
+    let (status, _) = client.ask("GET", "/api/v1/status", b"");
+    assert_eq!(status, 200);
+    println!("status answered in {:.1?}; most memory ever: {} MiB", begun.elapsed(), analyzer.peak() >> 20);
+}
+
+/// This program again, as an analyzer.
+struct Analyzer {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Analyzer {
+    fn start(millis: u64) -> Self {
+        let program = std::env::current_exe().expect("a program");
+        let mut command = Command::new(program);
+        command.args([SERVE, &millis.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("a process");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("an address");
+        Self { child, address: line.trim().parse().expect("an address") }
+    }
+
+    fn resident(&self) -> u64 {
+        self.line("VmRSS:")
+    }
+
+    fn peak(&self) -> u64 {
+        self.line("VmHWM:")
+    }
+
+    /// A line of the process's status, bytes.
+    fn line(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+        line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
+    }
+
+    /// Seconds.
+    fn processor_time(&self) -> f64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a process");
+        let of = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("schedstat")).ok();
+        let nanos = |text: String| text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok());
+        tasks.flatten().filter_map(of).filter_map(nanos).sum::<u64>() as f64 / 1e9
+    }
+}
+
+impl Drop for Analyzer {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// One connection that is kept.
+struct Client {
+    stream: BufReader<TcpStream>,
+    address: SocketAddr,
+}
+
+impl Client {
+    fn new(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_nodelay(true).expect("an option");
+        Self { stream: BufReader::new(stream), address }
+    }
+
+    fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        self.stream.get_mut().write_all(&[head.as_bytes(), body].concat()).expect("a connection");
+        let status = self.line().split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let mut length = None;
+        loop {
+            let line = self.line().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            length = line.strip_prefix("content-length:").and_then(|length| length.trim().parse().ok()).or(length);
+        }
+        let mut body = Vec::new();
+        match length {
+            Some(length) => body.resize(length, 0),
+            None => panic!("{path} is answered without a length"),
+        }
+        self.stream.read_exact(&mut body).expect("an answer");
+        (status, body)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("an answer");
+        line.trim_end().to_owned()
+    }
+}
