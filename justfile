@@ -65,4 +65,4 @@ bench-fleet *ARGS:
 
 # Instructions and system calls of one request (needs valgrind and strace); `--check` compares with a budget.
 bench-cost *ARGS:
-    cargo bench --workspace --bench cost -- {{ARGS}}
+    cargo bench --workspace --profile cost --bench cost -- {{ARGS}}

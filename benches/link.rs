@@ -55,8 +55,8 @@ fn main() -> anyhow::Result<()> {
     runtime.block_on(async {
         let stock = serve(|_| async {}).await?;
         let off = Linking { ignore: KNOWN.map(str::to_owned).to_vec(), learn: false, ..Linking::default() };
-        let mut on = start(stock, Linking::default()).await?;
-        let mut off = start(stock, off).await?;
+        let mut on = start(stock, Linking::default(), true).await?;
+        let mut off = start(stock, off, false).await?;
         // Connections are made and names learned before anything counts.
         for proxy in [&mut on, &mut off] {
             proxy.round(REQUESTS).await?;
@@ -105,7 +105,7 @@ impl Measured {
     }
 }
 
-async fn start(stock: SocketAddr, linking: Linking) -> anyhow::Result<Measured> {
+async fn start(stock: SocketAddr, linking: Linking, timing: bool) -> anyhow::Result<Measured> {
     let way: Arc<OnceLock<SocketAddr>> = Arc::default();
     let (leads, kept): (_, Arc<Mutex<Option<Sender>>>) = (Arc::clone(&way), Arc::default());
     let shop = serve(move |headers: HeaderMap| {
@@ -119,6 +119,8 @@ async fn start(stock: SocketAddr, linking: Linking) -> anyhow::Result<Measured> 
     let any: SocketAddr = "127.0.0.1:0".parse()?;
     let mut config = ProxyConfig::new("shop");
     (config.app, config.inbound, config.admin, config.link) = (Some(shop), any, None, linking);
+    // Calls that no header links would be linked by timing.
+    config.telemetry.timing = timing;
     config
         .outbound
         .push(Outbound::parse(&format!("stock@127.0.0.1:0={stock}")).map_err(|problem| anyhow!("{problem}"))?);

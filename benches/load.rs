@@ -97,7 +97,15 @@ fn run(args: &Args) -> Result<ExitCode> {
     other.take();
     let backend = Backend::start(other)?;
     let folder = tempfile::tempdir()?;
-    let stage = Stage { couplet: &couplet, folder: folder.path(), core, other, under: Vec::new(), reports: true };
+    let stage = Stage {
+        couplet: &couplet,
+        folder: folder.path(),
+        core,
+        other,
+        under: Vec::new(),
+        settings: &[],
+        reports: true,
+    };
     let timing = Timing {
         warmup: Duration::from_millis(if args.quick { 150 } else { 1_000 }),
         measured: Duration::try_from_secs_f64(args.seconds.unwrap_or(if args.quick { 0.5 } else { 5.0 }))?,

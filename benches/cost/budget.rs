@@ -23,7 +23,9 @@ pub(crate) struct Budget(BTreeMap<String, Cost>);
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Cost {
     instructions: u64,
-    system_calls: f64,
+    /// None where they were not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    system_calls: Option<f64>,
 }
 
 impl Budget {
@@ -37,10 +39,10 @@ impl Budget {
         Ok(())
     }
 
-    pub(crate) fn set(&mut self, scene: &str, instructions: f64, system_calls: f64) {
+    pub(crate) fn set(&mut self, scene: &str, instructions: f64, system_calls: Option<f64>) {
         // Below a hundred there is nothing to budget.
         let instructions = ((instructions / 100.0).ceil() * 100.0) as u64;
-        let system_calls = (system_calls * 10.0).round() / 10.0;
+        let system_calls = system_calls.map(|calls| (calls * 10.0).round() / 10.0);
         self.0.insert(scene.to_owned(), Cost { instructions, system_calls });
     }
 
@@ -49,20 +51,21 @@ impl Budget {
         let mut broken = Vec::new();
         for (scene, used) in &used.0 {
             let Some(budget) = self.0.get(scene) else {
-                broken.push(format!("{scene} has no budget; --update writes one"));
+                broken.push(format!("{scene} has no budget"));
                 continue;
             };
             let ratio = used.instructions as f64 / budget.instructions as f64;
             if ratio > 1.0 + TOLERANCE {
-                broken.push(format!("{scene}: {} instructions, budget {}", used.instructions, budget.instructions));
+                let (used, budget) = (used.instructions, budget.instructions);
+                broken.push(format!("{scene}: {used} instructions for a request, {budget} are its budget"));
             } else if ratio < 1.0 - SLACK {
                 let (used, budget) = (used.instructions, budget.instructions);
-                broken.push(format!(
-                    "{scene}: {used} instructions, far below the budget of {budget}; --update lowers it"
-                ));
+                broken.push(format!("{scene}: {used} instructions for a request, far below its budget of {budget}"));
             }
-            if used.system_calls > budget.system_calls + CALLS_TOLERANCE {
-                broken.push(format!("{scene}: {} system calls, budget {}", used.system_calls, budget.system_calls));
+            if let (Some(used), Some(budget)) = (used.system_calls, budget.system_calls)
+                && used > budget + CALLS_TOLERANCE
+            {
+                broken.push(format!("{scene}: {used} system calls for a request, {budget} are its budget"));
             }
         }
         broken

@@ -23,6 +23,8 @@ pub(crate) enum Scene {
     HopQuiet,
     /// A request for the application, which calls a service with a sidecar before it answers: the call is linked.
     Linked,
+    /// The same, linked by nothing.
+    Unlinked,
     /// The hop with a request that has nothing but what it must have.
     BareHop,
     /// The hop over HTTP/2.
@@ -34,12 +36,13 @@ pub(crate) enum Scene {
 }
 
 impl Scene {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Inbound,
         Self::InboundQuiet,
         Self::Hop,
         Self::HopQuiet,
         Self::Linked,
+        Self::Unlinked,
         Self::BareHop,
         Self::Http2Hop,
         Self::Http2HopQuiet,
@@ -55,6 +58,7 @@ impl Scene {
             Scene::Hop => "outbound and inbound",
             Scene::HopQuiet => "outbound and inbound, telemetry off",
             Scene::Linked => "inbound, linked call, inbound",
+            Scene::Unlinked => "inbound, call, inbound, linking off",
             Scene::BareHop => "outbound and inbound, bare request",
             Scene::Http2Hop => "HTTP/2 outbound and inbound",
             Scene::Http2HopQuiet => "HTTP/2 outbound and inbound, telemetry off",
@@ -72,7 +76,8 @@ impl Scene {
     fn peer(self) -> Peer {
         match self {
             Scene::InboundQuiet | Scene::HopQuiet | Scene::Http2HopQuiet => Peer::CoupletQuiet,
-            Scene::Inbound | Scene::Hop | Scene::Linked | Scene::BareHop | Scene::Http2Hop => Peer::Couplet,
+            Scene::Inbound | Scene::Hop | Scene::BareHop | Scene::Http2Hop => Peer::Couplet,
+            Scene::Linked | Scene::Unlinked => Peer::Couplet,
             Scene::Haproxy | Scene::HaproxyBare | Scene::HaproxyHttp2 => Peer::Haproxy,
         }
     }
@@ -81,12 +86,28 @@ impl Scene {
         let http2 = matches!(self, Scene::Http2Hop | Scene::Http2HopQuiet | Scene::HaproxyHttp2);
         let alone = matches!(self, Scene::Inbound | Scene::InboundQuiet);
         let chain = !alone && !self.is_peer();
-        Layout { chain, http2, linked: self == Scene::Linked }
+        Layout { chain, http2, linked: self.calls() }
+    }
+
+    /// Whether the application calls a service before it answers.
+    fn calls(self) -> bool {
+        matches!(self, Scene::Linked | Scene::Unlinked)
+    }
+
+    /// What of the configuration is not as by default.
+    fn settings(self) -> Vec<String> {
+        match self {
+            Scene::Unlinked => {
+                let ignored = format!("link.ignore=[{}]", KNOWN.join(","));
+                vec![ignored, "link.learn=false".to_owned(), "telemetry.timing=false".to_owned()]
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn load(self, connections: usize) -> Load {
         let request = match self {
-            Scene::Linked => vec![Request::get("/call")],
+            Scene::Linked | Scene::Unlinked => vec![Request::get("/call")],
             Scene::BareHop | Scene::HaproxyBare => vec![Request::bare("/")],
             Scene::Inbound | Scene::InboundQuiet => vec![Request::get("/").with("couplet-context", context(0))],
             _ => vec![Request::get("/")],
@@ -95,6 +116,21 @@ impl Scene {
         Load { requests: request, connections, way }
     }
 }
+
+/// Everything by which requests are linked without being told.
+const KNOWN: [&str; 11] = [
+    "traceparent",
+    "b3",
+    "x-b3-traceid",
+    "uber-trace-id",
+    "x-datadog-trace-id",
+    "x-cloud-trace-context",
+    "x-amzn-trace-id",
+    "grpc-trace-bin",
+    "sw8",
+    "x-request-id",
+    "baggage",
+];
 
 /// What is counted.
 pub(crate) enum Counter {
@@ -117,8 +153,8 @@ pub(crate) fn count(
     connections: usize,
 ) -> Result<f64> {
     let (few, many) = match counter {
-        Counter::Instructions { .. } => (500, 2_500),
-        Counter::SystemCalls => (1_000, 11_000),
+        Counter::Instructions { .. } => (300, 1_300),
+        Counter::SystemCalls => (300, 2_300),
     };
     let less = once(couplet, cores, backend, scene, counter, connections, few)?;
     let more = once(couplet, cores, backend, scene, counter, connections, many)?;
@@ -147,12 +183,13 @@ fn once(
         }
         Counter::SystemCalls => ["strace", "-f", "-c", "-o", &format!("{name}{{n}}")].map(str::to_owned).into(),
     };
-    let stage = Stage { couplet, folder: folder.path(), core, other, under, reports: false };
+    let settings = scene.settings();
+    let stage = Stage { couplet, folder: folder.path(), core, other, under, settings: &settings, reports: false };
     let layout = scene.layout();
     let to = if layout.http2 { backend.http2 } else { backend.http1 };
     let mut running = scene.peer().start(&stage, layout, to)?;
     let mut address = running.address;
-    if scene == Scene::Linked {
+    if scene.calls() {
         backend.calls(address);
         address = running.inbound.context("there is no way in")?;
     }

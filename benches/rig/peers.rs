@@ -60,6 +60,8 @@ pub(crate) struct Stage<'a> {
     /// Words that are put before every command of a proxy, such as those of a tool that watches it. `{n}` in them is the
     /// number of the proxy.
     pub(crate) under: Vec<String>,
+    /// Settings of sidecars, as `--set` takes them.
+    pub(crate) settings: &'a [String],
     /// Whether sidecars report to an analyzer, as they do in life. Else they are left alone: nothing happens in them but
     /// what requests bring about.
     pub(crate) reports: bool,
@@ -128,6 +130,7 @@ impl Peer {
         if !stage.reports {
             words.extend(["--set".to_owned(), "telemetry.window=5m".to_owned()]);
         }
+        words.extend(stage.settings.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]));
         let (mut proxies, mut next, mut inbound) = (Vec::new(), backend, None);
         for n in 0..=usize::from(layout.chain) {
             let address = free()?;

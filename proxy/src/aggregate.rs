@@ -12,6 +12,7 @@ use couplet_telemetry::outcome::{Evidence, Outcome};
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::report::{Callee, PathDefinition, PathKind};
 use couplet_telemetry::window::{Call, Handling, Loss, Window, WindowLimits, overflow};
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use crate::context::Calling;
@@ -52,10 +53,10 @@ struct Tables {
     window: Window,
     age: u32,
     learner: Learner,
-    endpoints: HashMap<Box<str>, Kept<Arc<str>>>,
+    endpoints: HashMap<Box<str>, Kept<Arc<str>>, RandomState>,
     /// One path may be reached on links of different strength: its definition says how surely.
-    paths: HashMap<(PathId, Evidence), Kept<Arc<PathDefinition>>>,
-    callees: HashMap<u64, Kept<Arc<Callee>>>,
+    paths: HashMap<(PathId, Evidence), Kept<Arc<PathDefinition>>, RandomState>,
+    callees: HashMap<u64, Kept<Arc<Callee>>, RandomState>,
     /// Where an endpoint is written before it is looked up: no allocation for one that is known.
     scratch: String,
 }
@@ -85,9 +86,9 @@ impl Local {
             window: Window::new(limits.window),
             age: 0,
             learner,
-            endpoints: HashMap::new(),
-            paths: HashMap::new(),
-            callees: HashMap::new(),
+            endpoints: HashMap::default(),
+            paths: HashMap::default(),
+            callees: HashMap::default(),
             scratch: String::new(),
         };
         Self {

@@ -369,7 +369,8 @@ impl Conversation<'_> {
             let response = match check_request(&parts, max_fields) {
                 Ok(()) => {
                     let body = RequestBody::new(body.into(), progress.moving_in(&moved), Some(aside));
-                    Ok(respond(Request::from_parts(parts, body)))
+                    // Large, and from here on it stays where it is.
+                    Ok(Box::pin(respond(Request::from_parts(parts, body))))
                 }
                 Err((fault, why)) => {
                     metrics.fault(fault);

@@ -7,7 +7,7 @@ mod tunnel;
 use std::sync::Arc;
 
 use couplet_telemetry::names::{REJECT_HEADER, SUMMARY_HEADER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
@@ -21,6 +21,9 @@ use crate::http::{
 };
 use crate::sidecar::Worker;
 use crate::upstream::{Lease, Unanswered, Upstream};
+
+const SUMMARY: HeaderName = HeaderName::from_static(SUMMARY_HEADER);
+const REJECT: HeaderName = HeaderName::from_static(REJECT_HEADER);
 
 /// An answer's head, and what is needed for the rest of it.
 pub(crate) struct Exchange {
@@ -114,8 +117,8 @@ pub(crate) async fn send(
             // Nobody asked for it: what follows would be read as an answer by the one side and not by the other.
             return Err((Fault::MalformedResponse, attempts));
         }
-        let summary = parts.headers.get(SUMMARY_HEADER).cloned();
-        let rejected = parts.headers.get(REJECT_HEADER).cloned();
+        let summary = parts.headers.get(SUMMARY).cloned();
+        let rejected = parts.headers.get(REJECT).cloned();
         strip_hop_by_hop(&mut parts.headers, switching);
         if expectation.as_ref().is_some_and(Expectation::is_refused) {
             // The body that was announced will never be read, so the connection ends. The codec sees that at once only if

@@ -13,13 +13,13 @@ use crate::http2::Frames;
 /// A `couplet-context`, read and written.
 #[must_use]
 pub fn calling(value: &[u8]) -> Option<String> {
-    Calling::parse(value).map(|calling| calling.to_string())
+    Calling::parse(value).map(|calling| calling.text().to_string())
 }
 
 /// A `couplet-summary`, read and written.
 #[must_use]
 pub fn summary(value: &[u8]) -> Option<String> {
-    Summary::parse(value).map(|summary| summary.to_string())
+    Summary::parse(value).map(|summary| summary.text().to_string())
 }
 
 /// How many services a `couplet-summary` counts, and how many together with those of another one.
@@ -34,25 +34,28 @@ pub fn services(one: &[u8], other: &[u8]) -> Option<[u32; 2]> {
 /// A `traceparent`, read and written.
 #[must_use]
 pub fn traceparent(value: &[u8]) -> Option<String> {
-    Traceparent::parse(value).map(|traceparent| traceparent.to_string())
+    Traceparent::parse(value).map(|traceparent| traceparent.text().to_string())
 }
 
 /// The handler that a `tracestate` names.
 #[must_use]
 pub fn tracestate_handler(tracestate: &str) -> Option<u64> {
-    context::tracestate_handler(tracestate)
+    context::tracestate_handler(tracestate.as_bytes())
 }
 
 /// A `tracestate` that names this handler.
 #[must_use]
 pub fn tracestate_with(tracestate: &str, handler: u64) -> String {
-    context::tracestate_with(tracestate, handler)
+    context::tracestate_with([tracestate.as_bytes()], handler).to_string()
 }
 
 /// A `tracestate` that names no handler, and whether it did.
 #[must_use]
 pub fn tracestate_without(tracestate: &str) -> (String, bool) {
-    context::tracestate_without(tracestate)
+    let fields = [b"couplet", tracestate.as_bytes()];
+    let named = context::tracestate_without(|| fields.iter().skip(1).copied()).is_some();
+    let rest = context::tracestate_without(|| fields.iter().copied()).unwrap_or_default();
+    (String::from_utf8_lossy(&rest).into_owned(), named)
 }
 
 /// What became of the bytes of one direction of an HTTP/1 connection.

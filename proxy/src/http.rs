@@ -15,6 +15,7 @@ pub(crate) use hop::{origin_form, strip_hop_by_hop, wants_upgrade, without};
 pub(crate) use hygiene::{check_interim, check_request, check_response};
 
 use couplet_telemetry::endpoint::Asked;
+use http::{HeaderName, header};
 
 /// What is spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +33,12 @@ impl Protocol {
 
 /// Looks up header fields by name. The codecs implement it for their own forms.
 pub(crate) trait Fields {
-    /// The first value of a field; `name` is lower case.
-    fn first(&self, name: &str) -> Option<&[u8]>;
+    /// The first value of a field. Names are constants: a text would be read anew for every request.
+    fn first(&self, name: &HeaderName) -> Option<&[u8]>;
     /// Calls `each` with the lower-case name and the value of every field.
     fn all<'a>(&'a self, each: impl FnMut(&'a str, &'a [u8]));
-    /// Calls `each` with every value of a field, in order.
-    fn each<'a>(&'a self, name: &str, each: impl FnMut(&'a [u8]));
+    /// Every value of a field, in order.
+    fn values<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]>;
 }
 
 /// The head of a request.
@@ -53,13 +54,13 @@ pub(crate) struct Head<'a, F> {
 impl<F: Fields> Head<'_, F> {
     /// What of the request says which endpoint it asks for.
     pub(crate) fn asked(&self) -> Asked<'_> {
-        let kind = self.fields.first("content-type").unwrap_or_default();
+        let kind = self.fields.first(&header::CONTENT_TYPE).unwrap_or_default();
         Asked { method: self.method, target: self.target, grpc: kind.starts_with(b"application/grpc") }
     }
 }
 
 impl Fields for http::HeaderMap {
-    fn first(&self, name: &str) -> Option<&[u8]> {
+    fn first(&self, name: &HeaderName) -> Option<&[u8]> {
         self.get(name).map(http::HeaderValue::as_bytes)
     }
 
@@ -67,8 +68,8 @@ impl Fields for http::HeaderMap {
         self.iter().for_each(|(name, value)| each(name.as_str(), value.as_bytes()));
     }
 
-    fn each<'a>(&'a self, name: &str, mut each: impl FnMut(&'a [u8])) {
-        self.get_all(name).iter().for_each(|value| each(value.as_bytes()));
+    fn values<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        self.get_all(name).iter().map(http::HeaderValue::as_bytes)
     }
 }
 
@@ -79,18 +80,4 @@ pub(crate) fn head(parts: &http::request::Parts) -> Head<'_, http::HeaderMap> {
         target: parts.uri.path_and_query().map_or("", |target| target.as_str()),
         fields: &parts.headers,
     }
-}
-
-/// All `tracestate` fields as one.
-pub(crate) fn tracestate(fields: &impl Fields) -> String {
-    let mut all = String::new();
-    fields.each("tracestate", |value| {
-        if let Ok(value) = std::str::from_utf8(value) {
-            if !all.is_empty() {
-                all.push(',');
-            }
-            all.push_str(value);
-        }
-    });
-    all
 }

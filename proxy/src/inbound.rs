@@ -8,18 +8,24 @@ use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER, SUMMARY_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request};
 use tokio::time::Instant;
 
-use crate::context::{Calling, Summary, Traceparent, foreign, tracestate_with};
+use crate::context::{Calling, Summary, Traceparent, foreign, is_tracestate, tracestate_with};
 use crate::error::Fault;
 use crate::forward::{Reply, bridge, refusal, send};
-use crate::http::{Fields, Head, Protocol, RequestBody, Verdict, head, is_grpc, tracestate};
-use crate::link::Handler;
+use crate::http::{Fields, Head, Protocol, RequestBody, Verdict, head, is_grpc, without};
+use crate::link::{Carried, CarriedOnce, Handler};
 use crate::record::Handling;
 use crate::sidecar::Worker;
 use crate::upstream::{Early, Upstream};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const CONTEXT: HeaderName = HeaderName::from_static(CONTEXT_HEADER);
 const SUMMARY: HeaderName = HeaderName::from_static(SUMMARY_HEADER);
+const REJECT: HeaderName = HeaderName::from_static(REJECT_HEADER);
+const B3: HeaderName = HeaderName::from_static("b3");
+const B3_TRACE: HeaderName = HeaderName::from_static("x-b3-traceid");
+const B3_SPAN: HeaderName = HeaderName::from_static("x-b3-spanid");
+const B3_SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
 
 /// Who calls.
 pub(crate) struct Caller {
@@ -76,7 +82,7 @@ pub(crate) async fn serve(
             handling.answered(Verdict::of(grpc, head.status, &head.headers));
             put_summary(&mut head.headers, summary(&handling));
             if let Some(rejected) = handling.rejected() {
-                head.headers.insert(REJECT_HEADER, rejected);
+                head.headers.insert(REJECT, rejected);
             }
             let reply = match exchange.upgrade {
                 Some((downstream, upstream)) => {
@@ -99,7 +105,7 @@ fn open(worker: &Worker, caller: &Caller, parts: &mut request::Parts) -> (Handli
         return (handling, in_flight, false);
     }
     let infra = is_infra(&parts.headers);
-    let admission = admit(worker, caller, &head(parts), infra, Instant::now());
+    let mut admission = admit(worker, caller, &head(parts), infra, Instant::now());
     admission.apply(&mut parts.headers);
     let (handling, in_flight) = match infra {
         true => Handling::infra(recorder, admission.handler),
@@ -120,8 +126,8 @@ const INFRA: [&str; 2] = ["kube-probe/", "Prometheus/"];
 struct Admission {
     handler: Arc<Handler>,
     /// Set where the request brought none.
-    traceparent: Option<Traceparent>,
-    tracestate: String,
+    traceparent: Option<HeaderValue>,
+    tracestate: Option<HeaderValue>,
     /// Whether the caller is a proxy that wants a summary.
     summarise: bool,
 }
@@ -132,36 +138,51 @@ fn admit<F: Fields>(worker: &Worker, caller: &Caller, head: &Head<'_, F>, infra:
         true => Arc::clone(worker.recorder.local.unlinked()),
         false => worker.recorder.local.path(&head.asked(), calling.as_ref()),
     };
-    let mut random = fastrand::Rng::new();
-    let brought = head.fields.first("traceparent").and_then(Traceparent::parse);
+    let headers = &worker.recorder.headers;
+    let (mut carried, watched) = match infra {
+        true => (Carried::unwatched(head.fields.first(&TRACEPARENT), head.fields.first(&TRACESTATE)), None),
+        false => headers.inbound(head.fields),
+    };
+    count_malformed(worker, &carried, head.fields);
+    let brought = carried.traceparent.get();
     let sampled = worker.sidecar.config.headers.sampled;
     let same = || brought.or_else(|| of_b3(head.fields, sampled));
-    let trace = same().unwrap_or_else(|| Traceparent::fresh(&mut random, sampled));
-    let id = random.u64(1..);
+    let trace = same().unwrap_or_else(|| Traceparent::fresh(sampled));
+    let id = fastrand::u64(1..);
     let service = worker.sidecar.service;
-    let headers = &worker.recorder.headers;
-    let (mut carried, watched) = if infra { Default::default() } else { headers.inbound(head.fields) };
     if brought.is_none() {
         headers.give(&mut carried, trace.trace, trace.span);
     }
+    // A tracestate without the traceparent that it belongs to means nothing.
+    let goes_on = brought.is_some() && carried.state;
+    let name = TRACESTATE;
+    let states = goes_on.then(|| head.fields.values(&name)).into_iter().flatten();
     Admission {
         handler: Arc::new(Handler::new(id, trace.trace, &carried, path, service, now).watched(watched)),
-        traceparent: brought.is_none().then_some(trace),
-        // A tracestate without the traceparent that it belongs to means nothing.
-        tracestate: tracestate_with(&brought.map(|_| tracestate(head.fields)).unwrap_or_default(), id),
+        traceparent: brought.is_none().then(|| trace.text().value()).flatten(),
+        tracestate: tracestate_with(states, id).value(),
         summarise: calling.is_some(),
+    }
+}
+
+/// Counts trace headers that cannot be read: they name no trace, and are replaced.
+fn count_malformed<F: Fields>(worker: &Worker, carried: &Carried, fields: &F) {
+    let metrics = &worker.sidecar.metrics;
+    if carried.traceparent == CarriedOnce::Nonsense {
+        metrics.traceparents_malformed.add(1);
+    }
+    if carried.state && !fields.values(&TRACESTATE).all(is_tracestate) {
+        metrics.tracestates_malformed.add(1);
     }
 }
 
 /// The traceparent that says the same as the B3 headers of a request, if it has them.
 fn of_b3<F: Fields>(fields: &F, sampled: bool) -> Option<Traceparent> {
-    let (b3, span) = match fields.first("b3") {
+    let (b3, span) = match fields.first(&B3) {
         Some(b3) => (foreign::b3(b3)?, None),
-        None => {
-            (foreign::hexadecimal(fields.first("x-b3-traceid")?)?, fields.first("x-b3-spanid").and_then(foreign::span))
-        }
+        None => (foreign::hexadecimal(fields.first(&B3_TRACE)?)?, fields.first(&B3_SPAN).and_then(foreign::span)),
     };
-    let sampled = match fields.first("x-b3-sampled") {
+    let sampled = match fields.first(&B3_SAMPLED) {
         Some(b"0" | b"false") => false,
         _ => sampled,
     };
@@ -170,7 +191,7 @@ fn of_b3<F: Fields>(fields: &F, sampled: bool) -> Option<Traceparent> {
 
 /// The context of a peer that may be believed; others are counted.
 fn calling<'a, F: Fields>(worker: &Worker, caller: &'a Caller, fields: &'a F) -> Option<Calling<'a>> {
-    let value = fields.first(CONTEXT_HEADER)?;
+    let value = fields.first(&CONTEXT)?;
     let metrics = &worker.sidecar.metrics;
     let trust = &worker.sidecar.config.trust;
     if !is_trusted(worker, caller) {
@@ -201,23 +222,20 @@ fn is_trusted(worker: &Worker, caller: &Caller) -> bool {
 
 impl Admission {
     /// What the application gets to see.
-    fn apply(&self, headers: &mut HeaderMap) {
-        if let Some(value) = self.traceparent.and_then(|traceparent| value(&traceparent.to_string())) {
+    fn apply(&mut self, headers: &mut HeaderMap) {
+        // Goes before others come: a last field is taken off without moving those before it.
+        without(headers, |name| *name == CONTEXT);
+        if let Some(value) = self.traceparent.take() {
             headers.insert(TRACEPARENT, value);
         }
-        // Cannot fail but for a tracestate with bytes that no header may have; then the older one stays.
-        if let Some(value) = value(&self.tracestate) {
+        if let Some(value) = self.tracestate.take() {
             headers.insert(TRACESTATE, value);
         }
     }
 }
 
 fn put_summary(headers: &mut HeaderMap, summary: Option<Summary>) {
-    if let Some(value) = summary.and_then(|summary| value(&summary.to_string())) {
+    if let Some(value) = summary.and_then(|summary| summary.text().value()) {
         headers.insert(SUMMARY, value);
     }
-}
-
-fn value(text: &str) -> Option<HeaderValue> {
-    HeaderValue::from_str(text).ok()
 }

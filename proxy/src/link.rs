@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub(crate) use carried::Carried;
+pub(crate) use carried::{Carried, Said as CarriedOnce};
 pub(crate) use found::{FEW, Found, How, Link};
 pub(crate) use handler::{CallEnd, Handler, nanos};
 pub(crate) use headers::{Headers, Source, Tally};

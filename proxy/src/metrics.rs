@@ -146,6 +146,9 @@ pub(crate) struct Metrics {
     pub(crate) connect_failures: ByName,
     pub(crate) contexts_malformed: Counter,
     pub(crate) contexts_untrusted: Counter,
+    /// Requests with a `traceparent` or `tracestate` that cannot be read, or is too long.
+    pub(crate) traceparents_malformed: Counter,
+    pub(crate) tracestates_malformed: Counter,
     pub(crate) summaries_malformed: Counter,
     pub(crate) summaries_untrusted: Counter,
     /// Calls that no header links: on a path that timing made clear at once, on none that it did, and those that it made

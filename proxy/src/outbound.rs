@@ -18,7 +18,7 @@ pub(crate) use injected::serve;
 use crate::context::{Calling, Summary, tracestate_without};
 use crate::error::Fault;
 use crate::forward::{Exchange, Reply, bridge, refusal, send};
-use crate::http::{Fields, Head, RequestBody, Verdict, head, is_grpc, tracestate, without};
+use crate::http::{Fields, Head, RequestBody, Verdict, head, is_grpc, without};
 use crate::link::Found;
 use crate::policy::{Attempt, Refused};
 use crate::record::Call;
@@ -164,7 +164,7 @@ fn open<F: Fields>(worker: &Worker, upstream: &Upstream, head: &Head<'_, F>, now
     }
     let callee = worker.recorder.local.callee(&upstream.name, &head.asked());
     let (link, timed) = worker.recorder.link(found(worker, head.fields), &callee, now);
-    worker.recorder.headers.called_by(head.fields.first("user-agent"), link.evidence());
+    worker.recorder.headers.called_by(head.fields.first(&header::USER_AGENT), link.evidence());
     let mut target = Xxh3::new();
     target.update(head.method.as_bytes());
     target.update(head.target.as_bytes());
@@ -184,14 +184,11 @@ fn found<F: Fields>(worker: &Worker, fields: &F) -> Found {
 
 /// Takes off the id of the handler: it concerns nobody else.
 fn undress(headers: &mut HeaderMap) {
-    if !headers.contains_key(TRACESTATE) {
-        return;
-    }
-    let (rest, ours) = tracestate_without(&tracestate(headers));
-    match HeaderValue::from_str(&rest) {
-        Ok(value) if ours && !rest.is_empty() => drop(headers.insert(TRACESTATE, value)),
-        _ if ours => without(headers, |name| name == TRACESTATE),
-        _ => {}
+    let states = headers.get_all(TRACESTATE);
+    let Some(rest) = tracestate_without(|| states.iter().map(HeaderValue::as_bytes)) else { return };
+    match HeaderValue::try_from(rest) {
+        Ok(value) if !value.is_empty() => drop(headers.insert(TRACESTATE, value)),
+        _ => without(headers, |name| name == TRACESTATE),
     }
 }
 
@@ -206,7 +203,7 @@ fn context(worker: &Worker, call: &Call) -> Option<HeaderValue> {
         evidence: path.evidence.max(call.evidence()),
         service: &worker.sidecar.config.service,
     };
-    HeaderValue::from_str(&calling.to_string()).ok()
+    calling.text().value()
 }
 
 /// What the callee's proxy says, where it may be believed: it was asked, so its address or identity is a trusted one.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::expected::ExpectedStats;
 pub use crate::loss::Loss;
 use crate::names::OTHER;
@@ -93,15 +95,18 @@ pub struct WindowLimits {
     pub callees: usize,
 }
 
+/// Looked into for every request. The hash is seeded at random, anew for every map.
+type Map<K, V> = HashMap<K, V, RandomState>;
+
 /// Everything that happened since the window opened.
 #[derive(Debug)]
 pub struct Window {
     limits: WindowLimits,
-    paths: HashMap<PathId, PathReport>,
-    calls: HashMap<(PathId, u64), CallReport>,
+    paths: Map<PathId, PathReport>,
+    calls: Map<(PathId, u64), CallReport>,
     opaque: BTreeMap<Protocol, BTreeMap<String, OpaqueStats>>,
     propagation: Propagation,
-    expected: HashMap<u64, ExpectedReport>,
+    expected: Map<u64, ExpectedReport>,
     losses: BTreeMap<Loss, u64>,
 }
 
@@ -111,10 +116,10 @@ impl Window {
     pub fn new(limits: WindowLimits) -> Self {
         Self {
             limits,
-            paths: HashMap::new(),
-            calls: HashMap::new(),
+            paths: Map::default(),
+            calls: Map::default(),
             opaque: BTreeMap::new(),
-            expected: HashMap::new(),
+            expected: Map::default(),
             propagation: Propagation::default(),
             losses: BTreeMap::new(),
         }

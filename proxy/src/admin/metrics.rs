@@ -360,7 +360,7 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         text.sample(&peak, &[], gauge.peak() as f64);
     }
     type Row<'a> = (&'a str, &'a str, &'a Counter);
-    let rows: [Row<'_>; 27] = [
+    let rows: [Row<'_>; 29] = [
         ("couplet_connections_accepted_total", "Downstream connections.", &metrics.connections_accepted),
         ("couplet_connections_refused_total", "Closed at once: limits.connections.", &metrics.connections_refused),
         ("couplet_admin_refused_total", "Closed at once: limits.admin_connections.", &metrics.admin_refused),
@@ -389,6 +389,16 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         ("couplet_upstream_endpoints_overflow_total", "Endpoints beyond those used.", &metrics.endpoints_overflow),
         ("couplet_resolution_failures_total", "Questions to DNS without an answer.", &metrics.resolution_failures),
         ("couplet_contexts_malformed_total", "Calling contexts that could not be read.", &metrics.contexts_malformed),
+        (
+            "couplet_traceparents_malformed_total",
+            "Inbound requests with a traceparent that could not be read.",
+            &metrics.traceparents_malformed,
+        ),
+        (
+            "couplet_tracestates_malformed_total",
+            "Inbound requests with a tracestate that could not be read or is too long.",
+            &metrics.tracestates_malformed,
+        ),
         ("couplet_contexts_untrusted_total", "Calling contexts of untrusted peers.", &metrics.contexts_untrusted),
         ("couplet_summaries_malformed_total", "Summaries that could not be read.", &metrics.summaries_malformed),
         ("couplet_summaries_untrusted_total", "Summaries nobody asked for.", &metrics.summaries_untrusted),

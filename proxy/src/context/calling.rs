@@ -1,12 +1,11 @@
 //! `couplet-context`: who calls, on which path. `1;<path>;<root>;<depth>;<call>;<evidence>;<service>`.
 
-use std::fmt;
-
 use couplet_telemetry::names::is_service_name;
 use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::path::PathId;
 
-use super::{MAX_BYTES, hex64};
+use super::text::Text;
+use super::{MAX_BYTES, decimal, fields, hex64};
 
 /// The calling context that a caller's proxy sends along.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,38 +27,46 @@ pub(crate) struct Calling<'a> {
 impl<'a> Calling<'a> {
     /// Reads a header value. Fields behind the known ones are a later release's and are passed over.
     pub(crate) fn parse(value: &'a [u8]) -> Option<Self> {
-        let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= MAX_BYTES)?;
-        let mut fields = text.split(';');
+        let mut fields = fields(Some(value).filter(|value| value.len() <= MAX_BYTES)?);
         let mut next = || fields.next();
-        if next()? != "1" {
+        if next()? != b"1" {
             return None;
         }
         let calling = Self {
             path: PathId::parse(next()?)?,
             root: PathId::parse(next()?)?,
-            depth: next().filter(|depth| depth.len() <= 3)?.parse().ok()?,
+            depth: next().filter(|depth| depth.len() <= 3).and_then(decimal)?.try_into().ok()?,
             call: hex64(next()?)?,
             evidence: match next()? {
-                "e" => Evidence::Exact,
-                "i" => Evidence::Inferred,
-                "u" => Evidence::Unknown,
+                b"e" => Evidence::Exact,
+                b"i" => Evidence::Inferred,
+                b"u" => Evidence::Unknown,
                 _ => return None,
             },
-            service: next()?,
+            service: next().and_then(|service| std::str::from_utf8(service).ok())?,
         };
         is_service_name(calling.service).then_some(calling)
     }
-}
 
-impl fmt::Display for Calling<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, root, depth, call, service, .. } = self;
-        let evidence = match self.evidence {
-            Evidence::Exact => 'e',
-            Evidence::Inferred => 'i',
-            Evidence::Unknown => 'u',
+    /// As a header value.
+    pub(crate) fn text(&self) -> Text<MAX_BYTES> {
+        let evidence: &[u8] = match self.evidence {
+            Evidence::Exact => b";e;",
+            Evidence::Inferred => b";i;",
+            Evidence::Unknown => b";u;",
         };
-        write!(f, "1;{path};{root};{depth};{call:016x};{evidence};{service}")
+        let mut text = Text::new();
+        text.push(b"1;");
+        text.hex(self.path.get());
+        text.push(b";");
+        text.hex(self.root.get());
+        text.push(b";");
+        text.decimal(u64::from(self.depth));
+        text.push(b";");
+        text.hex(self.call);
+        text.push(evidence);
+        text.push(self.service.as_bytes());
+        text
     }
 }
 
@@ -76,20 +83,20 @@ mod tests {
     #[test]
     fn a_context_reads_back_as_what_it_was_within_160_bytes() {
         let longest = "s".repeat(63);
-        let text = calling(&longest).to_string();
+        let text = calling(&longest).text().to_string();
         assert!(text.len() <= MAX_BYTES);
         assert_eq!(Calling::parse(text.as_bytes()), Some(calling(&longest)));
     }
 
     #[test]
     fn fields_of_a_later_release_are_passed_over() {
-        let text = format!("{};more", calling("shop"));
+        let text = format!("{};more", calling("shop").text());
         assert_eq!(Calling::parse(text.as_bytes()), Some(calling("shop")));
     }
 
     #[test]
     fn what_is_not_well_formed_is_no_context() {
-        let good = calling("shop").to_string();
+        let good = calling("shop").text().to_string();
         let long = format!("{good};{}", "x".repeat(160));
         for wrong in [
             "",

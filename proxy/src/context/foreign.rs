@@ -36,12 +36,6 @@ impl Trace<'_> {
     }
 }
 
-/// `traceparent`.
-pub(crate) fn traceparent(value: &[u8]) -> Option<Foreign<'_>> {
-    let Traceparent { trace, span, .. } = Traceparent::parse(value)?;
-    Some(Foreign { trace: Trace::Number(trace), span: Some(span), parent: None })
-}
-
 /// `b3`: `trace-span`, `trace-span-sampled`, `trace-span-sampled-parent`. A lone sampling decision names no trace.
 pub(crate) fn b3(value: &[u8]) -> Option<Foreign<'_>> {
     let mut fields = text(value)?.split('-');
@@ -269,7 +263,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            for read in [traceparent, b3, hexadecimal, uber, decimal, cloud, amzn, grpc_bin, sw8, whole] {
+            for read in [b3, hexadecimal, uber, decimal, cloud, amzn, grpc_bin, sw8, whole] {
                 let _ = read(&bytes);
             }
             let _ = (span(&bytes), decimal_span(&bytes));

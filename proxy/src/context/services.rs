@@ -1,11 +1,10 @@
 //! How many distinct services stand below a call: exact up to sixteen, an estimate beyond.
 
-use std::fmt;
-
 use couplet_telemetry::report::Callee;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::hex64;
+use super::text::Text;
+use super::{MAX_BYTES, hex64};
 
 /// Most services that are told apart one by one; 16 × 4 characters fit the summary.
 const EXACT: usize = 16;
@@ -84,16 +83,31 @@ impl Services {
         }
     }
 
-    /// Reads what `Display` writes.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        if let Some(bits) = text.strip_prefix('~') {
+    /// Adds itself to a text.
+    pub(super) fn write(&self, text: &mut Text<MAX_BYTES>) {
+        match self {
+            Services::Estimate(bits) => {
+                text.push(b"~");
+                text.hex(*bits);
+            }
+            Services::Exact(hashes) => {
+                for hash in hashes {
+                    text.push(&letters(*hash));
+                }
+            }
+        }
+    }
+
+    /// Reads what [`Services::write`] writes.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        if let Some(bits) = text.strip_prefix(b"~") {
             return hex64(bits).map(Services::Estimate);
         }
         if !text.len().is_multiple_of(4) || text.len() > EXACT * 4 {
             return None;
         }
         let mut set = Services::default();
-        for word in text.as_bytes().chunks_exact(4) {
+        for word in text.chunks_exact(4) {
             let digit = |b: &u8| ALPHABET.iter().position(|letter| letter == b);
             let hash = word.iter().try_fold(0, |hash, b| digit(b).map(|digit| hash << 6 | digit as u32))?;
             set.insert(hash);
@@ -102,22 +116,12 @@ impl Services {
     }
 }
 
-fn bitmap(hashes: &[u32]) -> u64 {
-    hashes.iter().fold(0, |bits, hash| bits | 1 << (hash & 63))
+fn letters(hash: u32) -> [u8; 4] {
+    [18, 12, 6, 0].map(|shift| ALPHABET.get((hash >> shift & 63) as usize).copied().unwrap_or(b'A'))
 }
 
-impl fmt::Display for Services {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Services::Estimate(bits) => write!(f, "~{bits:016x}"),
-            Services::Exact(hashes) => hashes.iter().try_for_each(|hash| {
-                [18, 12, 6, 0].iter().try_for_each(|shift| {
-                    let letter = ALPHABET.get((hash >> shift & 63) as usize).copied().unwrap_or(b'A');
-                    fmt::Write::write_char(f, char::from(letter))
-                })
-            }),
-        }
-    }
+fn bitmap(hashes: &[u32]) -> u64 {
+    hashes.iter().fold(0, |bits, hash| bits | 1 << (hash & 63))
 }
 
 #[cfg(test)]
@@ -148,9 +152,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_set_reads_back_as_what_it_was(count in 0usize..40) {
-            let text = of(count).to_string();
-            prop_assert!(text.len() <= 64);
-            prop_assert_eq!(Services::parse(&text), Some(of(count)));
+            let mut text = Text::new();
+            of(count).write(&mut text);
+            prop_assert!(text.as_bytes().len() <= 64);
+            prop_assert_eq!(Services::parse(text.as_bytes()), Some(of(count)));
         }
 
         #[test]
@@ -164,7 +169,7 @@ mod tests {
 
         #[test]
         fn any_text_is_read_without_panic(text in ".{0,80}") {
-            let _ = Services::parse(&text);
+            let _ = Services::parse(text.as_bytes());
         }
     }
 }

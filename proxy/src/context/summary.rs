@@ -1,12 +1,11 @@
 //! `couplet-summary`: everything below a call, on its way back up. `1;<depth>;<calls>;<blocked µs>;<services>`, and where
 //! there is more to say `;<variable segments>;<evidence>;<origin>`.
 
-use std::fmt;
-
 use couplet_telemetry::names::is_service_name;
 use couplet_telemetry::outcome::Evidence;
 
-use super::{MAX_BYTES, Services};
+use super::text::Text;
+use super::{MAX_BYTES, Services, decimal, fields};
 
 /// What a callee's proxy says of everything below one call, as far as it had ended when the answer's head left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,59 +52,79 @@ pub(crate) const MAX_BLOCKED: u64 = 9_999_999_999;
 impl Summary {
     /// Reads a header value. Fields behind the known ones are a later release's and are passed over.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= MAX_BYTES)?;
-        let mut fields = text.split(';');
+        let mut fields = fields(Some(value).filter(|value| value.len() <= MAX_BYTES)?);
         let mut next = || fields.next();
-        if next()? != "1" {
+        if next()? != b"1" {
             return None;
         }
         Some(Self {
-            depth: number(next()?)?.try_into().ok().filter(|depth| *depth <= 255)?,
-            calls: number(next()?)?.try_into().ok()?,
-            blocked: number(next()?)?,
+            depth: decimal(next()?)?.try_into().ok().filter(|depth| *depth <= 255)?,
+            calls: decimal(next()?)?.try_into().ok()?,
+            blocked: decimal(next()?)?,
             services: Services::parse(next()?)?,
             variable: next().map_or(Some(0), bits)?,
             evidence: match next() {
-                None | Some("" | "e") => Below::Exact,
-                Some("i") => Below::Inferred,
+                None | Some(b"" | b"e") => Below::Exact,
+                Some(b"i") => Below::Inferred,
                 Some(_) => return None,
             },
             origin: match next() {
-                None | Some("") => None,
-                Some(name) => Some(is_service_name(name).then(|| name.to_owned())?),
+                None | Some(b"") => None,
+                Some(name) => {
+                    Some(std::str::from_utf8(name).ok().filter(|name| is_service_name(name)).map(str::to_owned)?)
+                }
             },
         })
     }
-}
 
-/// Digits only: `u64::from_str` would take a sign.
-fn number(text: &str) -> Option<u64> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    /// As a header value.
+    pub(crate) fn text(&self) -> Text<MAX_BYTES> {
+        let mut text = Text::new();
+        text.push(b"1;");
+        for number in [u64::from(self.depth), u64::from(self.calls), self.blocked] {
+            text.decimal(number);
+            text.push(b";");
+        }
+        self.services.write(&mut text);
+        let more = self.evidence != Below::Exact || self.origin.is_some();
+        if self.variable != 0 || more {
+            text.push(b";");
+        }
+        if self.variable != 0 {
+            text.push(short_hex(self.variable, &mut [0; 4]));
+        }
+        if more {
+            text.push(if self.evidence == Below::Exact { b";" } else { b";i" });
+        }
+        if let Some(origin) = &self.origin {
+            text.push(b";");
+            text.push(origin.as_bytes());
+        }
+        text
+    }
 }
 
 /// One to four lower-case hexadecimal digits; none are no bits.
-fn bits(text: &str) -> Option<u16> {
-    if text.is_empty() {
-        return Some(0);
-    }
-    let digits = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
-    digits.then(|| u16::from_str_radix(text, 16).ok()).flatten()
+fn bits(digits: &[u8]) -> Option<u16> {
+    digits.iter().try_fold(0u16, |bits, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        bits.checked_mul(16)?.checked_add(u16::from(value))
+    })
 }
 
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "1;{};{};{};{}", self.depth, self.calls, self.blocked, self.services)?;
-        let more = self.evidence != Below::Exact || self.origin.is_some();
-        match self.variable {
-            0 if more => f.write_str(";")?,
-            0 => {}
-            variable => write!(f, ";{variable:x}")?,
-        }
-        if more {
-            f.write_str(if self.evidence == Below::Exact { ";" } else { ";i" })?;
-        }
-        self.origin.as_ref().map_or(Ok(()), |origin| write!(f, ";{origin}"))
+/// As many hexadecimal digits as it has.
+fn short_hex(number: u16, room: &mut [u8; 4]) -> &[u8] {
+    let length = number.checked_ilog2().map_or(1, |log| log as usize / 4 + 1);
+    let digits = room.get_mut(..length).unwrap_or_default();
+    for (at, digit) in digits.iter_mut().rev().enumerate() {
+        let value = (number >> (4 * at) & 0xf) as u8;
+        *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
     }
+    digits
 }
 
 #[cfg(test)]
@@ -123,7 +142,7 @@ mod tests {
             names.iter().for_each(|name| services.insert(Services::hash(name)));
             let evidence = if inferred { Below::Inferred } else { Below::Exact };
             let summary = Summary { depth, calls, blocked, services, variable, evidence, origin };
-            let text = summary.to_string();
+            let text = summary.text().to_string();
             prop_assert!(text.len() <= MAX_BYTES);
             prop_assert_eq!(Summary::parse(text.as_bytes()), Some(summary));
         }

@@ -24,6 +24,12 @@ const ALWAYS: [HeaderName; 11] = [
     REJECT,
 ];
 
+/// Whether a field belongs to one hop by its name alone, or says what is to pass beyond it.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // Names of other lengths are most names.
+    matches!(name.as_str().len(), 2 | 7 | 10 | 14..=19) && (*name == header::TE || ALWAYS.contains(name))
+}
+
 /// Fields that `Connection` may name without effect: without them a message would mean something else. `TE` is cut
 /// down to what is true of the next hop as well.
 const NEVER: [HeaderName; 4] =
@@ -32,6 +38,9 @@ const NEVER: [HeaderName; 4] =
 /// Whether the message asks to change the protocol of its connection. HTTP/2 is not offered by that way (RFC 9113
 /// took it back): the request is answered as what it is, HTTP/1.1.
 pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
+    if !headers.contains_key(header::CONNECTION) {
+        return false;
+    }
     let asked = listed(headers).any(|name| name.eq_ignore_ascii_case("upgrade"));
     let to_http2 = |value: &HeaderValue| {
         let protocols = value.as_bytes().split(|byte| *byte == b',');
@@ -44,6 +53,9 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
 /// forwarded. So does `Transfer-Encoding: chunked`: the next hop's body is chunked as well. For an `upgrade` the two
 /// fields that ask for it stay.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     let named: Vec<HeaderName> = if headers.contains_key(header::CONNECTION) {
         listed(headers).filter_map(|name| name.parse().ok()).filter(|name| !NEVER.contains(name)).collect()
     } else {
@@ -68,7 +80,20 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
 /// Takes fields off and leaves the others in their order, in one pass: [`HeaderMap::remove`] would put the last field
 /// in the place of the one that goes.
 pub(crate) fn without(headers: &mut HeaderMap, gone: impl Fn(&HeaderName) -> bool) {
-    if !headers.keys().any(&gone) {
+    // How many go, and how many of them stand behind all that stay.
+    let (mut going, mut last) = (0, 0);
+    for name in headers.keys() {
+        let goes = gone(name);
+        going += usize::from(goes);
+        last = if goes { last + 1 } else { 0 };
+    }
+    if going == 0 {
+        return;
+    }
+    if going == 1 && last == 1 {
+        if let Some(name) = headers.keys().last().cloned() {
+            headers.remove(name);
+        }
         return;
     }
     let all = std::mem::take(headers);
@@ -139,6 +164,30 @@ fn listed(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_of_one_hop_is_known_by_the_length_of_its_name_and_the_name() {
+        assert!(ALWAYS.iter().chain([&header::TE]).all(is_hop_by_hop));
+        assert!(![header::HOST, header::CONTENT_LENGTH, header::USER_AGENT, header::DATE].iter().any(is_hop_by_hop));
+    }
+
+    #[test]
+    fn the_last_field_goes_and_the_others_stay_where_they_are() {
+        for gone in ["a", "b", "c"] {
+            let mut fields = headers(&[("a", "1"), ("b", "2"), ("a", "3"), ("c", "4"), ("c", "5")]);
+            let kept: Vec<_> = super::tests::fields(&fields)
+                .into_iter()
+                .filter(|(name, _)| *name != gone)
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            without(&mut fields, |name| name == gone);
+            let left: Vec<_> = super::tests::fields(&fields)
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            assert_eq!(left, kept);
+        }
+    }
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -19,10 +19,17 @@ impl Field<'_> {
 /// Whether a name is one of those that frame a message but for the characters between its letters, such as
 /// `Transfer_Encoding`. It is a legal name; a server that makes variables of names may take it for framing all the same.
 pub(crate) fn resembles_framing(name: &[u8]) -> bool {
+    // Most names are too short, or begin otherwise.
+    let first = name.iter().find(|byte| byte.is_ascii_alphabetic());
+    if name.len() < SHORTEST || !matches!(first, Some(b'c' | b'C' | b't' | b'T')) {
+        return false;
+    }
     FRAMING.into_iter().any(|framing| !name.eq_ignore_ascii_case(framing) && letters(name).eq(letters(framing)))
 }
 
 const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
+/// The letters of the shorter one.
+const SHORTEST: usize = 13;
 
 fn letters(name: &[u8]) -> impl Iterator<Item = u8> {
     name.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase)
@@ -66,7 +73,7 @@ fn field(line: &[u8]) -> Result<Field<'_>, Violation> {
     let colon = memchr::memchr(b':', line).ok_or_else(|| kind(line))?;
     let (name, value) = line.split_at_checked(colon).ok_or(Violation::Field)?;
     let value = value.get(1..).unwrap_or_default();
-    if !is_token(name) || !value.iter().all(|byte| is_value(*byte)) {
+    if !is_token(name) || !are_values(value) {
         return Err(kind(line));
     }
     Ok(Field { name, value: trim(value) })
@@ -79,13 +86,32 @@ fn kind(line: &[u8]) -> Violation {
 
 /// RFC 9110, section 5.6.2.
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
+    !bytes.is_empty() && bytes.iter().fold(true, |all, byte| all & is_token_byte(*byte))
 }
 
 pub(crate) fn is_token_byte(byte: u8) -> bool {
-    matches!(byte,
-        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-        | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
+/// A look into a table is cheaper than a comparison with each range.
+const TOKEN: [bool; 256] = {
+    let mut token = [false; 256];
+    let mut byte = 0;
+    while byte < token.len() {
+        #[expect(clippy::indexing_slicing, reason = "checked when this is compiled")]
+        {
+            token[byte] = matches!(byte as u8,
+                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|'
+                | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z');
+        }
+        byte += 1;
+    }
+    token
+};
+
+/// Whether all of these bytes may stand in a field's value. Looked at to the end, since many are looked at at a time.
+pub(crate) fn are_values(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |all, byte| all & is_value(*byte))
 }
 
 /// What may stand in a field's value: RFC 9110, section 5.5, with `obs-text` (other bytes than ASCII are in use).

@@ -1,7 +1,7 @@
 //! One head, whole: is it one that everybody reads alike, and what comes after it?
 
 use super::authority::Authority;
-use super::fields::{Field, Lines, fields, is_token, listed, resembles_framing};
+use super::fields::{Field, Lines, are_values, fields, is_token, listed, resembles_framing};
 use super::framing::{Framing, MAX_LENGTH};
 use super::{Bounds, Violation};
 
@@ -120,7 +120,7 @@ fn read_version(text: &[u8]) -> Result<Version, Violation> {
 /// (RFC 9112, section 3.2).
 fn target_authority(method: Method, target: &[u8]) -> Result<Option<Authority<'_>>, Violation> {
     // A fragment has no place in a target; some parsers would cut it off, others not.
-    if !target.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#') {
+    if !target.iter().fold(true, |all, byte| all & (matches!(byte, 0x21..=0x7e) & (*byte != b'#'))) {
         return Err(Violation::Target);
     }
     match (method, target) {
@@ -267,7 +267,7 @@ fn status_line(line: &[u8]) -> Result<(u16, Version), Violation> {
     else {
         return Err(Violation::StartLine);
     };
-    if !rest.iter().all(|byte| super::fields::is_value(*byte)) {
+    if !are_values(rest) {
         return Err(Violation::StartLine);
     }
     let digit = |byte: &u8| u16::from(byte - b'0');

@@ -1,6 +1,7 @@
 //! What a request carries that can tell whose it is: keyed hashes of ids, spans, the id of a handler.
 
 use super::known::Header;
+use crate::context::Traceparent;
 
 /// Values of one request that are kept.
 const MAX_KEYS: usize = 8;
@@ -30,10 +31,47 @@ pub(crate) struct Spans([Option<u64>; MAX_SPANS]);
 pub(crate) struct Carried {
     pub(crate) keys: Keys,
     pub(crate) spans: Spans,
+    /// What `traceparent` says, whether requests are linked by it or not.
+    pub(crate) traceparent: Said<Traceparent>,
     /// The id of a handler that the application was given.
     pub(crate) handler: Option<u64>,
+    /// Whether there is a `tracestate`.
+    pub(crate) state: bool,
     /// Which headers there are, a bit for each.
     pub(crate) present: u64,
+}
+
+/// What a field says that should stand there once: the first one counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Said<T> {
+    #[default]
+    Nothing,
+    /// It cannot be read.
+    Nonsense,
+    This(T),
+}
+
+impl Carried {
+    /// What a request carries that shall not be linked to anything.
+    pub(crate) fn unwatched(traceparent: Option<&[u8]>, tracestate: Option<&[u8]>) -> Self {
+        let traceparent = traceparent.map_or(Said::Nothing, Said::read);
+        Self { traceparent, state: tracestate.is_some(), ..Self::default() }
+    }
+}
+
+impl Said<Traceparent> {
+    pub(crate) fn read(value: &[u8]) -> Self {
+        Traceparent::parse(value).map_or(Self::Nonsense, Self::This)
+    }
+}
+
+impl<T> Said<T> {
+    pub(crate) fn get(self) -> Option<T> {
+        match self {
+            Said::This(said) => Some(said),
+            Said::Nothing | Said::Nonsense => None,
+        }
+    }
 }
 
 impl Keys {

@@ -12,12 +12,12 @@ use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::propagation::{Client, Propagation};
 use parking_lot::Mutex;
 
-use super::carried::{Carried, Key};
-use super::known::{self, BAGGAGE, Header, MAX_HEADERS, NAMES, Reading};
+use super::carried::{Carried, Key, Said};
+use super::known::{self, BAGGAGE, Header, MAX_HEADERS, NAMES, Reading, TRACEPARENT};
 use super::learn::{Learner, Learning, Promotion, Watched, display};
 use super::{Found, How};
 use crate::context::foreign::{self, Trace};
-use crate::context::tracestate_handler;
+use crate::context::{Traceparent, tracestate_handler};
 use crate::http::Fields;
 
 /// Calls with a learned header after which is judged whether it is still right.
@@ -29,6 +29,8 @@ const STILL_RIGHT: f64 = 0.8;
 /// All of it, shared by all workers and all generations.
 pub(crate) struct Headers {
     secret: RandomState,
+    /// The same for numbers, one pair for each space of them.
+    keys: [[u64; 2]; 2],
     rules: ArcSwap<Rules>,
     /// Serialises changes of the rules; never taken on the request path but where a header was just learned.
     changing: Mutex<Changing>,
@@ -111,8 +113,10 @@ enum Side {
 
 impl Headers {
     pub(crate) fn new(linking: &Linking) -> Self {
+        let secret = RandomState::new();
         let headers = Self {
-            secret: RandomState::new(),
+            keys: [[0, 1], [2, 3]].map(|pair| pair.map(|n: u64| secret.hash_one(n))),
+            secret,
             rules: ArcSwap::default(),
             changing: Mutex::default(),
             census: Box::new(std::array::from_fn(|_| Census::default())),
@@ -155,12 +159,12 @@ impl Headers {
 
     /// The application was given this trace and span: its calls may carry them on.
     pub(crate) fn give(&self, carried: &mut Carried, trace: u128, span: u64) {
-        if self.rules.load().off & bit(Header(0)) != 0 {
+        if self.rules.load().off & bit(TRACEPARENT) != 0 {
             return;
         }
-        self.count(bit(Header(0)), |census| &census.inbound);
-        carried.keys.push(Key { value: self.number(trace), header: Header(0) });
-        carried.spans.push(self.hash(SPANS, &span.to_le_bytes()));
+        self.count(bit(TRACEPARENT), |census| &census.inbound);
+        carried.keys.push(Key { value: self.number(trace), header: TRACEPARENT });
+        carried.spans.push(self.span(span));
     }
 
     /// What was found for a call: it is counted, and learned from where it was not enough.
@@ -344,17 +348,31 @@ impl Headers {
                 carried.present |= bit(header);
                 carried.keys.push(Key { value: self.name(header, read.trace), header });
                 for span in [read.span, read.parent].into_iter().flatten() {
-                    carried.spans.push(self.hash(SPANS, &span.to_le_bytes()));
+                    carried.spans.push(self.span(span));
                 }
             }
             Some(Reading::Span(header, read)) if rules.off & bit(header) == 0 => {
                 if let Some(span) = read(value) {
-                    carried.spans.push(self.hash(SPANS, &span.to_le_bytes()));
+                    carried.spans.push(self.span(span));
                 }
             }
-            Some(Reading::State) if side == Side::Outbound => {
-                let handler = std::str::from_utf8(value).ok().and_then(tracestate_handler);
-                carried.handler = carried.handler.or(handler);
+            Some(Reading::Traceparent) => {
+                let read = Said::read(value);
+                if carried.traceparent == Said::Nothing {
+                    carried.traceparent = read;
+                }
+                let counts = rules.off & bit(TRACEPARENT) == 0;
+                if let Some(Traceparent { trace, span, .. }) = read.get().filter(|_| counts) {
+                    carried.present |= bit(TRACEPARENT);
+                    carried.keys.push(Key { value: self.number(trace), header: TRACEPARENT });
+                    carried.spans.push(self.span(span));
+                }
+            }
+            Some(Reading::State) => {
+                carried.state = true;
+                if side == Side::Outbound {
+                    carried.handler = carried.handler.or_else(|| tracestate_handler(value));
+                }
             }
             Some(_) => {}
             None if rules.lengths & length_bit(name) == 0 => {}
@@ -376,7 +394,17 @@ impl Headers {
     }
 
     fn number(&self, trace: u128) -> u64 {
-        self.hash(TRACES, &Trace::short(trace).to_le_bytes())
+        self.mixed(TRACES, Trace::short(trace))
+    }
+
+    fn span(&self, span: u64) -> u64 {
+        self.mixed(SPANS, span)
+    }
+
+    /// A number in the place of another one, and no two in the same: a permutation that only who has the key can follow.
+    fn mixed(&self, space: usize, number: u64) -> u64 {
+        let [first, second] = self.keys.get(space).copied().unwrap_or_default();
+        finish(finish(number ^ first) ^ second)
     }
 
     /// SipHash, which does not tell its key. The space keeps values apart that mean different things.
@@ -415,8 +443,15 @@ impl Headers {
 }
 
 /// Spaces of numbers that formats share.
-const TRACES: u64 = 0;
-const SPANS: u64 = 1;
+const TRACES: usize = 0;
+const SPANS: usize = 1;
+
+/// The last step of MurmurHash3: every bit of a number depends on every other one, and none is lost.
+fn finish(mut number: u64) -> u64 {
+    number = (number ^ number >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    number = (number ^ number >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    number ^ number >> 33
+}
 
 impl Changing {
     /// The number of a header, the same for as long as the proxy runs; none when there are too many.

@@ -10,6 +10,8 @@ pub(crate) struct Header(pub(crate) u8);
 /// Most headers, of any kind: they fit the bits of a number.
 pub(crate) const MAX_HEADERS: usize = 64;
 
+pub(crate) const TRACEPARENT: Header = Header(0);
+
 /// `baggage` is passed on by every library that knows it, but nobody says that its values differ from request to request.
 pub(crate) const BAGGAGE: Header = Header(63);
 
@@ -20,6 +22,8 @@ pub(crate) enum Reading {
     Trace(Header, for<'a> fn(&'a [u8]) -> Option<Foreign<'a>>),
     /// It names only a span, beside another header; that one decides whether it counts.
     Span(Header, fn(&[u8]) -> Option<u64>),
+    /// `traceparent`: the same as the first, and needed as it is.
+    Traceparent,
     /// `tracestate`.
     State,
 }
@@ -42,7 +46,7 @@ pub(crate) const NAMES: [&str; 10] = [
 pub(crate) fn reading(name: &str) -> Option<Reading> {
     use Reading::{Span, Trace};
     Some(match name {
-        "traceparent" => Trace(Header(0), foreign::traceparent),
+        "traceparent" => Reading::Traceparent,
         "b3" => Trace(Header(1), foreign::b3),
         "x-b3-traceid" => Trace(Header(2), foreign::hexadecimal),
         "x-b3-spanid" | "x-b3-parentspanid" => Span(Header(2), foreign::span),
@@ -64,6 +68,7 @@ pub(crate) fn reading(name: &str) -> Option<Reading> {
 pub(crate) fn header(name: &str) -> Option<Header> {
     match reading(name)? {
         Reading::Trace(header, _) | Reading::Span(header, _) => Some(header),
+        Reading::Traceparent => Some(TRACEPARENT),
         Reading::State => None,
     }
 }

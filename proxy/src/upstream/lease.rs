@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use couplet_config::SpiffeId;
 use http::uri::Scheme;
-use http::{HeaderMap, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, Request, Response, Uri};
 
 use super::connect::{Connector, Http1};
 use super::endpoint::{Endpoint, Outstanding, Room};
@@ -16,6 +16,8 @@ use crate::error::Fault;
 use crate::http::{Asking, Expectation, Incoming, RequestBody};
 use crate::http2::{Aside, Interim, Unheard};
 use crate::tls::is_refusal;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// A connection to an upstream.
 pub(crate) struct Connection {
@@ -181,7 +183,7 @@ fn is_refused(error: &h2::Error) -> bool {
 /// For how long the upstream says that it keeps an idle connection, less a second for the way: a request should not
 /// meet the end of it.
 fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
     let seconds = value.split(',').find_map(|part| {
         let (name, seconds) = part.split_once('=')?;
         name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.trim().parse::<u32>().ok())?

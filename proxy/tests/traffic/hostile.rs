@@ -46,6 +46,7 @@ fn tracestates() -> Vec<String> {
         vec!["couplet=0000000000000001"; 300].join(","),
         ",".repeat(6_000),
         format!("vendor={}", "x".repeat(6_000)),
+        "vendor".to_owned(),
     ]
 }
 
@@ -116,6 +117,12 @@ async fn what_a_stranger_writes_changes_no_graph_and_is_counted() {
         }
     }
     assert_eq!(metric(&proxy, "couplet_contexts_untrusted_total").await, contexts.len() as u64);
+    // All but the good one, and those of the others that are longer than may be or have a member without a value.
+    let (bad_parents, bad_states) = (traceparents.len() - 1, 4);
+    let counted = metric(&proxy, "couplet_traceparents_malformed_total").await;
+    assert_eq!(counted, (bad_parents * tracestates.len()) as u64);
+    let counted = metric(&proxy, "couplet_tracestates_malformed_total").await;
+    assert_eq!(counted, (bad_states * traceparents.len()) as u64);
     stop(proxy).await;
     stop(stock_proxy).await;
 

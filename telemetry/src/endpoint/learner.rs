@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::tree::{Budget, Node, Position};
 use super::{
     Asked, BEYOND, MAX_SEGMENTS, Templates, by_segment, is_variable, known_method, looks_like_id, truncate,
@@ -20,7 +22,7 @@ pub struct Learner {
     learns: bool,
     budget: Budget,
     /// By service, then by method and segments.
-    services: HashMap<Box<str>, Node>,
+    services: HashMap<Box<str>, Node, RandomState>,
     age: u32,
 }
 
@@ -55,7 +57,7 @@ impl Learner {
         let bounds = limits.unwrap_or(LearnerLimits { values: 0, nodes: 0 });
         let budget =
             Budget { max_values: bounds.values.max(1), max_nodes: bounds.nodes, nodes: 0, learned: 0, refused: 0 };
-        Self { templates, learns: limits.is_some(), budget, services: HashMap::new(), age: 0 }
+        Self { templates, learns: limits.is_some(), budget, services: HashMap::default(), age: 0 }
     }
 
     /// Writes the endpoint of a request to `service` to `out`, without allocating once `out` has grown.
