@@ -198,6 +198,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         if let Phase::Serving(serving) = &mut this.phase {
+            // A client that does not want the answer any more cancels the request. Looked at before anything is done for
+            // it: one that cancels in the same breath costs the service nothing, and above all no connection.
+            if this.reply.poll_reset(cx).is_ready() {
+                return Poll::Ready(());
+            }
             let polled = serving.as_mut().poll(cx);
             if let Some(interim) = this.aside.told() {
                 // Where it cannot be sent, neither can the answer be, and that will be seen.
@@ -208,8 +213,7 @@ where
                     Ok(phase) => this.phase = phase,
                     Err(()) => return Poll::Ready(()),
                 },
-                // A client that does not want the answer any more cancels the request.
-                Poll::Pending => return this.reply.poll_reset(cx).map(|_| ()),
+                Poll::Pending => return Poll::Pending,
             }
         }
         let uploading = this.aside.poll(cx);

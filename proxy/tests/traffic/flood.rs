@@ -210,6 +210,29 @@ async fn streams_that_the_proxy_is_made_to_reset_are_cut() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_taken_back_in_the_same_breath_costs_the_service_nothing() {
+    let mut origin = framed::origin().await;
+    let mut config = config("shop");
+    config.app = Some(origin.address);
+    let proxy = config.start();
+    let mut client = TcpStream::connect(proxy.inbound().unwrap()).await.unwrap();
+    let asks = |n: u32, method: &[u8]| frame(HEADERS, END_HEADERS, nth(n), method);
+    client.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &asks(0, GET)].concat()).await.unwrap();
+    let first = origin.next().await;
+    assert_eq!(first.head.method, http::Method::GET);
+    // Now there is a connection to the service.
+    let breath = [
+        asks(1, POST),
+        frame(RST_STREAM, 0, nth(1), &[0, 0, 0, 8]),
+        asks(2, POST),
+        frame(WINDOW_UPDATE, 0, nth(2), &[127, 255, 255, 255]),
+        asks(3, GET),
+    ];
+    client.write_all(&breath.concat()).await.unwrap();
+    assert_eq!(origin.next().await.head.method, http::Method::GET, "the only one that somebody waits for");
+}
+
+#[tokio::test]
 async fn pings_are_cut() {
     is_cut("ping", |n| frame(PING, 0, 0, &u64::from(n).to_be_bytes())).await;
 }

@@ -17,6 +17,11 @@ pub(crate) fn own_cpu() -> Duration {
     on_cpu(Path::new("/proc/thread-self"))
 }
 
+/// From here on this thread runs only where nobody else wants to.
+pub(crate) fn give_way() {
+    rustix::process::setpriority_process(None, 19).unwrap();
+}
+
 fn on_cpu(thread: &Path) -> Duration {
     let account = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
     Duration::from_nanos(account.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))

@@ -263,12 +263,20 @@ impl Scene {
     }
 
     /// Runs an attack to its end: it says how many connections it made, what it sent on them, and what that cost it.
-    pub(super) fn measure(&self, attack: impl FnOnce() -> (u32, u64, Duration)) -> (u32, u64, u64, f64, Seen) {
+    /// The attacker has what the others leave of the processors, as if it had a machine of its own: what the bystander
+    /// notices is what the proxy does.
+    pub(super) fn measure(&self, attack: impl FnOnce() -> (u32, u64, Duration) + Send) -> (u32, u64, u64, f64, Seen) {
         self.bystander.noticed(1);
         let before = figures::resident(&self.proxy);
         figures::forget_peak(&self.proxy);
         let cpu = figures::cpu(&self.proxy);
-        let (connections, sent, attackers) = attack();
+        let (connections, sent, attackers) = std::thread::scope(|scope| {
+            let attacker = scope.spawn(|| {
+                figures::give_way();
+                attack()
+            });
+            attacker.join().unwrap()
+        });
         let grown = figures::peak(&self.proxy).saturating_sub(before);
         let noticed = self.bystander.noticed(20);
         let used = (figures::cpu(&self.proxy) - cpu).as_secs_f64() - self.request * noticed.requests() as f64;
@@ -299,6 +307,7 @@ impl Scene {
         let (units, cut) = runtime.block_on(Attacker::on(self.inbound, attack)).counted(&runtime, attack);
         let mut cuts = u64::from(cut);
         let measured = self.measure(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let (mut connections, mut sent, begun) = (0, 0, Instant::now());
             let cpu = figures::own_cpu();
             while connections == 0 || begun.elapsed() < duration() {

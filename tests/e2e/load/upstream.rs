@@ -110,6 +110,7 @@ async fn ask(to: SocketAddr) {
 fn flooding(flood: Flood, sent: Arc<Sent>) -> SocketAddr {
     let (sender, address) = std::sync::mpsc::channel();
     apart(move || async move {
+        figures::give_way();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         sender.send(listener.local_addr().unwrap()).unwrap();
         let many = (flood.unit)().repeat(50);
