@@ -18,6 +18,7 @@
 )]
 
 #[path = "fleet/ground.rs"]
+#[expect(dead_code, reason = "shared with the end-to-end tests; each uses a part of it")]
 mod ground;
 #[path = "fleet/large.rs"]
 mod large;
@@ -61,7 +62,7 @@ fn truth(seed: u64) {
     for number in 0..FLEETS {
         let size = 10.0 * 100_f64.powf(number as f64 / (FLEETS - 1) as f64);
         let fleet = ground::fleet(seed * 1_000 + number, size as usize);
-        let (found, remarks) = judge(&fleet, &ground::reports(&fleet.system, fleet.seed));
+        let (found, remarks) = judge(&fleet, &ground::traffic::reports(&fleet.system, fleet.seed));
         for (rule, tally) in &found {
             tallies.entry(*rule).or_default().add(tally);
         }

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use couplet_analyzer::coupling::roles::roles;
 use couplet_analyzer::export;
 use couplet_analyzer::findings::findings;
 use couplet_analyzer::graph::{Graph, GraphLimits};
@@ -86,7 +87,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let findings = findings(&snapshot, &config.findings, &architecture);
     let score = score(&snapshot, &config.findings, &architecture);
     let name = config.name.as_deref().unwrap_or_default();
-    let document = Document::new(&snapshot, &findings, name).with_score(score);
+    let roles = roles(&snapshot, &architecture);
+    let document = Document::new(&snapshot, &findings, name).with_score(score).with_roles(&roles);
 
     for line in remarks.lines() {
         output::remark(line);

@@ -1,5 +1,7 @@
 //! Who is to blame: for every entry which service caused the failures that users saw, and which costs them most time.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::coupling::availability::{availability, origins};
@@ -78,8 +80,8 @@ fn of(snapshot: &Snapshot, flow: &Flow) -> Option<EntryBlame> {
     let (root, seen) = (flow.root()?, availability(flow)?);
     let name = |service: ServiceIx| snapshot[service].name.to_string();
     let share = |part: f64, whole: f64| if whole > 0.0 { rounded(part / whole) } else { 0.0 };
-    let origin = |(service, failures): (ServiceIx, f64)| Origin {
-        service: name(service),
+    let origin = |(service, failures): (String, f64)| Origin {
+        service,
         failures: rounded(failures),
         share: share(failures, root.failures as f64),
     };
@@ -101,10 +103,28 @@ fn of(snapshot: &Snapshot, flow: &Flow) -> Option<EntryBlame> {
         requests: flow.requests,
         failures: root.failures,
         predicted: [rounded(seen.predicted.low), rounded(seen.predicted.high)],
-        origins: origins(flow).into_iter().take(MOST).map(origin).collect(),
+        origins: began(snapshot, flow, root.failures).into_iter().take(MOST).map(origin).collect(),
         seconds: (root.call_nanos as f64 / flow.requests.max(1) as f64 / 1e3).round() / 1e6,
         time,
     })
+}
+
+/// Where the failures of an entry began, the most first. What proxies saw of single requests counts; failures of which they
+/// know no beginning are traced by how often calls and handlings failed together.
+fn began(snapshot: &Snapshot, flow: &Flow, failures: u64) -> Vec<(String, f64)> {
+    let seen = &snapshot[flow.entry].stats.origins;
+    let mut began: BTreeMap<String, f64> =
+        seen.iter().map(|(service, count)| (service.to_owned(), count as f64)).collect();
+    let known: f64 = began.values().sum();
+    let rest = if failures == 0 { 0.0 } else { (1.0 - known / failures as f64).max(0.0) };
+    if rest > 0.0 {
+        for (service, count) in origins(flow) {
+            *began.entry(snapshot[service].name.to_string()).or_default() += count * rest;
+        }
+    }
+    let mut began: Vec<_> = began.into_iter().collect();
+    began.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    began
 }
 
 fn rounded(value: f64) -> f64 {
@@ -129,6 +149,22 @@ mod tests {
         assert_eq!((web.origins[0].service.as_str(), web.origins[0].share), ("bank", 1.0));
         assert_eq!((web.time[0].service.as_str(), web.time[0].on), ("pay", SpentOn::Work));
         assert!(web.time[0].share > 0.9 && (web.time.iter().map(|part| part.share).sum::<f64>() - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn what_was_seen_of_single_requests_counts_and_only_the_rest_is_traced() {
+        let broken =
+            on("web", "GET /").fails().calls(1, on("pay", "GET /").fails()).calls(1, on("bank", "GET /").fails());
+        let mut reports = traffic().of(10, &broken).of(90, &chain(&["web", "pay"])).reports();
+        let origins = |reports: &[couplet_telemetry::report::Report]| {
+            let blamed = blame(&crate::traffic::snapshot_of(reports)).remove(0).origins;
+            blamed.into_iter().map(|origin| (origin.service, origin.failures)).collect::<Vec<_>>()
+        };
+        assert_eq!(origins(&reports), [("bank".to_owned(), 10.0)], "the last to fail, as the proxy of web saw");
+        for path in reports.iter_mut().flat_map(|report| &mut report.paths) {
+            path.stats.origins = couplet_telemetry::report::Origins::default();
+        }
+        assert_eq!(origins(&reports), [("bank".to_owned(), 5.0), ("pay".to_owned(), 5.0)], "nobody saw: both failed");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use couplet_config::AnalyzerLimits;
+use couplet_config::{AnalyzerLimits, ServiceRole};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -28,13 +28,21 @@ pub struct Published {
     pub findings: Vec<Finding>,
     /// How much of a distributed monolith it is.
     pub score: Score,
+    /// What part every service plays, in their order; empty where nobody asked.
+    pub roles: Vec<ServiceRole>,
 }
 
 impl Published {
     /// The state with this number.
     #[must_use]
     pub fn new(number: u64, snapshot: Snapshot, findings: Vec<Finding>, score: Score) -> Self {
-        Self { number, snapshot, findings, score }
+        Self { number, snapshot, findings, score, roles: Vec::new() }
+    }
+
+    /// The same with the roles of its services.
+    #[must_use]
+    pub fn with_roles(self, roles: Vec<ServiceRole>) -> Self {
+        Self { roles, ..self }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use couplet_config::{AnalyzerConfig, Architecture, FindingThresholds};
+use couplet_config::{AnalyzerConfig, Architecture, FindingThresholds, ServiceRole};
 
+use crate::coupling::roles::roles;
 use crate::findings::{Finding, findings};
 use crate::graph::Snapshot;
 use crate::score::{Score, score};
@@ -36,6 +37,12 @@ impl Judge {
     #[must_use]
     pub fn score(&self, snapshot: &Snapshot) -> Score {
         score(snapshot, &self.thresholds, &self.architecture)
+    }
+
+    /// What part every service of a snapshot plays, in their order.
+    #[must_use]
+    pub fn roles(&self, snapshot: &Snapshot) -> Vec<ServiceRole> {
+        roles(snapshot, &self.architecture)
     }
 
     /// What cuts would make of a snapshot.

@@ -71,6 +71,7 @@ function service(x, doc, actions) {
   return [
     h("h3", { class: "title" }, x.name),
     x.kind === "external" ? h("p", { class: "dim" }, "Known only from its callers: it does not report by itself.") : null,
+    x.role ? h("p", { class: "dim" }, `Role: ${x.role}`) : null,
     figures([
       ["requests", compact(x.requests)], ["failed", x.requests ? percent(x.failures / x.requests) : "–"], ["endpoints", number(x.endpoints)],
       ["callers", number(x.fan_in)], ["callees", number(x.fan_out)], ["instances", number(x.instances)],
@@ -157,7 +158,8 @@ function edge(e, actions) {
     ]),
     h("table", { class: "facts" }, h("tbody", null,
       h("tr", { title: "blocked share = time with a call on this edge in flight ÷ time in the caller's handlers" }, h("th", { scope: "row" }, "caller waits"), h("td", null, meter(e.blocked_share), " ", percent(e.blocked_share))),
-      fact("longest", duration(e.duration?.max)), fact("links", linkText(e.links)))),
+      fact("longest", duration(e.duration?.max)), e.network == null ? null : fact("on the way", `${duration(e.network)} per call`),
+      e.unpaired ? fact("counted by one side only", `${number(e.unpaired)} calls`) : null, fact("links", linkText(e.links)))),
     pairs.length ? section("Endpoint pairs", h("ul", { class: "pairs" }, pairs.slice(0, MOST_ROWS).map((p) => h("li", null,
       h("div", { class: "endpoint" }, p.source_endpoint || "(unlinked)"), h("div", { class: "endpoint" }, "→ ", p.destination_endpoint),
       h("div", { class: "dim" }, `${compact(p.calls)} calls${p.failures ? ` · ${percent(p.failures / p.calls)} failed` : ""} · p95 ${duration(p.duration?.p95)}`),

@@ -7,8 +7,7 @@ mod predict;
 pub(crate) mod random;
 mod shape;
 mod system;
-mod traffic;
+pub(crate) mod traffic;
 
 pub(crate) use plant::fleet;
 pub(crate) use predict::{availability, what_if};
-pub(crate) use traffic::reports;

@@ -1,4 +1,5 @@
-//! Sends requests through a system, request by request, and folds what every sidecar would see into its reports.
+//! Sends requests through a system, request by request, and folds what every sidecar would see into its reports. The same
+//! requests can be written down as traces.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -37,6 +38,21 @@ pub(crate) fn reports(system: &System, seed: u64) -> Vec<Report> {
     reports
 }
 
+/// The same requests as [`reports`] has, as traces: a file in Zipkin's form.
+pub(crate) fn traces(system: &System, seed: u64) -> String {
+    let mut running = Running::new(system, seed);
+    running.spans = Some(Vec::new());
+    for number in 0..WINDOWS {
+        for entry in &system.entries {
+            let all = u64::from(entry.requests);
+            for _ in all * number / WINDOWS..all * (number + 1) / WINDOWS {
+                running.request(entry.endpoint);
+            }
+        }
+    }
+    format!("[{}]", running.spans.unwrap_or_default().join(",\n"))
+}
+
 /// What the clients of each entry saw: requests, failures, nanoseconds of each.
 pub(crate) type Seen = HashMap<usize, (u64, u64, Vec<u64>)>;
 
@@ -60,6 +76,25 @@ struct Running<'a> {
     /// Endpoints that have a bad moment in this request, or have none.
     bad: HashMap<usize, bool>,
     ended: Seen,
+    /// Every span as JSON, where they are asked for.
+    spans: Option<Vec<String>>,
+    ids: u64,
+}
+
+/// Who calls, and how it is told: by the path in the context, and by the span.
+#[derive(Clone, Copy)]
+struct Caller<'a> {
+    service: usize,
+    path: &'a Arc<PathDefinition>,
+    span: u64,
+}
+
+/// Where a handling is in time and in its trace.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    trace: u64,
+    begun: u64,
+    hops: u32,
 }
 
 /// What a caller learns of a handling.
@@ -84,22 +119,26 @@ impl<'a> Running<'a> {
             paths: HashMap::new(),
             bad: HashMap::new(),
             ended: HashMap::new(),
+            spans: None,
+            ids: 0,
         }
     }
 
     /// One request from outside.
     fn request(&mut self, endpoint: usize) {
         self.bad.clear();
-        let ended = self.handle(endpoint, None, 0);
+        let trace = self.next_id();
+        let ended = self.handle(endpoint, None, Place { trace, begun: START + trace * 1_000_000_000, hops: 0 });
         let (requests, failed, nanos) = self.ended.entry(endpoint).or_default();
         *requests += 1;
         *failed += u64::from(ended.failed);
         nanos.push(ended.nanos);
     }
 
-    fn handle(&mut self, at: usize, caller: Option<(usize, &Arc<PathDefinition>)>, hops: u32) -> Ended {
-        let endpoint = &self.system.endpoints[at];
-        let service = endpoint.service;
+    fn handle(&mut self, at: usize, caller: Option<Caller<'_>>, place: Place) -> Ended {
+        let system = self.system;
+        let endpoint = &system.endpoints[at];
+        let (service, span) = (endpoint.service, self.next_id());
         let own = (self.random.around(endpoint.own, 1.3) * 1e6) as u64;
         let fails = self.fails(at);
         if !self.system.services[service].reports {
@@ -109,9 +148,17 @@ impl<'a> Running<'a> {
         let path = self.path(at, caller);
         let replica = self.random.below(self.system.services[service].replicas);
         let mut handling = Open { at_once: endpoint.at_once, ..Open::default() };
-        if hops < DEEPEST {
-            for step in self.steps(at) {
-                self.take(&step, (service, replica), &path, &mut handling, hops);
+        if place.hops < DEEPEST {
+            // What nobody waits for is begun last: it is to outlive the handling.
+            let (later, now): (Vec<Step>, Vec<Step>) = self.steps(at).into_iter().partition(|step| step.later);
+            for step in now.into_iter().chain(later) {
+                let begun = match (step.later, handling.at_once) {
+                    (true, _) => place.begun + own + handling.blocked - 1_000,
+                    (false, true) => place.begun,
+                    (false, false) => place.begun + handling.blocked,
+                };
+                let caller = Caller { service, path: &path, span };
+                self.take(&step, replica, caller, &mut handling, Place { begun, ..place });
                 if handling.broken.is_some() && !handling.at_once {
                     break;
                 }
@@ -142,17 +189,13 @@ impl<'a> Running<'a> {
             uses: &uses,
         };
         window(&mut self.windows, (service, replica)).handling(&path, &finished);
+        let parent = caller.map(|caller| caller.span);
+        self.span((place.trace, span, parent), "SERVER", service, at, (place.begun, below.nanos, failed));
         below
     }
 
-    fn take(
-        &mut self,
-        step: &Step,
-        (service, replica): (usize, usize),
-        path: &Arc<PathDefinition>,
-        handling: &mut Open,
-        hops: u32,
-    ) {
+    fn take(&mut self, step: &Step, replica: usize, caller: Caller<'_>, handling: &mut Open, place: Place) {
+        let Caller { service, path, .. } = caller;
         if !self.random.chance(step.chance) {
             return;
         }
@@ -164,11 +207,14 @@ impl<'a> Running<'a> {
                 continue;
             }
             if self.random.chance(self.system.unlinked) {
-                self.lose(step, (service, replica), &callee, handling, hops);
+                self.lose(step, (service, replica), &callee, handling, place.hops);
                 continue;
             }
-            let ended = self.handle(step.to, Some((service, path)), hops + 1);
+            let (span, begun) = (self.next_id(), place.begun + row);
+            let below = Place { begun: begun + WAY / 2, hops: place.hops + 1, ..place };
+            let ended = self.handle(step.to, Some(Caller { span, ..caller }), below);
             let nanos = ended.nanos + WAY;
+            self.span((place.trace, span, Some(caller.span)), "CLIENT", service, step.to, (begun, nanos, ended.failed));
             let made = call(ended.failed, nanos, !step.later, Evidence::Exact);
             window(&mut self.windows, (service, replica)).call(path, &callee, &made);
             let fresh = || CalleeUse { callee: Arc::clone(&callee), calls: 0, failed: false, blocked: 0 };
@@ -211,7 +257,10 @@ impl<'a> Running<'a> {
         hops: u32,
     ) {
         let unlinked = Arc::new(PathDefinition::unlinked(&self.system.services[service].name));
-        let ended = self.handle(step.to, Some((service, &unlinked)), hops + 1);
+        // Traces know nothing of it: who looks at traces sends no such calls.
+        let trace = self.next_id();
+        let place = Place { trace, begun: START + trace * 1_000_000_000, hops: hops + 1 };
+        let ended = self.handle(step.to, Some(Caller { service, path: &unlinked, span: trace }), place);
         let made = call(ended.failed, ended.nanos + WAY, false, Evidence::Unknown);
         window(&mut self.windows, (service, replica)).call(&unlinked, callee, &made);
         if ended.failed && !step.copes && !step.later {
@@ -238,12 +287,12 @@ impl<'a> Running<'a> {
         Vec::new()
     }
 
-    fn path(&mut self, at: usize, caller: Option<(usize, &Arc<PathDefinition>)>) -> Arc<PathDefinition> {
+    fn path(&mut self, at: usize, caller: Option<Caller<'_>>) -> Arc<PathDefinition> {
         let (service, endpoint) = (self.system.name_of(at), &self.system.endpoints[at].name);
         let root = PathDefinition::root(service, endpoint);
         let path = match caller {
             None => root,
-            Some((above, parent)) => PathDefinition {
+            Some(Caller { service: above, path: parent, .. }) => PathDefinition {
                 id: parent.id.child(service, endpoint),
                 parent: Some(parent.id),
                 root: parent.root,
@@ -253,6 +302,32 @@ impl<'a> Running<'a> {
             },
         };
         Arc::clone(self.paths.entry(path.id).or_insert_with(|| Arc::new(path)))
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// Writes a span down, where anybody wants spans.
+    fn span(
+        &mut self,
+        (trace, id, parent): (u64, u64, Option<u64>),
+        kind: &str,
+        service: usize,
+        endpoint: usize,
+        (begun, nanos, failed): (u64, u64, bool),
+    ) {
+        let Some(spans) = &mut self.spans else { return };
+        let (service, endpoint) = (&self.system.services[service].name, &self.system.endpoints[endpoint].name);
+        let (method, route) = endpoint.split_once(' ').unwrap_or(("GET", endpoint));
+        let parent = parent.map_or_else(String::new, |parent| format!("\"parentId\":\"{parent:016x}\","));
+        let (begun, micros, status) = (begun / 1_000, nanos / 1_000, if failed { 500 } else { 200 });
+        spans.push(format!(
+            "{{\"traceId\":\"{trace:016x}\",\"id\":\"{id:016x}\",{parent}\"kind\":\"{kind}\",\"name\":\"{endpoint}\",\
+             \"timestamp\":{begun},\"duration\":{micros},\"localEndpoint\":{{\"serviceName\":\"{service}\"}},\
+             \"tags\":{{\"http.method\":\"{method}\",\"http.route\":\"{route}\",\"http.status_code\":\"{status}\"}}}}"
+        ));
     }
 
     fn close(&mut self, sequence: u64) -> Vec<Report> {

@@ -10,8 +10,9 @@ use std::net::{SocketAddr, TcpStream};
 use couplet_analyzer::findings::Finding;
 use couplet_telemetry::otlp;
 
-use crate::harness::Analyzer;
+use crate::harness::{Analyzer, ended};
 use ground::judge::{self, RULES, Tally};
+use ground::traffic;
 
 #[test]
 fn what_is_planted_in_a_fleet_is_found_and_nothing_else() {
@@ -19,7 +20,7 @@ fn what_is_planted_in_a_fleet_is_found_and_nothing_else() {
     let (mut planted, mut decoys) = (std::collections::BTreeSet::new(), 0);
     for (seed, services) in [(1, 12), (2, 30), (3, 60), (4, 60), (5, 120), (6, 120), (7, 180), (8, 60)] {
         let fleet = ground::fleet(seed, services);
-        let (tallies, wrong) = judge::judge(&fleet, &ground::reports(&fleet.system, seed));
+        let (tallies, wrong) = judge::judge(&fleet, &traffic::reports(&fleet.system, seed));
         tallies.values().for_each(|tally| all.add(tally));
         planted.extend(fleet.truth.into_keys().map(|(rule, _)| rule));
         decoys += fleet.decoys;
@@ -56,7 +57,7 @@ fn a_live_analyzer_finds_what_is_planted() {
         architecture.display()
     ));
     let address: SocketAddr = analyzer.url().trim_start_matches("http://").parse().unwrap();
-    for report in ground::reports(&fleet.system, fleet.seed) {
+    for report in traffic::reports(&fleet.system, fleet.seed) {
         assert_eq!(post(address, &otlp::encode(&report)), 200);
     }
     let requests: u32 = fleet.system.entries.iter().map(|entry| entry.requests).sum();
@@ -65,6 +66,42 @@ fn a_live_analyzer_finds_what_is_planted() {
     let (tallies, remarks) = judge::compare(&fleet, &found);
     let right: u32 = tallies.values().map(|tally| tally.right).sum();
     assert!(right >= 5 && remarks.is_empty(), "{tallies:?} {remarks:?}");
+}
+
+#[test]
+fn traces_and_reports_of_the_same_traffic_give_the_same_findings() {
+    let mut fleet = ground::fleet(7, 180);
+    // Whoever has no sidecar, and calls that no header links, cannot look the same in both.
+    fleet.system.unlinked = 0.0;
+    fleet.system.services.iter_mut().for_each(|service| service.reports = true);
+    fleet.system.entries.iter_mut().for_each(|entry| entry.requests /= 6);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("traces.json");
+    std::fs::write(&file, traffic::traces(&fleet.system, fleet.seed)).unwrap();
+    let recorded = ended(&format!("analyze --format json {}", file.display())).with(0).json();
+
+    let analyzer = Analyzer::of("analyzer --listen 127.0.0.1:0 --log-format json --set snapshot_every=100ms");
+    let address: SocketAddr = analyzer.url().trim_start_matches("http://").parse().unwrap();
+    for report in traffic::reports(&fleet.system, fleet.seed) {
+        assert_eq!(post(address, &otlp::encode(&report)), 200);
+    }
+    let requests: u32 = fleet.system.entries.iter().map(|entry| entry.requests).sum();
+    let live = analyzer.document_when(|document| document["requests"] == requests);
+    assert_eq!(recorded["requests"], live["requests"]);
+    let found = |document: &serde_json::Value| {
+        let found: Vec<Finding> = serde_json::from_value(document["findings"].clone()).unwrap();
+        let mut found: Vec<_> = found.into_iter().map(|it| (it.rule, it.severity, it.id, it.services)).collect();
+        found.sort();
+        found
+    };
+    let (recorded, live) = (found(&recorded), found(&live));
+    assert!(live.len() >= 15, "{live:?}");
+    let only_recorded: Vec<_> = recorded.iter().filter(|it| !live.contains(it)).collect();
+    let only_live: Vec<_> = live.iter().filter(|it| !recorded.contains(it)).collect();
+    assert!(
+        only_recorded.is_empty() && only_live.is_empty(),
+        "only recorded {only_recorded:#?}, only live {only_live:#?}"
+    );
 }
 
 fn post(address: SocketAddr, body: &[u8]) -> u16 {

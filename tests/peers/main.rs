@@ -13,6 +13,7 @@ mod websocket;
 mod tls;
 mod tunnel;
 mod otel;
+mod metrics;
 mod load;
 mod compare;
 mod topology;

@@ -2,7 +2,7 @@
 //!
 //! Retries of the proxy are counted on the wire. Those of an application are calls like any other; they are taken for
 //! retries where a handling calls once when all goes well, and again about as often as a call has failed. That is
-//! inferred, and said so.
+//! inferred, and said so, unless proxies saw the handlings make failed calls again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +28,8 @@ struct Retries<'a> {
     by_proxy: f64,
     /// Calls of the application for one that it means; 1 where it does not look like retrying.
     by_application: f64,
+    /// Whether proxies saw that handlings made these calls again, so that nothing of it is inferred.
+    seen: bool,
     /// Calls that failed.
     failures: u64,
 }
@@ -68,7 +70,9 @@ fn retries<'a>(snapshot: &Snapshot, pair: &'a Pair, min_samples: u64, min_failur
     let by_application = by_application(pair, min_failures);
     // A proxy that tries again with success leaves no failure behind.
     let repeated = client.attempts.saturating_sub(calls);
-    (failures.max(repeated) >= min_failures).then_some(Retries { pair, by_proxy, by_application, failures })
+    let extra = client.per_handling.sum().saturating_sub(client.per_handling.count());
+    let seen = snapshot[pair.source].stats.retries as f64 >= extra as f64 * (1.0 - ABOUT);
+    (failures.max(repeated) >= min_failures).then_some(Retries { pair, by_proxy, by_application, seen, failures })
 }
 
 fn by_application(pair: &Pair, min_failures: u64) -> f64 {
@@ -89,7 +93,7 @@ fn by_application(pair: &Pair, min_failures: u64) -> f64 {
 }
 
 fn finding(case: &Case<'_>, retries: &Retries<'_>, layered: bool, severity: Severity) -> Finding {
-    let Retries { pair, by_proxy, by_application, failures } = *retries;
+    let Retries { pair, by_proxy, by_application, seen, failures } = *retries;
     let snapshot = case.snapshot;
     let (caller, callee) = (step(snapshot, pair.source), step(snapshot, pair.destination));
     let labels = [snapshot.label(pair.source), snapshot.label(pair.destination)];
@@ -97,12 +101,14 @@ fn finding(case: &Case<'_>, retries: &Retries<'_>, layered: bool, severity: Seve
     let n = pair.client.outcomes.total();
     let most = pair.client.per_handling.max().max(1);
     let who = match (by_proxy > 1.0, by_application > 1.0) {
+        (true, true) if seen => "the proxy and the application",
         (true, true) => "the proxy and, it seems, the application",
         (true, false) => "the proxy",
+        _ if seen => "the application",
         _ => "it seems, the application",
     };
-    let link =
-        linked(pair).max(if by_application > 1.0 { outcome::Evidence::Inferred } else { outcome::Evidence::Exact });
+    let inferred = by_application > 1.0 && !seen;
+    let link = linked(pair).max(if inferred { outcome::Evidence::Inferred } else { outcome::Evidence::Exact });
     Finding {
         id: id(Rule::RT, "", labels.iter().map(String::as_str)),
         rule: Rule::RT,
@@ -169,6 +175,24 @@ mod tests {
         let [finding] = &found[..] else { panic!("{found:?}") };
         assert_eq!((finding.severity, finding.evidence.linked), (Severity::Warn, outcome::Evidence::Inferred));
         assert_eq!(finding.title, "a GET / tries b GET / 1.1 times for one answer");
+    }
+
+    #[test]
+    fn what_proxies_saw_made_again_is_not_inferred() {
+        let b = |fails: bool| if fails { on("b", "GET /").fails() } else { on("b", "GET /") };
+        let retried = on("a", "GET /").calls(1, b(true)).calls(1, b(false));
+        let mut reports = traffic().of(200, &retried).of(800, &on("a", "GET /").calls(1, b(false))).reports();
+        let linked = |reports: &[couplet_telemetry::report::Report]| {
+            let snapshot = crate::traffic::snapshot_of(reports);
+            let all = crate::findings::findings(&snapshot, &Default::default(), &Default::default());
+            all.into_iter().find(|finding| finding.rule == Rule::RT).unwrap().evidence.linked
+        };
+        let mut of_a = |retries: u64| {
+            let report = reports.iter_mut().find(|report| report.origin.service == "a").unwrap();
+            report.paths[0].stats.retries = retries;
+            linked(&reports)
+        };
+        assert_eq!((of_a(180), of_a(200)), (outcome::Evidence::Inferred, outcome::Evidence::Exact));
     }
 
     #[test]

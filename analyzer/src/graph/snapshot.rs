@@ -8,7 +8,7 @@ use couplet_telemetry::expected::ExpectedStats;
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::names::{OTHER, UNLINKED};
 use couplet_telemetry::opaque::{OpaqueStats, Protocol};
-use couplet_telemetry::outcome::{Evidence, Links, Outcomes};
+use couplet_telemetry::outcome::{Evidence, Links, Outcome, Outcomes};
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::propagation::Propagation;
 use couplet_telemetry::report::{CallStats, HandlingStats, PathKind};
@@ -165,6 +165,25 @@ impl Edge {
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.outcomes().total()
+    }
+
+    /// Nanoseconds per call between the two, mean: what the caller waits for and the callee does not work on. None where
+    /// one side does not report.
+    #[must_use]
+    pub fn on_the_way(&self) -> Option<f64> {
+        let (client, server) = (&self.client.duration, &self.server.duration);
+        (client.count() > 0 && server.count() > 0).then(|| (client.mean() - server.mean()).max(0.0))
+    }
+
+    /// Calls that only one side counted, beyond what is explained by calls that never arrived and by attempts that arrived
+    /// more often than once.
+    fn unpaired(&self) -> u64 {
+        let client = &self.client.outcomes;
+        let answered = [Outcome::Ok, Outcome::ClientError, Outcome::ServerError];
+        let least = answered.into_iter().fold(0_u64, |sum, outcome| sum.saturating_add(client.get(outcome)));
+        let most = self.client.attempts.max(client.total());
+        let seen = self.server.outcomes.total();
+        least.saturating_sub(seen).max(seen.saturating_sub(most))
     }
 }
 
@@ -371,6 +390,12 @@ impl Snapshot {
         format!("{} {}", self[endpoint.service].name, endpoint.name)
     }
 
+    /// Calls of an edge that only one of its sides counted although both report: reports under way, lost contexts, limits.
+    #[must_use]
+    pub fn unpaired(&self, edge: &Edge) -> u64 {
+        if self[edge.source].observed && self[edge.destination].observed { edge.unpaired() } else { 0 }
+    }
+
     /// How all outbound calls were linked.
     #[must_use]
     pub fn links(&self) -> &Links {
@@ -427,4 +452,49 @@ index_by! {
 
 fn slice<T>(all: &[T], (start, end): (u32, u32)) -> &[T] {
     all.get(start as usize..end as usize).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::traffic::{on, snapshot_of, traffic};
+
+    #[test]
+    fn both_sides_of_an_edge_count_the_same_and_what_only_one_counts_is_known() {
+        let root = on("a", "GET /").calls(2, on("b", "GET /").takes(4));
+        let reports = traffic().with_replicas(2).of(50, &root).reports();
+        let whole = snapshot_of(&reports);
+        let edge = &whole.edges()[0];
+        assert_eq!((edge.calls(), whole.unpaired(edge)), (100, 0));
+        let one_replica = reports.iter().rposition(|report| report.origin.service == "b").unwrap();
+        let missing = reports[one_replica].paths.iter().map(|path| path.stats.outcomes.total()).sum::<u64>();
+        let part: Vec<_> =
+            reports.iter().enumerate().filter(|(at, _)| *at != one_replica).map(|(_, report)| report.clone()).collect();
+        let part = snapshot_of(&part);
+        assert!(missing > 20 && part.unpaired(&part.edges()[0]) == missing, "{missing}");
+    }
+
+    #[test]
+    fn the_way_is_what_the_caller_waits_for_and_the_callee_does_not_work_on() {
+        let root = on("a", "GET /").calls(1, on("b", "GET /").takes(4)).calls(1, on("db", "query").external());
+        let mut reports = traffic().of(50, &root).reports();
+        for path in
+            reports.iter_mut().filter(|report| report.origin.service == "b").flat_map(|report| &mut report.paths)
+        {
+            path.stats.duration = couplet_telemetry::histogram::Histogram::default();
+            (0..50).for_each(|_| path.stats.duration.record(3_000_000));
+        }
+        let snapshot = snapshot_of(&reports);
+        let way: Vec<_> = snapshot.edges().iter().map(super::Edge::on_the_way).collect();
+        assert_eq!(way, [Some(1_000_000.0), None], "b, and one that does not report");
+        assert_eq!(snapshot.unpaired(&snapshot.edges()[1]), 0, "nobody is asked who does not report");
+    }
+
+    #[test]
+    fn calls_that_never_arrived_are_no_disagreement() {
+        use couplet_telemetry::outcome::Outcome;
+        let refused = on("a", "GET /").calls(1, on("b", "GET /").external().ends(Outcome::Connect));
+        let well = on("a", "GET /").calls(1, on("b", "GET /"));
+        let snapshot = traffic().of(10, &refused).of(50, &well).snapshot();
+        assert_eq!((snapshot.edges()[0].calls(), snapshot.unpaired(&snapshot.edges()[0])), (60, 0));
+    }
 }

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::HistoryError;
 
 /// Every change of form, oldest first: `user_version` counts how many were made.
-const STEPS: [&str; 2] = [
+pub(super) const STEPS: [&str; 2] = [
     "
     CREATE TABLE report (
         id       INTEGER PRIMARY KEY, -- in the order of arrival

@@ -169,3 +169,38 @@ fn retention_deletes_the_oldest_and_keeps_the_sequences() {
     assert_eq!(bodies(&history), 0);
     assert_eq!(history.instances().unwrap().len(), 1);
 }
+
+#[test]
+fn a_file_of_the_first_form_keeps_what_is_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = rusqlite::Connection::open(directory.path().join(FILE)).unwrap();
+    first.execute_batch(schema::STEPS[0]).unwrap();
+    first.pragma_update(None, "user_version", 1).unwrap();
+    for sequence in 1..=3 {
+        let body = format!("body {sequence}");
+        let checksum = xxhash_rust::xxh3::xxh3_64(body.as_bytes()).cast_signed();
+        let row = (sequence, sequence * 10, checksum, body.as_bytes());
+        let insert = "INSERT INTO report (instance, sequence, received, start, end, checksum, body)
+                      VALUES ('a', ?1, ?2, 0, 0, ?3, ?4)";
+        first.execute(insert, row).unwrap();
+    }
+    first.execute("INSERT INTO instance (instance, sequence, seen) VALUES ('a', 3, 30)", []).unwrap();
+    drop(first);
+
+    let mut history = open(directory.path());
+    let mut bodies = Vec::new();
+    let replayed = history.replay(|_, body| {
+        bodies.push(String::from_utf8(body.to_vec()).unwrap());
+        true
+    });
+    assert_eq!(replayed.unwrap(), Replayed { reports: 3, damaged: 0 });
+    assert_eq!(bodies, ["body 1", "body 2", "body 3"]);
+    assert_eq!(history.instances().unwrap(), [("a".to_owned(), 3, 30)], "what was acknowledged is known");
+    history.store([stored("a", 4, 40)]).unwrap();
+    assert_eq!(history.instances().unwrap(), [("a".to_owned(), 4, 40)]);
+    assert_eq!(damaged_files(directory.path()).len(), 0);
+    history.close();
+    let again = open(directory.path());
+    let form: i64 = again.connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!((form, self::bodies(&again)), (schema::KNOWN, 4));
+}

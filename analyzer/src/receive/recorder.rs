@@ -262,7 +262,7 @@ impl Recorder {
         }
         let snapshot = self.graph.snapshot();
         let found = self.judge.findings(&snapshot);
-        let score = self.judge.score(&snapshot);
+        let (score, roles) = (self.judge.score(&snapshot), self.judge.roles(&snapshot));
         match self.snapshots {
             // What was there before is no news.
             0 if self.board.counters.replayed.get() > 0 || self.recording => self.keeper.knows(&snapshot),
@@ -270,7 +270,7 @@ impl Recorder {
         }
         self.snapshots += 1;
         self.dirty = false;
-        self.board.publish(Published::new(self.snapshots, snapshot, found, score));
+        self.board.publish(Published::new(self.snapshots, snapshot, found, score).with_roles(roles));
         let took = now.elapsed();
         self.next_snapshot = now + took + took.max(self.snapshot_every);
     }

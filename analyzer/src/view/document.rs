@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use couplet_config::ServiceRole;
 use couplet_telemetry::counts::{CountQuantiles, Counts};
 use couplet_telemetry::histogram::{Histogram, Quantiles, seconds};
 use couplet_telemetry::{outcome, report};
@@ -94,6 +95,9 @@ pub struct Service {
     pub name: String,
     /// Whether it reports by itself.
     pub kind: ServiceKind,
+    /// What part it plays (`gateway`, `bff`, `store`), as the architecture says or by its shape; none where it plays none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// Handlings.
     pub requests: u64,
     /// Handlings that failed.
@@ -131,6 +135,13 @@ pub struct Edge {
     pub blocked_share: Option<f64>,
     /// How long the calls took.
     pub duration: Durations,
+    /// Mean time of a call between the two, seconds: what the caller waits for and the callee does not work on. None where
+    /// one side does not report.
+    #[serde(default)]
+    pub network: Option<f64>,
+    /// Calls that only one side counted although both report.
+    #[serde(default)]
+    pub unpaired: u64,
     /// How the calls were linked.
     pub links: Links,
     /// Whether callee and caller depend on one another, directly or through others.
@@ -334,6 +345,21 @@ impl Document {
         Self { score: Some(score), ..self }
     }
 
+    /// The document with the roles of its services, in their order.
+    #[must_use]
+    pub fn with_roles(mut self, roles: &[ServiceRole]) -> Self {
+        for (service, role) in self.services.iter_mut().zip(roles) {
+            let word = match role {
+                ServiceRole::Service => None,
+                ServiceRole::Gateway => Some("gateway"),
+                ServiceRole::Bff => Some("bff"),
+                ServiceRole::Store => Some("store"),
+            };
+            service.role = word.map(str::to_owned);
+        }
+        self
+    }
+
     /// The document as JSON with indentation and a final line end: what is written to files and terminals.
     ///
     /// # Errors
@@ -350,6 +376,7 @@ impl Service {
         Self {
             name: service.name.to_string(),
             kind: if service.observed { ServiceKind::Observed } else { ServiceKind::External },
+            role: None,
             requests: service.outcomes.total(),
             failures: service.outcomes.failures(),
             endpoints: service.endpoints,
@@ -373,6 +400,8 @@ fn edges(snapshot: &Snapshot) -> Vec<Edge> {
         blocking: edge.client.blocking,
         blocked_share,
         duration: edge.duration().into(),
+        network: edge.on_the_way().map(|nanos| nanos / 1e9),
+        unpaired: snapshot.unpaired(edge),
         links: (&edge.client.links).into(),
         circular,
         endpoints: edge.pairs.iter().filter_map(|pair| EndpointPair::new(snapshot, edge, &snapshot[*pair])).collect(),

@@ -8,6 +8,7 @@ mod budget;
 
 use std::time::Instant;
 
+use couplet_config::ServiceRole;
 use couplet_telemetry::exposition::{Kind, Text, write_process};
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::outcome::Outcomes;
@@ -15,7 +16,7 @@ use couplet_telemetry::outcome::Outcomes;
 pub(super) use budget::Budgets;
 
 use super::written::Written;
-use crate::board::Board;
+use crate::board::{Board, Published};
 use crate::counters::Refusal;
 use crate::findings::{Rule, Severity};
 use crate::graph::{Edge, Snapshot};
@@ -23,7 +24,7 @@ use crate::graph::{Edge, Snapshot};
 /// Everything, as text.
 pub(super) fn write(written: &Written, board: &Board, budgets: &mut Budgets, now: Instant) -> String {
     let mut text = Text::default();
-    service_graph(&mut text, &written.published.snapshot, budgets);
+    service_graph(&mut text, written, board, budgets);
     chains(&mut text, written, budgets);
     fan_out(&mut text, &written.published.snapshot, budgets);
     blocked(&mut text, written, budgets);
@@ -48,6 +49,7 @@ struct Row<'a> {
     outcomes: Outcomes,
     client_seconds: Histogram,
     server_seconds: Histogram,
+    unpaired: u64,
 }
 
 impl Row<'_> {
@@ -55,15 +57,22 @@ impl Row<'_> {
         [("client", self.client), ("server", self.server), ("connection_type", self.connection_type)]
     }
 
-    fn add(&mut self, edge: &Edge) {
+    fn add(&mut self, snapshot: &Snapshot, edge: &Edge) {
         self.outcomes.merge(edge.outcomes());
         self.client_seconds.merge(&edge.client.duration);
         self.server_seconds.merge(&edge.server.duration);
+        self.unpaired = self.unpaired.saturating_add(snapshot.unpaired(edge));
     }
 }
 
-fn service_graph(text: &mut Text, snapshot: &Snapshot, budgets: &mut Budgets) {
-    let rows = rows(snapshot, budgets);
+/// Tempo's name for whoever sends requests from outside.
+const USER: &str = "user";
+/// Tempo's word for a peer that only others know of.
+const VIRTUAL: &str = "virtual_node";
+
+fn service_graph(text: &mut Text, written: &Written, board: &Board, budgets: &mut Budgets) {
+    let mut rows = edges(&written.published, budgets);
+    rows.extend(users(&written.published.snapshot, budgets));
     let total = "traces_service_graph_request_total";
     text.family(total, Kind::Counter, "Calls from one service to another.");
     for row in &rows {
@@ -84,25 +93,62 @@ fn service_graph(text: &mut Text, snapshot: &Snapshot, budgets: &mut Budgets) {
     for row in rows.iter().filter(|row| row.server_seconds.count() > 0) {
         text.histogram(server, &row.labels(), &row.server_seconds);
     }
+    let unpaired = "traces_service_graph_unpaired_spans_total";
+    text.family(unpaired, Kind::Counter, "Calls that only one side counted although both report.");
+    for row in &rows {
+        text.sample(unpaired, &row.labels(), row.unpaired as f64);
+    }
+    let dropped = "traces_service_graph_dropped_spans_total";
+    text.family(dropped, Kind::Counter, "Spans of exporters for which there was no room; of which edge, nobody knows.");
+    let nobody = Row::default();
+    text.sample(dropped, &nobody.labels(), board.counters.spans_dropped.get() as f64);
 }
 
-fn rows<'a>(snapshot: &'a Snapshot, budgets: &mut Budgets) -> Vec<Row<'a>> {
+fn edges<'a>(published: &'a Published, budgets: &mut Budgets) -> Vec<Row<'a>> {
+    let snapshot = &published.snapshot;
     let mut other = Row { client: budget::REST, server: budget::REST, ..Row::default() };
     let mut rows = Vec::new();
     for edge in snapshot.edges() {
         let (source, destination) = (&snapshot[edge.source], &snapshot[edge.destination]);
         if !budgets.edges.admits(&[&source.name, &destination.name]) {
-            other.add(edge);
+            other.add(snapshot, edge);
             continue;
         }
-        // Tempo's word for a peer that only others know of.
-        let connection_type = if destination.observed { "" } else { "virtual_node" };
+        let connection_type = match published.roles.get(edge.destination.position()) {
+            Some(ServiceRole::Store) => "database",
+            _ if destination.observed => "",
+            _ => VIRTUAL,
+        };
         let mut row = Row { client: &source.name, server: &destination.name, connection_type, ..Row::default() };
-        row.add(edge);
+        row.add(snapshot, edge);
         rows.push(row);
     }
     if other.outcomes.total() > 0 {
         rows.push(other);
+    }
+    rows
+}
+
+/// One row for every service that is called from outside. None where a service is named like those outside: its series
+/// could not be told from theirs.
+fn users<'a>(snapshot: &'a Snapshot, budgets: &mut Budgets) -> Vec<Row<'a>> {
+    if snapshot.services().iter().any(|service| &*service.name == USER) {
+        return Vec::new();
+    }
+    let mut rows: Vec<Row<'a>> = Vec::new();
+    for entry in snapshot.entries() {
+        let server = &*snapshot[snapshot[entry.endpoint].service].name;
+        // The entries of one service stand together.
+        if rows.last().is_none_or(|row| row.server != server) {
+            if !budgets.edges.admits(&[USER, server]) {
+                continue;
+            }
+            rows.push(Row { client: USER, server, connection_type: VIRTUAL, ..Row::default() });
+        }
+        if let Some(row) = rows.last_mut() {
+            row.outcomes.merge(&entry.stats.outcomes);
+            row.server_seconds.merge(&entry.stats.duration);
+        }
     }
     rows
 }

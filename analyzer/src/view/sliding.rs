@@ -80,8 +80,9 @@ impl Windows {
                 rollup.reports(&bounds).iter().flatten().for_each(|report| graph.apply(report));
             }
             let snapshot = graph.snapshot();
-            let (findings, score) = (judge.findings(&snapshot), judge.score(&snapshot));
-            write(Arc::new(Published::new(board.latest().number, snapshot, findings, score)), &board.name)
+            let (findings, score, roles) = (judge.findings(&snapshot), judge.score(&snapshot), judge.roles(&snapshot));
+            let published = Published::new(board.latest().number, snapshot, findings, score);
+            write(Arc::new(published.with_roles(roles)), &board.name)
         };
         let written = Arc::new(tokio::task::spawn_blocking(make).await.ok()??);
         let until = now + 2 * now.elapsed();

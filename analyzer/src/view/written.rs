@@ -49,6 +49,7 @@ impl Writer {
 
 pub(super) fn write(published: Arc<Published>, name: &str) -> Option<Written> {
     let document = Document::new(&published.snapshot, &published.findings, name).with_score(published.score.clone());
+    let document = document.with_roles(&published.roles);
     let json = document.to_json().map(Bytes::from).ok()?;
     Some(Written { published, document, json })
 }
