@@ -32,6 +32,8 @@ use ground::judge::{RULES, Tally, judge};
 
 const SEED: u64 = 1;
 const FLEETS: u64 = 100;
+/// Requests of every entry, where predictions are put to the test.
+const REQUESTS: usize = 1_000;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -87,9 +89,9 @@ fn predictions(seed: u64) {
     let (mut right, mut all) = (0, 0);
     let mut errors: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for number in 0..FLEETS {
-        let (covered, cases) = ground::availability(seed * 1_000 + number, 4_000);
+        let (covered, cases) = ground::availability(seed * 1_000 + number, REQUESTS);
         (right, all) = (right + covered, all + cases);
-        for prediction in ground::what_if(seed * 1_000 + number, 4_000) {
+        for prediction in ground::what_if(seed * 1_000 + number, REQUESTS) {
             errors.entry((prediction.kind, prediction.measure)).or_default().push(prediction.error.abs());
         }
     }

@@ -75,6 +75,11 @@ impl Histogram {
         if other.count == 0 {
             return;
         }
+        if self.count == 0 {
+            // A copy has no spare room; hundreds of thousands of these are kept.
+            *self = other.clone();
+            return;
+        }
         self.min = if self.count == 0 { other.min } else { self.min.min(other.min) };
         self.max = self.max.max(other.max);
         self.count = self.count.saturating_add(other.count);
@@ -90,6 +95,10 @@ impl Histogram {
     #[must_use]
     pub fn from_parts(zeros: u64, offset: i32, buckets: &[u64], sum: u64, min: u64, max: u64) -> Self {
         let mut histogram = Self { zeros, count: zeros, ..Self::default() };
+        let filled = |count: &u64| *count > 0;
+        if let (Some(first), Some(last)) = (buckets.iter().position(filled), buckets.iter().rposition(filled)) {
+            histogram.buckets.reserve_exact((last - first + 1).min((HIGHEST - LOWEST + 1) as usize));
+        }
         for (position, count) in (0i32..).zip(buckets) {
             if *count > 0 {
                 histogram.add_bucket(offset.saturating_add(position), *count);
@@ -248,6 +257,19 @@ mod tests {
             histogram.record(*value);
         }
         histogram
+    }
+
+    #[test]
+    fn what_came_over_a_wire_and_what_is_kept_of_it_have_no_spare_room() {
+        let mut histogram = Histogram::default();
+        (1..40).for_each(|n| histogram.record(n * n * 100_000));
+        let (offset, buckets) = histogram.dense();
+        let (padded, count) = ([&[0, 0], buckets, &[0]].concat(), buckets.len());
+        let read = Histogram::from_parts(0, offset - 2, &padded, histogram.sum(), histogram.min(), histogram.max());
+        let mut kept = Histogram::default();
+        kept.merge(&read);
+        assert_eq!((&read, &kept), (&histogram, &histogram));
+        assert_eq!((read.buckets.capacity(), kept.buckets.capacity()), (count, count));
     }
 
     #[test]
