@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::{
     destinations::Destination,
     proxy::ProxyConfig,
+    routes,
     tls::{InboundTls, OutboundTls, TlsMode},
 };
 
@@ -59,6 +60,7 @@ pub(crate) fn conflicts(config: &ProxyConfig) -> Vec<Conflict> {
             found.push((format!("breakers.edges[{index}].to"), message));
         }
     }
+    found.extend(routes::conflicts(&config.routes));
     if config.tls.inbound == InboundTls::Strict && config.tls.identity.is_none() && config.tls.server.is_none() {
         found.push(("tls.inbound".to_owned(), "`strict` needs `tls.identity` or `tls.server`".to_owned()));
     }

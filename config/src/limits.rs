@@ -109,7 +109,14 @@ pub struct Timeouts {
     #[schemars(schema_with = "units::duration_or_off_schema")]
     pub stream_idle: Option<Duration>,
 
-    /// For the whole response; `off` leaves that to the application.
+    /// For the head of the response, from the head of the request on; `off` leaves that to the application.
+    #[garde(inner(custom(units::between(SHORTEST, LONGEST))))]
+    #[serde(serialize_with = "units::serialize_duration_or_off")]
+    #[schemars(schema_with = "units::duration_or_off_schema")]
+    pub first_byte: Option<Duration>,
+
+    /// For the whole response, from the head of the request on, tries of the proxy included; `off` leaves that to the
+    /// application. Not for tunnels (CONNECT, WebSocket).
     #[garde(inner(custom(units::between(SHORTEST, LONGEST))))]
     #[serde(serialize_with = "units::serialize_duration_or_off")]
     #[schemars(schema_with = "units::duration_or_off_schema")]
@@ -122,7 +129,7 @@ pub struct Timeouts {
     pub drain: Duration,
 }
 
-keys!(Timeouts { connect, header, idle, pool_idle, stream_idle, request, drain });
+keys!(Timeouts { connect, header, idle, pool_idle, stream_idle, first_byte, request, drain });
 
 impl Default for Timeouts {
     fn default() -> Self {
@@ -133,6 +140,7 @@ impl Default for Timeouts {
             idle: Duration::from_secs(15 * 60),
             pool_idle: Duration::from_secs(4),
             stream_idle: Some(Duration::from_secs(60 * 60)),
+            first_byte: None,
             request: None,
             drain: Duration::from_secs(25),
         }

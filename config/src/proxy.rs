@@ -19,6 +19,7 @@ use crate::{
     names,
     outbound::Outbound,
     overlay::keys,
+    routes::Route,
     telemetry::{Endpoints, Telemetry},
     tls::Tls,
     trust::Trust,
@@ -93,6 +94,10 @@ pub struct ProxyConfig {
     #[garde(dive)]
     pub breakers: Breakers,
 
+    /// How calls are made that differ from others: how long they may take, and whether they are tried again.
+    #[garde(length(max = 1000), dive)]
+    pub routes: Vec<Route>,
+
     /// How requests are grouped into endpoints.
     #[garde(dive)]
     pub endpoints: Endpoints,
@@ -157,6 +162,7 @@ keys!(ProxyConfig {
     resolve,
     telemetry,
     breakers,
+    routes,
     endpoints,
     headers,
     link,
@@ -194,6 +200,7 @@ impl ProxyConfig {
             resolve: false,
             telemetry: Telemetry::default(),
             breakers: Breakers::default(),
+            routes: Vec::new(),
             endpoints: Endpoints::default(),
             headers: Headers::default(),
             link: Linking::default(),

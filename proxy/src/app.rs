@@ -30,7 +30,7 @@ use crate::drain::{Drain, Ending, Phase};
 use crate::link::{Handlers, Headers};
 use crate::metrics::Metrics;
 use crate::original::Dialed;
-use crate::policy::{Breakers, Injections};
+use crate::policy::{Breakers, Injections, Routes};
 use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::{Directory, Dns};
@@ -187,6 +187,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         mesh: Arc::default(),
         breakers: Arc::new(Breakers::new(&config.service)),
         injections: Arc::new(Injections::new(&config.service)),
+        routes: Routes::new(&config.routes, None),
         config,
     });
 

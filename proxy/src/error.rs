@@ -34,8 +34,16 @@ pub(crate) enum Fault {
     ClearText,
     /// The upstream closed or broke the connection before it answered.
     Reset,
-    /// The answer's head took longer than the limit.
+    /// The answer took longer than the limit.
     RequestTimeout,
+    /// The answer's head took longer than the limit.
+    FirstByte,
+    /// The last try took longer than the limit of each.
+    TryTimeout,
+    /// Nothing of the answer came for longer than the limit.
+    Idle,
+    /// The time that the client of a gRPC call allows is over.
+    Deadline,
     /// The answer breaks the rules of its protocol.
     MalformedResponse,
     /// The breaker of the destination stops calls.
@@ -58,7 +66,7 @@ pub(crate) struct Answer {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 18] = [
+    pub(crate) const ALL: [Fault; 22] = [
         Fault::BadRequest,
         Fault::Malformed,
         Fault::HeaderFields,
@@ -74,6 +82,10 @@ impl Fault {
         Fault::ClearText,
         Fault::Reset,
         Fault::RequestTimeout,
+        Fault::FirstByte,
+        Fault::TryTimeout,
+        Fault::Idle,
+        Fault::Deadline,
         Fault::MalformedResponse,
         Fault::BreakerOpen,
         Fault::Injected,
@@ -179,6 +191,34 @@ impl Fault {
                 Outcome::Timeout,
                 "the destination did not answer within timeouts.request",
             ),
+            Fault::FirstByte => answer(
+                StatusCode::GATEWAY_TIMEOUT,
+                4,
+                "first_byte_timeout",
+                Outcome::Timeout,
+                "the destination did not begin to answer within timeouts.first_byte",
+            ),
+            Fault::TryTimeout => answer(
+                StatusCode::GATEWAY_TIMEOUT,
+                4,
+                "per_try_timeout",
+                Outcome::Timeout,
+                "the destination did not begin to answer within retry.per_try_timeout, the last time as well",
+            ),
+            Fault::Idle => answer(
+                StatusCode::GATEWAY_TIMEOUT,
+                4,
+                "idle_timeout",
+                Outcome::Timeout,
+                "nothing came from the destination for longer than timeouts.idle",
+            ),
+            Fault::Deadline => answer(
+                StatusCode::GATEWAY_TIMEOUT,
+                4,
+                "deadline_exceeded",
+                Outcome::Timeout,
+                "the time that the client allows is over",
+            ),
             Fault::MalformedResponse => answer(
                 StatusCode::BAD_GATEWAY,
                 13,
@@ -200,6 +240,40 @@ impl Fault {
                 Outcome::Rejected,
                 "faults are injected into calls to the destination, on purpose",
             ),
+        }
+    }
+}
+
+/// Why a call that could have been tried again is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// It was tried as often as allowed.
+    Attempts,
+    /// Too many are tried again already.
+    Budget,
+    /// Too much of its body has passed, or too much is kept of others.
+    Body,
+    /// The breaker of the destination stops it.
+    Breaker,
+    /// There is no time left for it.
+    Time,
+    /// The destination asks to be left alone.
+    Asked,
+}
+
+impl Denied {
+    pub(crate) const ALL: [Denied; 6] =
+        [Denied::Attempts, Denied::Budget, Denied::Body, Denied::Breaker, Denied::Time, Denied::Asked];
+
+    /// The word in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Denied::Attempts => "attempts",
+            Denied::Budget => "budget",
+            Denied::Body => "body",
+            Denied::Breaker => "breaker",
+            Denied::Time => "time",
+            Denied::Asked => "asked",
         }
     }
 }
@@ -360,6 +434,7 @@ mod tests {
     fn every_list_is_in_the_order_of_its_index() {
         assert!(Fault::ALL.iter().enumerate().all(|(index, fault)| *fault as usize == index));
         assert!(Abuse::ALL.iter().enumerate().all(|(index, abuse)| *abuse as usize == index));
+        assert!(Denied::ALL.iter().enumerate().all(|(index, denied)| *denied as usize == index));
         assert!(Refusal::ALL.iter().enumerate().all(|(index, refusal)| *refusal as usize == index));
     }
 }

@@ -2,14 +2,18 @@
 //! before.
 
 mod reply;
+mod timer;
 mod tunnel;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use couplet_telemetry::names::{REJECT_HEADER, SUMMARY_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
+use pingora_timeout::fast_timeout::fast_timeout;
+use tokio::time::Instant;
 
 pub(crate) use reply::{Reply, refusal};
 pub(crate) use tunnel::{bridge, connect_through, relay};
@@ -19,6 +23,7 @@ use crate::http::{
     Expectation, Incoming, Protocol, RequestBody, check_interim, check_response, origin_form, strip_hop_by_hop,
     wants_upgrade,
 };
+use crate::policy::Patience;
 use crate::sidecar::Worker;
 use crate::upstream::{Lease, Unanswered, Upstream};
 
@@ -50,6 +55,7 @@ pub(crate) async fn send(
     worker: &Worker,
     upstream: &Arc<Upstream>,
     mut request: Request<RequestBody>,
+    patience: &Patience,
     dress: impl Fn(&mut HeaderMap, &Lease),
 ) -> Result<Exchange, (Fault, u32)> {
     let protocol = Protocol::of(request.version());
@@ -80,19 +86,20 @@ pub(crate) async fn send(
     };
     let mut attempts = 0;
     loop {
-        let mut lease =
-            upstream.lease(&worker.connector, protocol, &client).await.map_err(|fault| (fault, attempts))?;
+        let connecting = within(patience, upstream.lease(&worker.connector, protocol, &client)).await;
+        let mut lease = connecting.and_then(|connected| connected).map_err(|fault| (fault, attempts))?;
         if hostless {
             name_host(request.headers_mut(), &lease);
         }
         dress(request.headers_mut(), &lease);
+        patience.shorten(request.headers_mut(), Instant::now);
         if let Some(expectation) = &expectation {
             lease.asks(expectation.clone());
             tell(expectation, &mut request);
         }
         attempts += 1;
-        let answer = answer(worker, lease.send(request, &aside, &mut interim)).await;
-        let response = match answer.ok_or((Fault::RequestTimeout, attempts))? {
+        let answer = within(patience, lease.send(request, &aside, &mut interim)).await;
+        let response = match answer.map_err(|fault| (fault, attempts))? {
             Ok(response) => response,
             Err(Unanswered { unsent: Some(unsent), .. }) if attempts == 1 => {
                 worker.sidecar.metrics.upstream_replays.add(1);
@@ -191,10 +198,16 @@ fn name_host(headers: &mut HeaderMap, lease: &Lease) {
     }
 }
 
-/// The answer, or nothing where `timeouts.request` is set and over. Coarse timers: this is set up for every request.
-async fn answer<T>(worker: &Worker, answer: impl Future<Output = T>) -> Option<T> {
-    match worker.sidecar.config.timeouts.request {
-        None => Some(answer.await),
-        Some(limit) => pingora_timeout::fast_timeout::fast_timeout(limit, answer).await.ok(),
+/// What comes within the time that the head of an answer has, or what it is where it does not. Coarse timers: this is set
+/// up for every request whose time is limited.
+async fn within<T>(patience: &Patience, answer: impl Future<Output = T>) -> Result<T, Fault> {
+    if patience.is_endless() {
+        return Ok(answer.await);
     }
+    let Some((left, fault)) = patience.head(Instant::now()) else { return Ok(answer.await) };
+    if left.is_zero() {
+        return Err(fault);
+    }
+    // Below a millisecond the timers of the library know no time.
+    fast_timeout(left.max(Duration::from_millis(1)), answer).await.map_err(|_| fault)
 }

@@ -5,6 +5,7 @@ mod expectation;
 mod grpc;
 mod hop;
 mod hygiene;
+mod lent;
 
 pub(crate) use body::{Broken, Failed, Frames, Incoming, RequestBody};
 use expectation::Waiting;
@@ -13,6 +14,7 @@ pub(crate) use grpc::{Verdict, code_of, is_grpc, message, status_of};
 use hop::clean_trailers;
 pub(crate) use hop::{origin_form, strip_hop_by_hop, wants_upgrade, without};
 pub(crate) use hygiene::{check_interim, check_request, check_response};
+pub(crate) use lent::{Lender, Lent, lend};
 
 use couplet_telemetry::endpoint::Asked;
 use http::{HeaderName, header};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use couplet_config::{CallerNames, SpiffeId};
+use couplet_config::{CallerNames, RouteTimeouts, SpiffeId};
 use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER, SUMMARY_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request};
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use crate::error::Fault;
 use crate::forward::{Reply, bridge, refusal, send};
 use crate::http::{Fields, Head, Protocol, RequestBody, Verdict, head, is_grpc, without};
 use crate::link::{Carried, CarriedOnce, Handler};
+use crate::policy::{Patience, allowed};
 use crate::record::Handling;
 use crate::sidecar::Worker;
 use crate::upstream::{Early, Upstream};
@@ -54,6 +55,9 @@ pub(crate) async fn serve(
         handling.explains();
     }
     let grpc = is_grpc(&parts.headers);
+    let sidecar = &worker.sidecar;
+    let allowed = grpc.then(|| allowed(&parts.headers, &sidecar.metrics)).flatten();
+    let patience = Patience::new(&sidecar.config.timeouts, RouteTimeouts::default(), allowed, Instant::now());
     let request = Request::from_parts(parts, body);
 
     let limit = worker.sidecar.config.limits.requests_in_flight as u64;
@@ -61,7 +65,7 @@ pub(crate) async fn serve(
         _ if in_flight > limit => Err((Fault::InFlight, 0)),
         Some(Delivery { upstream, early }) => {
             match early.settle(&worker.connector, upstream, Protocol::of(request.version())).await {
-                Ok(()) => send(worker, upstream, request, |_, _| ()).await,
+                Ok(()) => send(worker, upstream, request, &patience, |_, _| ()).await,
                 Err(fault) => Err((fault, 0)),
             }
         }
@@ -89,7 +93,7 @@ pub(crate) async fn serve(
                     bridge(worker, downstream, upstream, handling);
                     Reply::none()
                 }
-                None => Reply::upstream(&head, body, handling, exchange.lease, grpc),
+                None => Reply::upstream(&head, body, handling, exchange.lease, &patience, grpc),
             };
             Response::from_parts(head, reply)
         }

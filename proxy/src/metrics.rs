@@ -1,12 +1,13 @@
 //! What the proxy counts of itself: plain atomics, bumped on the request path, read by the admin side.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use couplet_telemetry::names::OTHER;
 use parking_lot::Mutex;
 
-use crate::error::{Abuse, Fault, Refusal};
+use crate::error::{Abuse, Denied, Fault, Refusal};
 use crate::http1::Violation;
 
 /// A number that only grows.
@@ -50,6 +51,33 @@ impl Gauge {
 
     pub(crate) fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes that are kept in memory for somebody, up to a limit.
+#[derive(Default)]
+pub(crate) struct Quota(AtomicU64);
+
+/// All of them together.
+const MOST_KEPT: u64 = 16 * 1024 * 1024;
+
+impl Quota {
+    /// Whether there is room for so many more; they count from then on.
+    pub(crate) fn take(&self, bytes: usize) -> bool {
+        let bytes = bytes as u64;
+        if self.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= MOST_KEPT {
+            return true;
+        }
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+        false
+    }
+
+    pub(crate) fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn taken(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -131,6 +159,13 @@ pub(crate) struct Metrics {
     pub(crate) upstream_connections_opened: Counter,
     pub(crate) upstream_connections_reused: Counter,
     pub(crate) upstream_replays: Counter,
+    /// Calls that were tried again, since their route says so, by destination.
+    pub(crate) retries: ByName,
+    retries_denied: [Counter; Denied::ALL.len()],
+    /// Bodies of requests, kept until the heads of their answers come.
+    pub(crate) kept_bytes: Arc<Quota>,
+    /// Calls of gRPC whose `grpc-timeout` cannot be read.
+    pub(crate) grpc_timeouts_malformed: Counter,
     /// HTTP/1 connections to upstreams that nobody uses.
     pub(crate) upstream_idle: Gauge,
     /// Such connections that were closed since there were too many.
@@ -217,6 +252,18 @@ impl Metrics {
             let counts = Refusal::ALL.into_iter().zip(counters);
             counts.map(move |(why, counter)| (side, why.as_str(), counter.get()))
         })
+    }
+
+    /// Counts a call that could have been tried again and was not.
+    pub(crate) fn retry_denied(&self, why: Denied) {
+        if let Some(counter) = self.retries_denied.get(why as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// The calls that could have been tried again and were not, by reason.
+    pub(crate) fn retries_denied(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Denied::ALL.into_iter().zip(&self.retries_denied).map(|(why, counter)| (why.as_str(), counter.get()))
     }
 
     /// Counts an HTTP/2 connection that was cut for a flood of frames.

@@ -3,9 +3,11 @@
 mod captured;
 mod explicit;
 mod injected;
+mod retry;
 
 use std::sync::Arc;
 
+use couplet_config::RouteTimeouts;
 use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use tokio::time::Instant;
@@ -14,13 +16,14 @@ use xxhash_rust::xxh3::Xxh3;
 pub(crate) use captured::{Captured, peer_name, serve as serve_captured};
 pub(crate) use explicit::serve as serve_explicit;
 pub(crate) use injected::serve;
+use retry::{retry, send_again};
 
 use crate::context::{Calling, Summary, tracestate_without};
 use crate::error::Fault;
 use crate::forward::{Exchange, Reply, bridge, refusal, send};
 use crate::http::{Fields, Head, RequestBody, Verdict, head, is_grpc, without};
 use crate::link::Found;
-use crate::policy::{Attempt, Refused};
+use crate::policy::{Attempt, Patience, Refused, Way, allowed};
 use crate::record::Call;
 use crate::sidecar::Worker;
 use crate::upstream::{Lease, Upstream};
@@ -29,19 +32,24 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const CONTEXT: HeaderName = HeaderName::from_static(CONTEXT_HEADER);
 const REJECT: HeaderName = HeaderName::from_static(REJECT_HEADER);
 
-/// Sends one outbound request to `upstream`; `delayed` tells whether an injected fault has held it up.
+/// Sends one outbound request to `upstream`; it came at `received`, and `delayed` tells whether an injected fault has held
+/// it up since.
 async fn deliver(
     worker: &Arc<Worker>,
     upstream: &Arc<Upstream>,
     request: Request<RequestBody>,
+    received: Instant,
     delayed: bool,
 ) -> Response<Reply<Call>> {
     let (mut parts, body) = request.into_parts();
-    let now = Instant::now();
+    // The clock is read once, where nothing has happened since.
+    let now = if delayed { Instant::now() } else { received };
     let (mut call, in_flight) = open(worker, upstream, &head(&parts), now);
     call.delayed(delayed);
     undress(&mut parts.headers);
     let grpc = is_grpc(&parts.headers);
+    let way = worker.sidecar.routes.of(&upstream.name, parts.uri.path());
+    let patience = patience(worker, way, &parts.headers, grpc, received);
     if let Err(refused) = attempt(upstream, &mut call, &parts.headers, now) {
         return reject(worker, &refused, call, grpc);
     }
@@ -55,19 +63,22 @@ async fn deliver(
         let known = lease.connection.identity.as_deref().is_some_and(|id| trust.knows(id));
         known || trust.covers(lease.connection.address.ip())
     };
+    let dress = |headers: &mut HeaderMap, lease: &Lease| match &context {
+        Some(context) if wanted && trusted(lease) => drop(headers.insert(CONTEXT, context.clone())),
+        _ => drop(headers.remove(CONTEXT)),
+    };
     let exchange = if in_flight > worker.sidecar.config.limits.requests_in_flight as u64 {
         Err((Fault::InFlight, 0))
+    } else if let Some(again) = way.and_then(|way| Some((&**way, retry(way, &request)?))) {
+        // Apart: few calls are on such routes, and all would have room for it.
+        Box::pin(send_again(worker, upstream, request, &patience, again, &mut call, dress)).await
     } else {
-        send(worker, upstream, request, |headers, lease| match &context {
-            Some(context) if wanted && trusted(lease) => drop(headers.insert(CONTEXT, context.clone())),
-            _ => drop(headers.remove(CONTEXT)),
-        })
-        .await
+        send(worker, upstream, request, &patience, dress).await
     };
     match exchange {
         Ok(exchange) => {
             let asked = wanted && trusted(&exchange.lease);
-            answer(worker, upstream, exchange, call, asked, grpc)
+            answer(worker, upstream, exchange, call, asked, &patience, grpc)
         }
         Err((fault, attempts)) => {
             call.attempted(attempts);
@@ -83,6 +94,7 @@ fn answer(
     exchange: Exchange,
     mut call: Call,
     asked: bool,
+    patience: &Patience,
     grpc: bool,
 ) -> Response<Reply<Call>> {
     let (mut head, body) = exchange.response.into_parts();
@@ -108,7 +120,7 @@ fn answer(
             bridge(worker, downstream, upstream, call);
             Reply::none()
         }
-        None => Reply::upstream(&head, body, call, exchange.lease, grpc),
+        None => Reply::upstream(&head, body, call, exchange.lease, patience, grpc),
     };
     Response::from_parts(head, reply)
 }
@@ -118,6 +130,14 @@ fn refuse(worker: &Worker, fault: Fault, destination: &str, mut call: Call, grpc
     worker.sidecar.metrics.fault(fault);
     call.failed(fault);
     refusal(fault, destination, Some(call), grpc)
+}
+
+/// How long a call that came at `received` may take.
+fn patience(worker: &Worker, way: Option<&Arc<Way>>, headers: &HeaderMap, grpc: bool, received: Instant) -> Patience {
+    let sidecar = &worker.sidecar;
+    let allowed = grpc.then(|| allowed(headers, &sidecar.metrics)).flatten();
+    let own = way.map_or_else(RouteTimeouts::default, |way| way.route.timeouts);
+    Patience::new(&sidecar.config.timeouts, own, allowed, received)
 }
 
 /// Asks the breaker of the destination, which then looks on.

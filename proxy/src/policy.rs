@@ -7,6 +7,9 @@ mod breakers;
 mod classify;
 mod injection;
 mod injections;
+mod patience;
+mod retry;
+mod routes;
 mod transition;
 
 pub(crate) use attempt::Attempt;
@@ -14,3 +17,6 @@ pub(crate) use breaker::{Breaker, Counts, Forced, Refused, Stands, View};
 pub(crate) use breakers::Breakers;
 pub(crate) use injection::{Abort, Aim, Injection};
 pub(crate) use injections::Injections;
+pub(crate) use patience::{Patience, allowed};
+pub(crate) use retry::{Came, decide, is_for};
+pub(crate) use routes::{Routes, Way};

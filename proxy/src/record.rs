@@ -30,6 +30,10 @@ pub(crate) trait Observer: Unpin {
     fn whole(&mut self);
     /// The body broke.
     fn broken(&mut self);
+    /// It took too long, and was cut.
+    fn expired(&mut self, fault: Fault);
+    /// Where the body of the request is counted, if it is.
+    fn uploaded(&self) -> Option<Arc<AtomicU64>>;
 }
 
 /// Where records go.
@@ -154,6 +158,15 @@ impl Observer for Handling {
 
     fn broken(&mut self) {
         self.ended = Some(Outcome::Reset);
+    }
+
+    fn expired(&mut self, fault: Fault) {
+        self.recorder.metrics.fault(fault);
+        self.ended = Some(fault.answer().outcome);
+    }
+
+    fn uploaded(&self) -> Option<Arc<AtomicU64>> {
+        None
     }
 }
 
@@ -326,6 +339,11 @@ impl Call {
         self.attempt = Some(attempt);
     }
 
+    /// What the breaker of the destination saw of a try that is over.
+    pub(crate) fn take_attempt(&mut self) -> Option<Attempt> {
+        self.attempt.take()
+    }
+
     /// What the breaker of the destination sees.
     pub(crate) fn attempt(&mut self) -> Option<&mut Attempt> {
         self.attempt.as_mut()
@@ -373,6 +391,15 @@ impl Observer for Call {
         if let Some(attempt) = &mut self.attempt {
             attempt.broken();
         }
+    }
+
+    fn expired(&mut self, fault: Fault) {
+        self.recorder.metrics.fault(fault);
+        self.failed(fault);
+    }
+
+    fn uploaded(&self) -> Option<Arc<AtomicU64>> {
+        self.request_bytes.clone()
     }
 }
 

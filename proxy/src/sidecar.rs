@@ -14,7 +14,7 @@ use crate::error::Fault;
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::original::Dialed;
-use crate::policy::{Breakers, Injections};
+use crate::policy::{Breakers, Injections, Routes};
 use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::Directory;
@@ -57,12 +57,15 @@ pub(crate) struct Sidecar {
     pub(crate) breakers: Arc<Breakers>,
     /// Faults that somebody wants in calls, to see who copes.
     pub(crate) injections: Arc<Injections>,
+    /// How calls are made that differ from others.
+    pub(crate) routes: Routes,
 }
 
 impl Sidecar {
     /// The next generation.
     pub(crate) fn with(&self, config: ProxyConfig, tls: Arc<Tls>, listening: Vec<SocketAddr>) -> Self {
         Self {
+            routes: Routes::new(&config.routes, Some(&self.routes)),
             config,
             generation: self.generation + 1,
             service: self.service,

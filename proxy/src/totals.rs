@@ -24,6 +24,8 @@ pub(crate) struct Totals {
     pub(crate) endpoints: Family,
     /// Calls by destination.
     pub(crate) peers: Family,
+    /// Attempts on the wire by destination, those of the proxy's own included.
+    pub(crate) attempts: BTreeMap<String, u64>,
     pub(crate) links: Links,
     /// Opaque connections by peer.
     pub(crate) opaque: BTreeMap<String, OpaqueStats>,
@@ -51,6 +53,9 @@ impl Totals {
         calls.sort_unstable_by_key(|report| Reverse(report.stats.outcomes.total()));
         for report in calls {
             self.peers.add(report.callee.service(), &report.stats.outcomes, &report.stats.duration);
+            if report.stats.attempts > 0 {
+                *slot(&mut self.attempts, report.callee.service(), MAX_SERIES).0 += report.stats.attempts;
+            }
             self.links.merge(&report.stats.links);
         }
         for (_, peer, stats) in window.opaques() {

@@ -6,7 +6,6 @@ mod early;
 mod endpoint;
 mod learned;
 mod lease;
-mod lent;
 mod making;
 mod peer;
 mod shared;

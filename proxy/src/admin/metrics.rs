@@ -212,6 +212,15 @@ fn traffic(text: &mut Text, totals: &Totals) {
             }
         }
     }
+    let name = "couplet_call_attempts_total";
+    text.family(
+        name,
+        Kind::Counter,
+        "Outbound requests as they were sent; by couplet_calls_total, their amplification.",
+    );
+    for (peer, count) in &totals.attempts {
+        text.sample(name, &[("service_peer_name", peer)], *count as f64);
+    }
     text.family("couplet_links_total", Kind::Counter, "Outbound requests by how surely their handler is known.");
     for evidence in Evidence::ALL {
         text.sample("couplet_links_total", &[("evidence", evidence.as_str())], totals.links.get(evidence) as f64);
@@ -360,7 +369,7 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         text.sample(&peak, &[], gauge.peak() as f64);
     }
     type Row<'a> = (&'a str, &'a str, &'a Counter);
-    let rows: [Row<'_>; 29] = [
+    let rows: [Row<'_>; 30] = [
         ("couplet_connections_accepted_total", "Downstream connections.", &metrics.connections_accepted),
         ("couplet_connections_refused_total", "Closed at once: limits.connections.", &metrics.connections_refused),
         ("couplet_admin_refused_total", "Closed at once: limits.admin_connections.", &metrics.admin_refused),
@@ -380,6 +389,11 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         ("couplet_upstream_connections_reused_total", "Requests on a kept one.", &metrics.upstream_connections_reused),
         ("couplet_upstream_idle_overflow_total", "Not kept: too many idle ones.", &metrics.upstream_idle_overflow),
         ("couplet_upstream_replays_total", "Requests sent again, unsent before.", &metrics.upstream_replays),
+        (
+            "couplet_grpc_timeouts_malformed_total",
+            "Calls whose grpc-timeout is none.",
+            &metrics.grpc_timeouts_malformed,
+        ),
         (
             "couplet_explicit_overflow_total",
             "Requests beyond the kept destinations.",
@@ -429,6 +443,17 @@ fn counters(text: &mut Text, metrics: &Metrics) {
     for (reason, count) in metrics.faults() {
         text.sample("couplet_answers_total", &[("reason", reason)], count as f64);
     }
+    let name = "couplet_retries_total";
+    text.family(name, Kind::Counter, "Calls that were tried again, since their route says so.");
+    metrics.retries.each(|to, count| text.sample(name, &[("service_peer_name", to)], count as f64));
+    let name = "couplet_retries_denied_total";
+    text.family(name, Kind::Counter, "Calls that could have been tried again and were not, by reason.");
+    for (reason, count) in metrics.retries_denied() {
+        text.sample(name, &[("reason", reason)], count as f64);
+    }
+    let name = "couplet_retry_kept_bytes";
+    text.family(name, Kind::Gauge, "Bodies of requests that are kept until the heads of their answers come.");
+    text.sample(name, &[], metrics.kept_bytes.taken() as f64);
     text.family("couplet_http2_floods_total", Kind::Counter, "HTTP/2 connections that were cut, by kind of flood.");
     for (kind, count) in metrics.abuses() {
         text.sample("couplet_http2_floods_total", &[("kind", kind)], count as f64);

@@ -9,10 +9,12 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 
+use super::timer::Timer;
 use crate::deadline::Turn;
 use crate::error::Fault;
 use crate::http::{Failed, Frames, Incoming, message};
 use crate::http1::Trailers;
+use crate::policy::Patience;
 use crate::record::Observer;
 use crate::upstream::Lease;
 
@@ -25,6 +27,8 @@ pub(crate) struct Reply<O> {
     grpc: bool,
     /// An empty body whose head says so. Were it told that there is no body, the codec would move that field.
     empty: bool,
+    /// How long it may still take, where that is limited.
+    timer: Option<Box<Timer>>,
     /// Kept while the body lasts: what to do when it is done with stands in their `Drop`.
     held: Held,
 }
@@ -51,6 +55,11 @@ impl<O: Observer> Body for Reply<O> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
         let this = self.get_mut();
+        if let Some(timer) = &mut this.timer
+            && let Poll::Ready(fault) = timer.over(cx)
+        {
+            return Poll::Ready(Some(this.expire(fault)));
+        }
         let body = match &mut this.content {
             Content::Upstream(body) => body,
             Content::Own(text) => {
@@ -62,7 +71,13 @@ impl<O: Observer> Body for Reply<O> {
         if let Some(lease) = &this.held.lease {
             lease.handed_on();
         }
-        let mut frame = std::task::ready!(body.poll(cx));
+        let Poll::Ready(mut frame) = body.poll(cx) else {
+            let still = this.timer.as_mut().map_or(Poll::Pending, |timer| timer.still(cx));
+            return still.map(|fault| Some(this.expire(fault)));
+        };
+        if let Some(timer) = &mut this.timer {
+            timer.moved();
+        }
         if let Some(turn) = &this.held.turn {
             turn.moved();
         }
@@ -116,14 +131,22 @@ impl<O: Observer> Body for Reply<O> {
 
 impl<O: Observer> Reply<O> {
     /// The body behind `head`, of a gRPC answer or another one. An empty one is whole at once: nobody polls it.
-    pub(crate) fn upstream(head: &Parts, body: Incoming, observer: O, lease: Lease, grpc: bool) -> Self {
+    pub(crate) fn upstream(
+        head: &Parts,
+        body: Incoming,
+        observer: O,
+        lease: Lease,
+        patience: &Patience,
+        grpc: bool,
+    ) -> Self {
         let body = Frames::new(body);
         let whole = body.is_end_stream();
         let held = Held { lease: Some(lease), ..Held::default() };
         let length = head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
         let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let empty = whole && length && !bodiless && head.version != Version::HTTP_2;
-        let mut reply = Self { content: Content::Upstream(body), observer: Some(observer), grpc, empty, held };
+        let timer = if whole { None } else { Timer::new(patience, observer.uploaded()) };
+        let mut reply = Self { content: Content::Upstream(body), observer: Some(observer), grpc, empty, timer, held };
         if whole {
             reply.whole();
         }
@@ -132,7 +155,14 @@ impl<O: Observer> Reply<O> {
 
     /// No body: the connection is becoming something else, and its observer with it.
     pub(crate) fn none() -> Self {
-        Self { content: Content::Own(None), observer: None, grpc: false, empty: false, held: Held::default() }
+        Self {
+            content: Content::Own(None),
+            observer: None,
+            grpc: false,
+            empty: false,
+            timer: None,
+            held: Held::default(),
+        }
     }
 
     /// Ends the turn of the downstream connection when this body is done with.
@@ -143,6 +173,21 @@ impl<O: Observer> Reply<O> {
     /// From here on trailers are left there: the body is one of HTTP/1.1.
     pub(crate) fn trails(&mut self, trailers: &Trailers) {
         self.held.trailers = Some(trailers.clone());
+    }
+
+    /// Ends the body before its end: it took too long. The stream to the upstream is reset with what held it.
+    fn expire(&mut self, fault: Fault) -> Result<Frame<Bytes>, Failed> {
+        if let Some(mut observer) = self.observer.take() {
+            observer.expired(fault);
+        }
+        self.timer = None;
+        self.held.lease = None;
+        self.content = Content::Own(None);
+        match self.grpc {
+            true => Ok(Frame::trailers(status_trailers(fault, ""))),
+            // Over HTTP/2 a reset of the stream with this reason; over HTTP/1 the end of the connection.
+            false => Err(Failed::Http2(h2::Reason::CANCEL.into())),
+        }
     }
 
     fn whole(&mut self) {
@@ -161,7 +206,7 @@ pub(crate) fn refusal<O: Observer>(fault: Fault, detail: &str, observer: Option<
     let answer = fault.answer();
     let text = sentence(fault, detail);
     let content = Content::Own((!grpc).then(|| Bytes::from(text + "\n")));
-    let mut reply = Reply { content, observer, grpc: false, empty: false, held: Held::default() };
+    let mut reply = Reply { content, observer, grpc: false, empty: false, timer: None, held: Held::default() };
     if grpc {
         reply.whole();
         let mut response = Response::new(reply);

@@ -8,10 +8,11 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
-use super::{Expectation, Waiting, clean_trailers};
+use super::{Expectation, Lender, Lent, Waiting, clean_trailers, lend};
 use crate::deadline::{Downstream, Moving};
 use crate::http1::Trailers;
 use crate::http2::{self, Aside};
+use crate::metrics::Quota;
 
 /// Data frames of HTTP/2 below this size are put together with what is there already behind them.
 const SMALL: usize = 256;
@@ -56,7 +57,7 @@ impl Incoming {
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    pub(crate) fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
@@ -148,9 +149,19 @@ pub(crate) enum Broken {
     Unwanted,
 }
 
+/// Where the body of a request is read from.
+enum Source {
+    /// The connection that it comes on.
+    Downstream(Frames),
+    /// Another one, on loan: what is read is kept, and counted there.
+    Lent(Lent),
+}
+
 /// The body of a request on its way up, counted.
 pub(crate) struct RequestBody {
-    body: Frames,
+    source: Source,
+    /// Whether there is any of it.
+    bodied: bool,
     /// Absent where there is nothing to count: no allocation for a request without a body.
     count: Option<Arc<AtomicU64>>,
     /// Whether its length may be told: HTTP/1 is framed by it. In HTTP/2 the library would add a `content-length`
@@ -173,8 +184,32 @@ impl RequestBody {
     pub(crate) fn new(body: Incoming, moving: Moving, aside: Option<Aside>) -> Self {
         let count = (!body.is_end_stream()).then(Arc::default);
         let sized = matches!(body, Incoming::Http1(_));
-        let body = Frames::new(body);
-        Self { body, count, sized, again: None, waiting: None, moving, trailers: None, aside }
+        let (source, bodied) = (Source::Downstream(Frames::new(body)), count.is_some());
+        Self { source, bodied, count, sized, again: None, waiting: None, moving, trailers: None, aside }
+    }
+
+    /// The same body, of which up to `most` bytes are kept as they pass, so that it can be had back.
+    pub(crate) fn keep(self, most: usize, quota: &Arc<Quota>) -> (Self, Lender) {
+        let (bodied, sized, moving) = (self.bodied, self.sized, self.moving.clone());
+        let (lent, lender) = lend(self, most, Some(Arc::clone(quota)));
+        let source = Source::Lent(lent);
+        let kept = Self {
+            source,
+            bodied,
+            count: None,
+            sized,
+            again: None,
+            waiting: None,
+            moving,
+            trailers: None,
+            aside: None,
+        };
+        (kept, lender)
+    }
+
+    /// The same body, of a stream that does this beside.
+    pub(crate) fn beside(self, aside: Aside) -> Self {
+        Self { aside: Some(aside), ..self }
     }
 
     /// Takes what its stream does beside: that may come to hold this body, and must not be held by it.
@@ -195,7 +230,7 @@ impl RequestBody {
     /// From here on trailers are left there.
     pub(crate) fn trails(&mut self, trailers: &Trailers) {
         // A request without a body needs no look at either.
-        self.trailers = self.count.is_some().then(|| trailers.clone());
+        self.trailers = self.bodied.then(|| trailers.clone());
     }
 
     /// From here on the body waits until it is known whether it is wanted.
@@ -207,7 +242,10 @@ impl RequestBody {
 
     /// The same body from its beginning; `read` is what was read of it so far.
     pub(crate) fn again(mut self, read: Vec<u8>) -> Self {
-        self.again = (!read.is_empty()).then(|| Bytes::from(read));
+        // What is still to be read once more stays, where nobody has begun to.
+        if !read.is_empty() {
+            self.again = Some(Bytes::from(read));
+        }
         self
     }
 }
@@ -226,8 +264,14 @@ impl Body for RequestBody {
         if let Some(again) = self.again.take() {
             return Poll::Ready(Some(Ok(Frame::data(again))));
         }
-        let frame = std::task::ready!(self.body.poll(cx));
-        self.moving.on();
+        let frame = match &mut self.source {
+            Source::Downstream(frames) => {
+                let frame = std::task::ready!(frames.poll(cx));
+                self.moving.on();
+                frame.map(|frame| frame.map_err(Broken::from))
+            }
+            Source::Lent(lent) => std::task::ready!(Pin::new(lent).poll_frame(cx)),
+        };
         if let (Some(count), Some(Ok(frame))) = (&self.count, &frame)
             && let Some(data) = frame.data_ref()
         {
@@ -239,14 +283,24 @@ impl Body for RequestBody {
             trailers.leave(fields);
             return Poll::Ready(None);
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Broken::from)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.again.is_none() && self.body.is_end_stream()
+        self.again.is_none()
+            && match &self.source {
+                Source::Downstream(frames) => frames.is_end_stream(),
+                Source::Lent(lent) => lent.is_end_stream(),
+            }
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.sized { self.body.size_hint() } else { SizeHint::default() }
+        let rest = match &self.source {
+            Source::Downstream(frames) if self.sized => frames.size_hint(),
+            Source::Lent(lent) if self.sized => lent.size_hint(),
+            _ => return SizeHint::default(),
+        };
+        let again = self.again.as_ref().map_or(0, |again| again.len() as u64);
+        rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + again))
     }
 }

@@ -27,15 +27,16 @@ pub(crate) async fn serve(
     upstream: &Arc<Upstream>,
     request: Request<RequestBody>,
 ) -> Response<Reply<Call>> {
+    let received = Instant::now();
     if !worker.sidecar.injections.any() {
-        return deliver(worker, upstream, request, false).await;
+        return deliver(worker, upstream, request, received, false).await;
     }
     let (parts, body) = request.into_parts();
     // Apart, or every request would have room for it.
     match Box::pin(meet(worker, upstream, &parts)).await {
         Injected::Aborted(response) => *response,
         Injected::Passed { told, delayed } => {
-            let response = deliver(worker, upstream, Request::from_parts(parts, body), delayed).await;
+            let response = deliver(worker, upstream, Request::from_parts(parts, body), received, delayed).await;
             with(response, told)
         }
     }

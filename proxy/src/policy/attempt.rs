@@ -130,7 +130,7 @@ impl Attempt {
     /// There was no answer.
     pub(crate) fn failed(&mut self, fault: Fault) {
         self.failed.what = Some(What::Fault(fault));
-        self.ended = Some(classify::fault(fault));
+        self.ended = Some(classify::fault(fault, self.deadline(Instant::now())));
     }
 
     fn deadline(&self, now: Instant) -> Deadline {
@@ -147,7 +147,7 @@ impl Attempt {
             Some(Said::Known(class)) => class,
             // It answers; what it says in the end comes too late for those who wait.
             Some(Said::InTrailers) => Class::Success,
-            None if self.deadline(now).has_passed() => {
+            None if self.ended.is_none() && self.deadline(now).has_passed() => {
                 self.failed.what = Some(What::Deadline);
                 Class::Failure
             }

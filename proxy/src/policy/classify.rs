@@ -114,13 +114,16 @@ pub(crate) fn trailers(headers: &HeaderMap, deadline: Deadline) -> Said {
 }
 
 /// What it says that this proxy could not get an answer.
-pub(crate) fn fault(fault: Fault) -> Class {
+pub(crate) fn fault(fault: Fault, deadline: Deadline) -> Class {
     match fault {
         Fault::BadRequest | Fault::Malformed | Fault::HeaderFields | Fault::Loop | Fault::InFlight => Class::Ignored,
         Fault::BreakerOpen | Fault::Injected => Class::Ignored,
         Fault::Unresolved | Fault::Connect | Fault::ConnectTimeout => Class::Local,
         Fault::ClearText | Fault::Tls | Fault::Identity | Fault::Alpn | Fault::TlsRefused => Class::Local,
-        Fault::Reset | Fault::RequestTimeout | Fault::MalformedResponse => Class::Failure,
+        Fault::Reset | Fault::MalformedResponse => Class::Failure,
+        Fault::RequestTimeout | Fault::FirstByte | Fault::TryTimeout | Fault::Idle => Class::Failure,
+        Fault::Deadline if deadline.is_fair() => Class::Failure,
+        Fault::Deadline => Class::Ignored,
     }
 }
 

@@ -10,14 +10,16 @@ use http::{HeaderMap, HeaderName, Request, Response, Uri};
 
 use super::connect::{Connector, Http1};
 use super::endpoint::{Endpoint, Outstanding, Room};
-use super::lent::lend;
 use super::shared::Stream;
 use crate::error::Fault;
-use crate::http::{Asking, Expectation, Incoming, RequestBody};
+use crate::http::{Asking, Expectation, Incoming, RequestBody, lend};
 use crate::http2::{Aside, Interim, Unheard};
 use crate::tls::is_refusal;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// How much of a body over HTTP/2 is kept until the answer's head comes: a small request can be sent again although it was
+/// sent.
+const KEPT: usize = 4 * 1024;
 
 /// A connection to an upstream.
 pub(crate) struct Connection {
@@ -142,7 +144,7 @@ async fn send_http2(
         head.uri = https(head.uri);
     }
     let kept = head.clone();
-    let (lent, lender) = lend(body);
+    let (lent, lender) = lend(body, KEPT, None);
     let (error, never_sent) = match stream.send(Request::from_parts(head, ()), lent, aside, interim).await {
         Ok(response) => return Ok(response.map(Incoming::from)),
         Err(Unheard::Malformed) => return Err(Unanswered { unsent: None, fault: Fault::MalformedResponse }),

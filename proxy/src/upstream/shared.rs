@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::connect::Http2;
-use super::lent::Lent;
 use crate::deadline::Downstream;
+use crate::http::Lent;
 use crate::http2::{Aside, Body, Client, Interim, Outgoing, Unheard};
 
 /// Beyond so many connections, clients share.

@@ -162,7 +162,7 @@ async fn exchange(fault: Fault, protocol: Protocol) -> (Seen, Vec<Outcome>, usiz
     let (address, executed) = origin(fault, http2).await;
     let analyzer = analyzer().await;
     let mut config = config("shop").to("stock", address).reports_to(&analyzer);
-    config.timeouts.request = Some(Duration::from_millis(400));
+    config.timeouts.request = Some(Duration::from_secs(1));
     let authority = Authority::new();
     config.outbound[0].tls = (fault == TlsGarbage).then(|| authority.on()).flatten();
     let proxy = config.start();

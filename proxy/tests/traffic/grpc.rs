@@ -28,10 +28,9 @@ async fn outcomes(analyzer: &Analyzer) -> (Outcomes, Outcomes) {
 async fn a_call_ends_as_its_status_says_wherever_that_stands() {
     let analyzer = analyzer().await;
     let address = framed::answering(|head, mut asking| {
-        assert_eq!(
-            (&head.headers["te"], &head.headers["grpc-timeout"]),
-            (&"trailers".parse().unwrap(), &"5S".parse().unwrap())
-        );
+        assert_eq!(head.headers["te"], "trailers");
+        let allowed = head.headers["grpc-timeout"].to_str().unwrap().strip_suffix('u').unwrap();
+        assert!(allowed.parse::<u64>().unwrap() < 5_000_000, "each of the two sidecars has taken some of it");
         let code = head.headers["x-code"].to_str().unwrap().to_owned();
         match head.headers["x-where"].to_str().unwrap() {
             "head" => {
