@@ -7,12 +7,17 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::count::Scene;
+
 /// Part of an instruction count that may be another one elsewhere.
 const TOLERANCE: f64 = 0.03;
 /// A budget that is so much larger than what is used hides what comes next.
 const SLACK: f64 = 0.10;
 /// System calls are whole; a timer of the runtime may fall between two requests.
 const CALLS_TOLERANCE: f64 = 0.2;
+
+/// What requests may cost whose calls are linked, by what they cost otherwise.
+const LINKING: f64 = 1.05;
 
 /// For each scene.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -49,6 +54,13 @@ impl Budget {
     /// What of `used` does not keep to this budget.
     pub(crate) fn compare(&self, used: &Self) -> Vec<String> {
         let mut broken = Vec::new();
+        let of = |scene: Scene| used.0.get(scene.name()).map(|cost| cost.instructions as f64);
+        if let (Some(on), Some(off)) = (of(Scene::Linked), of(Scene::Unlinked))
+            && on > off * LINKING
+        {
+            broken
+                .push(format!("linking costs {:.3} times what a request costs without, more than {LINKING}", on / off));
+        }
         for (scene, used) in &used.0 {
             let Some(budget) = self.0.get(scene) else {
                 broken.push(format!("{scene} has no budget"));
@@ -72,6 +84,8 @@ impl Budget {
     }
 }
 
+/// One for each way of building: CI has a debug build anyway, and what it does not have would take it minutes.
 fn file() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/cost/budget.json")
+    let name = if cfg!(debug_assertions) { "debug.json" } else { "cost.json" };
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/cost/budget").join(name)
 }

@@ -94,7 +94,7 @@ async fn uncaptured(worker: Arc<Worker>, role: Role, mut stream: Stream, peer: S
         Ok(Err(_)) => return, // The client is gone.
         Err(_) => return worker.sidecar.metrics.connections_timed_out.add(1),
     };
-    let mut caller = Caller { ip: peer.ip().to_canonical(), identity: None };
+    let mut caller = Caller::new(peer.ip().to_canonical());
     let mut protocol = match judgement {
         Judgement::Http2 => Protocol::Http2,
         // The codec refuses what it does not understand, and says so.

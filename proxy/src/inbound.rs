@@ -1,7 +1,7 @@
 //! A request for the application: which path it came on, and what the application is told of it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use couplet_config::{CallerNames, RouteTimeouts, SpiffeId};
 use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER, SUMMARY_HEADER};
@@ -33,6 +33,14 @@ pub(crate) struct Caller {
     pub(crate) ip: IpAddr,
     /// Who it has proved to be, in mutual TLS.
     pub(crate) identity: Option<Arc<SpiffeId>>,
+    /// Whether it belongs to the mesh, once that was asked: a connection is served by one configuration.
+    trusted: OnceLock<bool>,
+}
+
+impl Caller {
+    pub(crate) fn new(ip: IpAddr) -> Self {
+        Self { ip, identity: None, trusted: OnceLock::new() }
+    }
 }
 
 /// Where the requests on an inbound connection are delivered.
@@ -221,7 +229,8 @@ fn calling<'a, F: Fields>(worker: &Worker, caller: &'a Caller, fields: &'a F) ->
 /// Whether the caller belongs to the mesh, by its identity or where it is.
 fn is_trusted(worker: &Worker, caller: &Caller) -> bool {
     let trust = &worker.sidecar.config.trust;
-    caller.identity.as_deref().is_some_and(|id| trust.knows(id)) || trust.covers(caller.ip)
+    let ask = || caller.identity.as_deref().is_some_and(|id| trust.knows(id)) || trust.covers(caller.ip);
+    *caller.trusted.get_or_init(ask)
 }
 
 impl Admission {

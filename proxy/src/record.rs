@@ -26,8 +26,8 @@ pub(crate) trait Observer: Unpin {
     fn bytes(&mut self, count: u64);
     /// The trailers were read. What concerns proxies alone is taken off and put on here.
     fn trailers(&mut self, trailers: &mut HeaderMap);
-    /// The body is whole.
-    fn whole(&mut self);
+    /// The body is whole, as of now: whoever watches reads no clock for that.
+    fn whole(&mut self, now: Instant);
     /// The body broke.
     fn broken(&mut self);
     /// It took too long, and was cut.
@@ -81,6 +81,8 @@ pub(crate) struct Handling {
     /// What the answer's head says; final once the body is whole.
     answered: Option<Verdict>,
     ended: Option<Outcome>,
+    /// When the answer was whole.
+    whole_at: Option<Instant>,
     /// Nobody's request: a probe of the platform.
     infra: bool,
     /// Whether the caller may be told which breaker is the cause of a failure.
@@ -110,7 +112,19 @@ impl Handling {
     fn begin(recorder: &Arc<Recorder>, handler: Option<Arc<Handler>>, infra: bool) -> (Self, u64) {
         let (in_flight, now) = InFlight::new(&recorder.metrics);
         let recorder = Arc::clone(recorder);
-        (Self { recorder, handler, answered: None, ended: None, infra, explains: false, _in_flight: in_flight }, now)
+        (
+            Self {
+                recorder,
+                handler,
+                answered: None,
+                ended: None,
+                whole_at: None,
+                infra,
+                explains: false,
+                _in_flight: in_flight,
+            },
+            now,
+        )
     }
 
     /// The answer's head is on its way.
@@ -152,8 +166,9 @@ impl Observer for Handling {
         }
     }
 
-    fn whole(&mut self) {
+    fn whole(&mut self, now: Instant) {
         self.ended = self.ended.or(self.answered.map(Verdict::at_end));
+        self.whole_at = Some(now);
     }
 
     fn broken(&mut self) {
@@ -173,7 +188,7 @@ impl Observer for Handling {
 impl Drop for Handling {
     fn drop(&mut self) {
         let Some(handler) = self.handler.as_ref().filter(|_| !self.infra) else { return };
-        let now = Instant::now();
+        let now = self.whole_at.unwrap_or_else(Instant::now);
         let handled = handler.end(now);
         self.recorder.timing.handler_ended(self.recorder.worker, handler, now);
         self.recorder.handlers.ended(handler);
@@ -226,6 +241,7 @@ pub(crate) struct Call {
     retry: bool,
     started: Instant,
     first_byte: Option<Instant>,
+    whole_at: Option<Instant>,
     below: Option<Summary>,
     answered: Option<Verdict>,
     ended: Option<Outcome>,
@@ -274,6 +290,7 @@ impl Call {
             retry: false,
             started: now,
             first_byte: None,
+            whole_at: None,
             below: None,
             answered: None,
             ended: None,
@@ -378,11 +395,12 @@ impl Observer for Call {
         }
     }
 
-    fn whole(&mut self) {
+    fn whole(&mut self, now: Instant) {
+        self.whole_at = Some(now);
         // A fault was set before; the text that explains it to the application is not an answer.
         self.ended = self.ended.or(self.answered.map(Verdict::at_end));
         if let Some(attempt) = &mut self.attempt {
-            attempt.whole();
+            attempt.whole(now);
         }
     }
 
@@ -406,7 +424,7 @@ impl Observer for Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let Some(callee) = &self.callee else { return };
-        let now = Instant::now();
+        let now = self.whole_at.unwrap_or_else(Instant::now);
         let outcome = self.ended.unwrap_or(Outcome::Cancelled);
         let duration = crate::link::nanos(self.started, now);
         let end = CallEnd {

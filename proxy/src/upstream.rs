@@ -111,11 +111,12 @@ impl Upstream {
         protocol: Protocol,
         client: &Downstream,
     ) -> Result<Lease, Fault> {
-        let mut search = self.search(connector).await?;
+        let now = Instant::now();
+        let mut search = self.search(connector, now).await?;
         while let Some((endpoint, deadline)) = search.next() {
             let outstanding = endpoint.begin();
             let connected = match protocol {
-                Protocol::Http1 => endpoint.http1(connector, deadline).await,
+                Protocol::Http1 => endpoint.http1(connector, now, deadline).await,
                 Protocol::Http2 => endpoint.http2(connector, client, deadline).await,
             };
             match connected {
@@ -143,7 +144,7 @@ impl Upstream {
     /// # Errors
     /// Where there is none to be had within the connect timeout.
     pub(crate) async fn dial(&self, connector: &Connector) -> Result<Stream, Fault> {
-        let mut search = self.search(connector).await?;
+        let mut search = self.search(connector, Instant::now()).await?;
         while let Some((endpoint, deadline)) = search.next() {
             let connected = match self.secure.as_deref() {
                 Some(Secure::Learned) => {
@@ -159,8 +160,7 @@ impl Upstream {
         Err(search.fault)
     }
 
-    async fn search(&self, connector: &Connector) -> Result<Search, Fault> {
-        let now = Instant::now();
+    async fn search(&self, connector: &Connector, now: Instant) -> Result<Search, Fault> {
         *self.used.lock() = now;
         let deadline = now + connector.connect_timeout;
         let members = self.members(deadline).await?;

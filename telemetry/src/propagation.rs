@@ -139,8 +139,12 @@ impl Client {
     #[must_use]
     pub fn of(user_agent: Option<&[u8]>) -> Self {
         let Some(agent) = user_agent.filter(|agent| !agent.is_empty()) else { return Client::Silent };
-        let begins =
-            |with: &str| agent.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with.as_bytes()));
+        // The first letter tells most of them apart.
+        let first = agent.first().map(u8::to_ascii_lowercase);
+        let begins = |with: &str| {
+            let same = with.as_bytes().first().copied() == first;
+            same && agent.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with.as_bytes()))
+        };
         // Node's own fetch says `node` and nothing else.
         if agent.eq_ignore_ascii_case(b"node") {
             return Client::Undici;

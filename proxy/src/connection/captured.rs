@@ -73,7 +73,7 @@ pub(super) async fn captured(
     if outbound && own() {
         return refuse_loop(&worker, seen.client, peer);
     }
-    let mut caller = Caller { ip: peer.ip().to_canonical(), identity: None };
+    let mut caller = Caller::new(peer.ip().to_canonical());
     let seen = match outbound {
         true => Some(seen),
         false => tokio::select! {

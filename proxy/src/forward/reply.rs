@@ -8,6 +8,7 @@ use couplet_telemetry::names::ERROR_HEADER;
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::timer::Timer;
 use crate::deadline::Turn;
@@ -191,11 +192,16 @@ impl<O: Observer> Reply<O> {
     }
 
     fn whole(&mut self) {
+        if self.observer.is_none() && self.held.lease.is_none() {
+            return;
+        }
+        // One look at the clock for all who want to know when.
+        let now = Instant::now();
         if let Some(mut observer) = self.observer.take() {
-            observer.whole();
+            observer.whole(now);
         }
         if let Some(lease) = self.held.lease.take() {
-            lease.give_back();
+            lease.give_back(now);
         }
     }
 }

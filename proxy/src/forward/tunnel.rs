@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::time::Instant;
 
 use crate::error::Fault;
 use crate::metrics::Metrics;
@@ -64,7 +65,7 @@ fn end<O: Observer>(observer: &mut O, copied: &io::Result<(u64, u64)>) {
     match copied {
         Ok((_, received)) => {
             observer.bytes(*received);
-            observer.whole();
+            observer.whole(Instant::now());
         }
         Err(_) => observer.broken(),
     }

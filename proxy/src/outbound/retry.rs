@@ -111,7 +111,7 @@ fn conclude(call: &mut Call, result: &Result<Exchange, (Fault, u32)>, now: Insta
     match result {
         Ok(Exchange { response, lease, .. }) => {
             attempt.answered(response.status(), response.headers(), lease.connection.address, false, now);
-            attempt.whole();
+            attempt.whole(now);
         }
         Err((fault, _)) => attempt.failed(*fault),
     }
@@ -122,6 +122,6 @@ fn discard(result: Result<Exchange, (Fault, u32)>) {
     if let Ok(exchange) = result
         && exchange.response.body().is_end_stream()
     {
-        exchange.lease.give_back();
+        exchange.lease.give_back(Instant::now());
     }
 }

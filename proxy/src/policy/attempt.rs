@@ -23,6 +23,7 @@ pub(crate) struct Attempt {
     said: Option<Said>,
     failed: Failed,
     ended: Option<Class>,
+    whole_at: Option<Instant>,
     told: bool,
 }
 
@@ -43,6 +44,7 @@ impl Attempt {
                     said: None,
                     failed: Failed::default(),
                     ended: None,
+                    whole_at: None,
                     told: false,
                 })
             }
@@ -109,7 +111,8 @@ impl Attempt {
     }
 
     /// The answer is whole.
-    pub(crate) fn whole(&mut self) {
+    pub(crate) fn whole(&mut self, now: Instant) {
+        self.whole_at = Some(now);
         self.ended = match self.said {
             Some(Said::Known(class)) => Some(class),
             Some(Said::InTrailers) => {
@@ -162,7 +165,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.breaker.in_flight.down();
-        let now = Instant::now();
+        let now = self.whole_at.unwrap_or_else(Instant::now);
         if self.ended.is_none() && self.said.is_some() {
             // The head came, and the caller went away before the rest: that says nothing, but for what the head said.
             self.ended = match self.said {

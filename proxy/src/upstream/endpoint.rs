@@ -115,12 +115,17 @@ impl Endpoint {
     }
 
     /// A connection for one HTTP/1 exchange: an idle one that still stands, or a new one.
-    pub(super) async fn http1(&self, connector: &Connector, deadline: Instant) -> Result<Connection, Fault> {
+    pub(super) async fn http1(
+        &self,
+        connector: &Connector,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Connection, Fault> {
         let connection = |sender: Http1, reused| {
             let identity = sender.identity.clone();
             Connection { sender: Sender::Http1(sender), address: self.address, identity, reused }
         };
-        if let Some(sender) = self.reuse().await {
+        if let Some(sender) = self.reuse(now).await {
             connector.metrics.upstream_connections_reused.add(1);
             return Ok(connection(sender, true));
         }
@@ -129,10 +134,9 @@ impl Endpoint {
     }
 
     /// The connection that was used last is the likeliest to be still open.
-    async fn reuse(&self) -> Option<Http1> {
+    async fn reuse(&self, now: Instant) -> Option<Http1> {
         loop {
             let Idle { sender, since, until, .. } = self.idle.lock().pop()?;
-            let now = Instant::now();
             if now >= until || sender.is_closed() {
                 continue;
             }
@@ -149,14 +153,13 @@ impl Endpoint {
     }
 
     /// Keeps a connection for the next exchange, for `keep` at most, where there is room.
-    pub(super) fn keep(&self, sender: Http1, keep: Duration, room: Room) {
+    pub(super) fn keep(&self, sender: Http1, keep: Duration, room: Room, since: Instant) {
         let mut idle = self.idle.lock();
         if idle.len() < room.here
             && !sender.is_closed()
             && !keep.is_zero()
             && let Some(counted) = Counted::new(&self.metrics, room.overall)
         {
-            let since = Instant::now();
             idle.push(Idle { sender, since, until: since + keep, _counted: counted });
         }
     }
@@ -204,7 +207,7 @@ impl Endpoint {
         match protocol {
             Protocol::Http1 => {
                 if let Ok(sender) = connector.speak_http1(opened).await {
-                    self.keep(sender, connector.idle_timeout, connector.room);
+                    self.keep(sender, connector.idle_timeout, connector.room, Instant::now());
                 }
             }
             Protocol::Http2 => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use couplet_config::SpiffeId;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, Request, Response, Uri};
+use tokio::time::Instant;
 
 use super::connect::{Connector, Http1};
 use super::endpoint::{Endpoint, Outstanding, Room};
@@ -121,13 +122,13 @@ impl Lease {
     }
 
     /// The exchange is whole: the connection may be used again, unless the upstream closes it.
-    pub(crate) fn give_back(self) {
+    pub(crate) fn give_back(self, now: Instant) {
         if self.asking.is_some_and(|asking| !asking.is_met()) {
             // A body was announced on it and will never come.
             return;
         }
         match self.connection.sender {
-            Sender::Http1(sender) => self.endpoint.keep(sender, self.keep, self.room),
+            Sender::Http1(sender) => self.endpoint.keep(sender, self.keep, self.room, now),
             Sender::Http2(stream) => stream.whole(),
         }
     }
