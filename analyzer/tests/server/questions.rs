@@ -1,5 +1,14 @@
 //! Questions that are worked out when they are asked.
 
+use std::io::Write as _;
+
+use couplet_analyzer::history::recording::Writer;
+use couplet_analyzer::slots::fetched;
+use couplet_telemetry::otlp::Bounds;
+use couplet_telemetry::window::WindowLimits;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 use crate::harness::{analyzer, report};
 
 #[test]
@@ -36,11 +45,19 @@ fn a_cut_changes_what_it_cuts_and_says_what_it_assumes() {
 #[test]
 fn questions_can_be_about_the_latest_stretch_of_time_alone() {
     let data = tempfile::tempdir().unwrap();
-    let writing = analyzer().data(data.path()).start();
-    writing.report(&report("s1", 1, 100));
-    // Eight minutes later.
-    writing.report(&report("s1", 100, 60));
-    let showing = analyzer().with(|config| config.recording = Some(data.path().join("history.db"))).start();
+    let file = data.path().join("recording.couplet");
+    let mut writer = Writer::create(&file, "shop").unwrap();
+    // Eight minutes lie between them.
+    for (sequence, requests) in [(1, 100), (100, 60)] {
+        let report = report("s1", sequence, requests);
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(&couplet_telemetry::otlp::encode(&report)).unwrap();
+        let times = (report.start / 1_000_000, report.end / 1_000_000);
+        let limits = WindowLimits { paths: 100, callees: 100 };
+        let rollups = fetched(&packed.finish().unwrap(), times, &Bounds { paths: 100, calls: 100 }, limits).unwrap();
+        writer.add(&rollups).unwrap();
+    }
+    let showing = analyzer().with(|config| config.recording = Some(file.clone())).start();
     for (window, requests) in [("all", 160), ("1m", 60), ("15m", 160)] {
         let blamed = showing.json(&format!("/api/v1/blame?entry=shop%20GET%20%2F&window={window}"));
         assert_eq!(blamed["entries"][0]["requests"], requests, "{window}");
