@@ -86,7 +86,7 @@ fn text(page: &BreakerPage, all: bool) -> String {
     text
 }
 
-fn paragraph(edge: &BreakerEdge) -> String {
+pub(crate) fn paragraph(edge: &BreakerEdge) -> String {
     let BreakerEdge { from, to, opened, stopped_seconds, rejected, would_have, .. } = edge;
     let states: Vec<String> =
         edge.states.iter().map(|(state, n)| if *n == 1 { state.clone() } else { format!("{n} {state}") }).collect();

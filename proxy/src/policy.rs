@@ -10,6 +10,7 @@ mod injections;
 mod patience;
 mod retry;
 mod routes;
+mod replay;
 mod transition;
 
 pub(crate) use attempt::Attempt;
@@ -20,3 +21,4 @@ pub(crate) use injections::Injections;
 pub(crate) use patience::{Patience, allowed};
 pub(crate) use retry::{Came, decide, is_for};
 pub(crate) use routes::{Routes, Way};
+pub use replay::{Begun, Replay};
