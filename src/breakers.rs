@@ -1,5 +1,9 @@
 //! `couplet breakers`: what circuit breakers did, and what they would have done if they had been allowed to.
 
+mod simulate;
+mod suggest;
+mod rehearsal;
+
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -22,6 +26,10 @@ pub(crate) struct Args {
 enum Command {
     /// For each destination: what enforcing stopped, or would have stopped, and how much of that failed anyway
     Report(ReportArgs),
+    /// What breakers with other rules would have done with the calls that were recorded
+    Simulate(simulate::SimulateArgs),
+    /// Rules for the calls of a service from what was recorded, as a file that a proxy takes
+    Suggest(suggest::SuggestArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,12 +59,17 @@ Examples:
   couplet breakers report
   couplet breakers report --format json | jq '.edges[] | {from, to, would_have}'
 
+  couplet breakers simulate --to payments --set breakers.defaults.failure_rate=0.3
+  couplet breakers suggest --recording monday.couplet --from shop > rules.yaml
+
 The exit code is 3 when no breaker has seen a call yet.";
 
 /// Does what was asked for.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::Report(args) => report(args),
+        Command::Simulate(args) => simulate::simulate(args),
+        Command::Suggest(args) => suggest::suggest(args),
     }
 }
 
@@ -86,7 +99,7 @@ fn text(page: &BreakerPage, all: bool) -> String {
     text
 }
 
-fn paragraph(edge: &BreakerEdge) -> String {
+pub(crate) fn paragraph(edge: &BreakerEdge) -> String {
     let BreakerEdge { from, to, opened, stopped_seconds, rejected, would_have, .. } = edge;
     let states: Vec<String> =
         edge.states.iter().map(|(state, n)| if *n == 1 { state.clone() } else { format!("{n} {state}") }).collect();

@@ -1,11 +1,15 @@
 //! What the circuit breakers of all proxies did, or would have done: per caller and destination, over all replicas.
 
+mod history;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use couplet_telemetry::breaker::{BreakerCounts, Count, Transition, WouldHave};
 use couplet_telemetry::histogram::seconds;
 use couplet_telemetry::report::Report;
 use serde::{Deserialize, Serialize};
+
+pub use history::{BreakerHistory, EdgeHistory, Step, Steps};
 
 /// The breakers of all proxies.
 #[derive(Debug, Default)]

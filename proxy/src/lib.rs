@@ -52,3 +52,4 @@ mod original;
 mod error;
 
 pub use app::{Ask, Change, ReloadError, Reloaded, Running, StartError, start};
+pub use policy::{Begun, Replay};

@@ -10,6 +10,7 @@ mod injections;
 mod patience;
 mod retry;
 mod routes;
+mod replay;
 mod transition;
 
 pub(crate) use attempt::Attempt;
@@ -18,5 +19,6 @@ pub(crate) use breakers::Breakers;
 pub(crate) use injection::{Abort, Aim, Injection};
 pub(crate) use injections::Injections;
 pub(crate) use patience::{Patience, allowed};
+pub use replay::{Begun, Replay};
 pub(crate) use retry::{Came, decide, is_for};
 pub(crate) use routes::{Routes, Way};

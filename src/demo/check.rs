@@ -156,7 +156,7 @@ fn unknown(scenario: &Scenario, at: &EndpointRef) -> Option<String> {
     }
 }
 
-fn no_service(scenario: &Scenario, name: &str) -> String {
+pub(super) fn no_service(scenario: &Scenario, name: &str) -> String {
     match did_you_mean(name, scenario.services.keys().map(String::as_str)) {
         Some(meant) => format!("there is no service `{name}`: did you mean `{meant}`?"),
         None => format!("there is no service `{name}`"),

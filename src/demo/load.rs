@@ -61,6 +61,7 @@ impl Load {
                 mean: Duration::from_secs_f64(1.0 / (entry.rate * multiplier)),
                 entry,
                 random: Random::new(seed.wrapping_add(n)),
+                names: Random::new(!seed.wrapping_add(n)),
             };
             tasks.spawn(Arc::new(crowd).keep_calling(Arc::clone(&in_flight), stopped.clone()));
         }
@@ -84,7 +85,10 @@ struct Crowd {
     entry: Entry,
     upstream: Upstream,
     mean: Duration,
+    /// When they come. Nothing else draws from it, so that the same seed makes the same load whatever the answers are.
     random: Random,
+    /// What they ask for.
+    names: Random,
 }
 
 impl Crowd {
@@ -124,7 +128,7 @@ impl Crowd {
 
     async fn call(&self) -> Tally {
         let endpoint = &self.entry.entry.endpoint;
-        let path = endpoint.path(&self.random);
+        let path = endpoint.path(&self.names);
         let reply = self.upstream.send(endpoint.method(), &path, HeaderMap::new(), PATIENCE).await;
         let unconnected = u64::from(matches!(reply, Err(CallError::Connect(..))));
         let failed = u64::from(!reply.is_ok_and(|reply| reply.status < 500));
@@ -187,6 +191,7 @@ mod tests {
             upstream: Upstream::new(closed),
             mean: Duration::from_secs(1),
             random: Random::new(1),
+            names: Random::new(2),
         };
         let tally = crowd.call().await;
         assert_eq!(tally, Tally { sent: 1, failed: 1, unconnected: 1, skipped: 0 });

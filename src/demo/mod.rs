@@ -26,6 +26,7 @@ use couplet_config::Log;
 
 use self::{library::BuiltIn, narrator::Narrator, scenario::Scenario, stage::Plan};
 use crate::{
+    exit::Fault,
     log, output, serve,
     signals::{Signals, exit_code},
 };
@@ -62,7 +63,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIMES", default_value = "1", value_parser = multiplier)]
     rate: f64,
 
-    /// Where chance begins: the same number gives the same system and nearly the same traffic
+    /// Let the breakers of calls to this service stop them; all others observe. Can be given several times
+    #[arg(long, value_name = "SERVICE")]
+    enforce: Vec<String>,
+
+    /// Where chance begins: the same number gives the same system and the same requests
     #[arg(long, default_value = "1")]
     seed: u64,
 }
@@ -80,6 +85,7 @@ const EXAMPLES: &str = "\
 Examples:
   couplet demo                              the page is live until Ctrl-C
   couplet demo --scenario incident          services become slow and fail, with a narration
+  couplet demo --scenario incident --enforce payments      the same, and calls to payments are stopped while it fails
   couplet demo --for 20s --format json      a verdict for scripts; exit code 1 if it is not ok";
 
 /// Runs the demo. The exit code is 1 when it was to last for a given time and its verdict is not ok.
@@ -92,16 +98,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(services) => layers::scenario(services, args.seed)?,
         None => library::built_in(args.scenario)?,
     };
-    let plan = Plan { length: args.length, multiplier: args.rate, seed: args.seed };
+    if let Some(unknown) = args.enforce.iter().find(|name| !scenario.services.contains_key(*name)) {
+        return Err(Fault::Input.because(check::no_service(&scenario, unknown)).into());
+    }
+    let enforce = args.enforce.clone();
+    let plan = Plan { length: args.length, multiplier: args.rate, seed: args.seed, enforce };
     crate::descriptors::raise_limit();
     // Dropping the runtime would wait for whatever still blocks, also after a second signal.
     let runtime = serve::runtime()?;
-    let ended = runtime.block_on(show(args, &scenario, plan));
+    let ended = runtime.block_on(show(args, &scenario, &plan));
     runtime.shutdown_background();
     ended
 }
 
-async fn show(args: &Args, scenario: &Scenario, plan: Plan) -> anyhow::Result<ExitCode> {
+async fn show(args: &Args, scenario: &Scenario, plan: &Plan) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::to_end().context("cannot listen to signals")?;
     let mut again = Signals::to_end().context("cannot listen to signals")?;
     let analyzer = system::start_analyzer(&scenario.name, args.port)?;

@@ -89,6 +89,16 @@ impl Narrator {
             };
             self.line(&format!("  {:<width$}  {:<4}  {found}", planted.problem, planted.rule.as_str()));
         }
+        if !verdict.breakers.is_empty() {
+            self.line("\ncircuit breakers that opened, or would have");
+        }
+        for line in verdict
+            .breakers
+            .iter()
+            .flat_map(|edge| crate::breakers::paragraph(edge).lines().map(plain).collect::<Vec<_>>())
+        {
+            self.line(&format!("  {line}"));
+        }
         match verdict.reasons.as_slice() {
             [] => {
                 let well = self.paint(GREEN, "ok");

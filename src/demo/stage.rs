@@ -14,7 +14,7 @@ use super::{
 use crate::signals::Signals;
 
 /// How a demo is to run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// How long the load lasts; without it until a signal.
     pub(crate) length: Option<Duration>,
@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) multiplier: f64,
     /// Where chance begins.
     pub(crate) seed: u64,
+    /// Services whose callers' breakers stop calls. All others observe.
+    pub(crate) enforce: Vec<String>,
 }
 
 /// Runs a scenario in front of the analyzer at `analyzer`, and judges it.
@@ -33,12 +35,12 @@ pub(crate) struct Plan {
 /// The system cannot be started, or the analyzer does not answer in the end.
 pub(crate) async fn play(
     scenario: &Scenario,
-    plan: Plan,
+    plan: &Plan,
     analyzer: SocketAddr,
     signals: &mut Signals,
     narrator: &mut Narrator,
 ) -> anyhow::Result<Verdict> {
-    let system = System::start(scenario, analyzer, plan.seed).await?;
+    let system = System::start(scenario, analyzer, plan.seed, &plan.enforce).await?;
     let load = system.load(scenario, plan.multiplier, plan.seed);
     let start = Instant::now();
     let mut watch = Watch::new(analyzer);
@@ -51,13 +53,14 @@ pub(crate) async fn play(
     for finding in late {
         narrator.found(start.elapsed(), finding);
     }
-    Ok(judge(scenario, &document, tally, seconds))
+    let breakers = watch.breakers().await?;
+    Ok(Verdict { breakers, ..judge(scenario, &document, tally, seconds) })
 }
 
 /// Everything that happens while the load flows.
 async fn perform(
     scenario: &Scenario,
-    plan: Plan,
+    plan: &Plan,
     system: &System,
     watch: &mut Watch,
     start: Instant,

@@ -9,7 +9,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use couplet_analyzer::StartError;
-use couplet_config::{AnalyzerConfig, AnalyzerLink, HttpUrl, Outbound, ProxyConfig, Target};
+use couplet_config::{
+    AnalyzerConfig, AnalyzerLink, BreakerMode, BreakerSettings, EdgeBreaker, HttpUrl, Outbound, ProxyConfig, Target,
+};
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
@@ -33,14 +35,20 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// Starts every service and its sidecar; the sidecars report to the analyzer at `analyzer`.
+    /// Starts every service and its sidecar; the sidecars report to the analyzer at `analyzer`. Breakers of calls to
+    /// services in `enforce` stop them, all others observe.
     ///
     /// # Errors
     /// What could not be started; what was started before has been stopped then.
-    pub(crate) async fn start(scenario: &Scenario, analyzer: SocketAddr, seed: u64) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        scenario: &Scenario,
+        analyzer: SocketAddr,
+        seed: u64,
+        enforce: &[String],
+    ) -> anyhow::Result<Self> {
         let mut system =
             Self { services: JoinSet::new(), moods: BTreeMap::new(), doors: BTreeMap::new(), sidecars: Vec::new() };
-        match system.start_all(scenario, analyzer, seed).await {
+        match system.start_all(scenario, analyzer, seed, enforce).await {
             Ok(()) => Ok(system),
             Err(error) => {
                 system.stop().await;
@@ -50,7 +58,13 @@ impl System {
     }
 
     /// Services call one another in circles, so every inbound address is known before the first sidecar starts.
-    async fn start_all(&mut self, scenario: &Scenario, analyzer: SocketAddr, seed: u64) -> anyhow::Result<()> {
+    async fn start_all(
+        &mut self,
+        scenario: &Scenario,
+        analyzer: SocketAddr,
+        seed: u64,
+        enforce: &[String],
+    ) -> anyhow::Result<()> {
         for name in scenario.services.keys() {
             let door = Door::reserve().with_context(|| format!("no free port for the sidecar of {name}"))?;
             self.doors.insert(name.clone(), door);
@@ -58,7 +72,8 @@ impl System {
         for (n, (name, spec)) in (0_u64..).zip(&scenario.services) {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
             let listener = listener.with_context(|| format!("no free port for {name}"))?;
-            let config = self.sidecar_config(name, listener.local_addr()?, &spec.callees(), analyzer);
+            let mut config = self.sidecar_config(name, listener.local_addr()?, &spec.callees(), analyzer);
+            config.breakers.edges = enforce.iter().map(enforced).collect();
             let sidecar =
                 couplet_proxy::start(config).with_context(|| format!("cannot start the sidecar of {name}"))?;
             let upstreams: Vec<_> = sidecar.outbound().to_vec();
@@ -170,6 +185,11 @@ impl Door {
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         Ok(Self { address: socket.local_addr()?, _socket: socket })
     }
+}
+
+/// The usual rules, and what they say is done.
+fn enforced(to: &String) -> EdgeBreaker {
+    EdgeBreaker::new(to, BreakerSettings { mode: BreakerMode::Enforce, ..BreakerSettings::default() })
 }
 
 fn target(address: SocketAddr) -> Target {

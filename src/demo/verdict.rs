@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use couplet_analyzer::{
+    breakers::BreakerEdge,
     findings::{Finding, Rule, Severity},
     view::document::{Document, ServiceKind},
 };
@@ -39,6 +40,8 @@ pub(crate) struct Verdict {
     pub(crate) planted: Vec<PlantedProblem>,
     /// Findings that the scenario says must not be there.
     pub(crate) unexpected: Vec<Found>,
+    /// Circuit breakers that opened, or would have: what `couplet breakers report` says of them.
+    pub(crate) breakers: Vec<BreakerEdge>,
 }
 
 /// Requests from outside, on both sides of the entrance.
@@ -131,6 +134,7 @@ pub(crate) fn judge(scenario: &Scenario, document: &Document, tally: Tally, seco
         links: link_shares(scenario, document),
         planted: scenario.planted.iter().map(|planted| look_for(planted, &document.findings)).collect(),
         unexpected: document.findings.iter().filter(|finding| unexpected(scenario, finding)).map(Found::from).collect(),
+        breakers: Vec::new(),
     };
     verdict.reasons = reasons(scenario, &verdict, tally.arrived());
     verdict.reasons.extend(wrong_edges(scenario, document));

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use couplet_analyzer::{
+    breakers::{BreakerEdge, BreakerPage},
     findings::{Finding, Severity},
     view::document::Document,
 };
@@ -62,6 +63,16 @@ impl Watch {
             }
             before = now;
         }
+    }
+
+    /// The breakers that opened, or would have.
+    ///
+    /// # Errors
+    /// The analyzer does not answer, or not with breakers.
+    pub(crate) async fn breakers(&self) -> anyhow::Result<Vec<BreakerEdge>> {
+        let body = self.get("/api/v1/breakers").await?;
+        let page: BreakerPage = serde_json::from_slice(&body).context("the analyzer's breakers cannot be read")?;
+        Ok(page.edges.into_iter().filter(|edge| edge.opened > 0).collect())
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<Bytes> {

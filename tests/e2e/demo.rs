@@ -83,6 +83,7 @@ fn a_wrong_flag_is_one_clear_error_and_nothing_starts() {
         ("--for soon", "`soon` is not a duration"),
         ("--scenario monolit", "monolith"),
         ("--rate many", "must be a number between"),
+        ("--enforce payment", "did you mean `payments`?"),
     ] {
         let output = demo(flags).unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", story(&output));
@@ -99,4 +100,42 @@ fn a_port_that_is_taken_is_an_error_only_when_it_was_asked_for() {
     assert_eq!(output.status.code(), Some(2), "{}", story(&output));
     assert!(story(&output).contains(&format!("port {port} is already in use")), "{}", story(&output));
     assert!(story(&output).contains("--port"), "{}", story(&output));
+}
+
+/// What the verdict says of the breaker for calls from one service to another.
+fn breaker<'a>(verdict: &'a Value, from: &str, to: &str) -> &'a Value {
+    let mut breakers = verdict["breakers"].as_array().unwrap().iter();
+    let found = breakers.find(|breaker| breaker["from"] == from && breaker["to"] == to);
+    found.unwrap_or_else(|| panic!("no breaker of {from} for {to} opened: {}", verdict["breakers"]))
+}
+
+/// The same seed makes the same requests in both, so a breaker that enforces meets the calls that it met when it observed.
+/// All others observe in both: were there several in a row, the outermost would take the calls of the others.
+#[test]
+fn enforcing_rejects_what_observing_said_it_would_in_the_incident() {
+    // It ends before payments recovers: how long a breaker stays open beyond that is chance.
+    let run = |more: &str| {
+        let mut demo = couplet_demo(&format!("--scenario incident --for 44s --rate 0.5 --format json {more}"));
+        demo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let ended = [run(""), run("--enforce payments")].map(|child| child.wait_with_output().unwrap());
+    let [observed, enforced] = ended
+        .map(|output| serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|_| panic!("{}", story(&output))));
+    for caller in ["pricing", "billing"] {
+        let (before, after) = (breaker(&observed, caller, "payments"), breaker(&enforced, caller, "payments"));
+        let near = |predicted: f64, actual: f64| {
+            assert!(predicted > 5.0, "{before}");
+            let off = (actual - predicted).abs() / predicted;
+            assert!(off <= 0.1, "{predicted} predicted, {actual} came: {before} {after}");
+        };
+        let number = |value: &Value| value.as_f64().unwrap();
+        let (predicted, rejected) = (number(&before["would_have"]["rejected"]), number(&after["rejected"]));
+        assert_eq!((&before["rejected"], &after["would_have"]["rejected"]), (&0.into(), &0.into()));
+        // A machine that does not keep up makes fewer calls: the same load per second is that of all calls.
+        let calls = |edge: &Value| edge["calls"].as_object().unwrap().values().map(number).sum::<f64>();
+        near(predicted * (calls(after) + rejected) / (calls(before) + predicted), rejected);
+        near(number(&before["stopped_seconds"]), number(&after["stopped_seconds"]));
+        let precision = before["would_have"]["precision"].as_f64().unwrap();
+        assert!(precision >= 0.98, "what enforcing stops would have failed anyway: {before}");
+    }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod analyze;
+mod breakers;
 mod cardinality;
 mod demo;
 mod fleet;

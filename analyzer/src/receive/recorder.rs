@@ -103,7 +103,12 @@ impl Recorder {
         let keeper = Keeper::open(&memory, Arc::clone(&board), judge.clone(), now, unix_millis())?;
         let mut recorder = Self::empty(config, judge, board, keeper, now);
         let (graph, decode) = (&mut recorder.graph, decoder(config));
-        recorder.keeper.show(recording, |report| graph.apply(report), decode);
+        let breakers = Arc::clone(&recorder.board);
+        let each = |report: &Report| {
+            graph.apply(report);
+            breakers.breakers.lock().hear(report);
+        };
+        recorder.keeper.show(recording, each, decode);
         (recorder.dirty, recorder.recording) = (true, true);
         recorder.publish_if_due(now);
         Ok(recorder)

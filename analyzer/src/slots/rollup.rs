@@ -8,6 +8,8 @@ use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use couplet_telemetry::breaker::BreakerReport;
+use couplet_telemetry::names::OTHER;
 use couplet_telemetry::otlp::{self, Bounds};
 use couplet_telemetry::propagation::Propagation;
 use couplet_telemetry::report::{Origin, Report};
@@ -22,6 +24,11 @@ use crate::gzip;
 const ENTRIES: usize = 5_000;
 /// Bytes of one rollup at most, unpacked: far more than so many entries can have.
 const UNPACKED: usize = 256 << 20;
+
+/// Breakers of one rollup that are kept apart, over all replicas. Those beyond are one for each replica.
+const BREAKERS: usize = 20_000;
+/// Changes of one breaker that are kept, the last ones.
+const TRANSITIONS: usize = 16;
 
 /// Bytes of a whole slot at most, unpacked.
 const FETCHED: usize = 2 << 30;
@@ -94,25 +101,47 @@ pub fn fetched(body: &[u8], times: (u64, u64), bounds: &Bounds, limits: WindowLi
 #[derive(Debug)]
 pub(super) struct Gathered {
     window: Window,
-    /// Who reported, with the last sequence of each.
-    sources: BTreeMap<String, (Origin, u64)>,
+    /// Who reported.
+    sources: BTreeMap<String, Source>,
+    /// Breakers of all of them.
+    breakers: usize,
     times: Option<(u64, u64)>,
+}
+
+/// One replica.
+#[derive(Debug)]
+struct Source {
+    origin: Origin,
+    /// Of its last report.
+    sequence: u64,
+    /// Its breakers, by destination: each replica has its own, so they are not added up.
+    breakers: BTreeMap<String, BreakerReport>,
 }
 
 impl Gathered {
     pub(super) fn new(limits: WindowLimits) -> Self {
-        Self { window: Window::new(limits), sources: BTreeMap::new(), times: None }
+        Self { window: Window::new(limits), sources: BTreeMap::new(), breakers: 0, times: None }
     }
 
     /// Adds a report; whoever calls sees to it that it is one of this service.
     pub(super) fn absorb(&mut self, report: &Report) {
         self.window.absorb(report);
-        match self.sources.get_mut(&report.origin.instance) {
-            Some((_, sequence)) => *sequence = (*sequence).max(report.sequence),
-            None => {
-                // Where it listens is of today; nobody asks for it later.
-                let origin = Origin { inbound: None, ..report.origin.clone() };
-                self.sources.insert(report.origin.instance.clone(), (origin, report.sequence));
+        let source = self.sources.entry(report.origin.instance.clone()).or_insert_with(|| Source {
+            // Where it listens is of today; nobody asks for it later.
+            origin: Origin { inbound: None, ..report.origin.clone() },
+            sequence: report.sequence,
+            breakers: BTreeMap::new(),
+        });
+        source.sequence = source.sequence.max(report.sequence);
+        for breaker in &report.breakers {
+            let full = self.breakers >= BREAKERS && !source.breakers.contains_key(&breaker.to);
+            let to = if full { OTHER } else { &breaker.to };
+            match source.breakers.get_mut(to) {
+                Some(known) => join(known, breaker),
+                None => {
+                    self.breakers += 1;
+                    source.breakers.insert(to.to_owned(), BreakerReport { to: to.to_owned(), ..breaker.clone() });
+                }
             }
         }
         if report.start > 0 && report.end >= report.start {
@@ -123,15 +152,15 @@ impl Gathered {
 
     /// What its memory is in proportion to.
     pub(super) fn len(&self) -> usize {
-        self.window.len() + self.sources.len()
+        self.window.len() + self.sources.len() + self.breakers
     }
 
     pub(super) fn pack(self, service: &str, tier: Tier, (start, end): (u64, u64)) -> Vec<Rollup> {
-        let Self { mut window, sources, times } = self;
+        let Self { mut window, sources, breakers: _, times } = self;
         let mut sources = sources.into_values();
-        let Some((origin, sequence)) = sources.next() else { return Vec::new() };
+        let Some(Source { origin, sequence, breakers }) = sources.next() else { return Vec::new() };
         let (first, last) = times.unwrap_or_default();
-        let empty = |(origin, sequence)| Report {
+        let only_breakers = |Source { origin, sequence, breakers }| Report {
             origin,
             sequence,
             start: first,
@@ -141,13 +170,15 @@ impl Gathered {
             opaque: Vec::new(),
             expected: Vec::new(),
             propagation: Propagation::default(),
-            breakers: Vec::new(),
+            breakers: breakers.into_values().collect(),
             losses: Vec::new(),
         };
-        let mut parts = window.close(origin, sequence, first, last).into_parts(ENTRIES).into_iter();
+        let whole =
+            Report { breakers: breakers.into_values().collect(), ..window.close(origin, sequence, first, last) };
+        let mut parts = whole.into_parts(ENTRIES).into_iter();
         // The requests of several reports, one after the other, are the request with all of them: so protobuf has it.
         let mut bytes = parts.next().as_ref().map(otlp::encode).unwrap_or_default();
-        sources.map(empty).for_each(|report| bytes.extend(otlp::encode(&report)));
+        sources.map(only_breakers).for_each(|report| bytes.extend(otlp::encode(&report)));
         let bodies = std::iter::once(bytes).chain(parts.map(|report| otlp::encode(&report)));
         let service: Arc<str> = service.into();
         let rollup = |bytes: Vec<u8>| Rollup {
@@ -162,8 +193,71 @@ impl Gathered {
     }
 }
 
+/// Adds what a breaker did later to what it did before.
+fn join(known: &mut BreakerReport, later: &BreakerReport) {
+    known.counts.merge(&later.counts);
+    known.peak = known.peak.max(later.peak);
+    (known.state, known.mode) = (later.state.clone(), later.mode.clone());
+    known.transitions.extend(later.transitions.iter().cloned());
+    let surplus = known.transitions.len().saturating_sub(TRANSITIONS);
+    known.transitions.drain(..surplus);
+}
+
 fn packed(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
     written.unwrap_or_default().into() // writing to memory cannot fail
+}
+
+#[cfg(test)]
+mod tests {
+    use couplet_telemetry::breaker::{BreakerCounts, Count};
+
+    use super::*;
+
+    const LIMITS: WindowLimits = WindowLimits { paths: 100, callees: 100 };
+    const BOUNDS: Bounds = Bounds { paths: 1_000, calls: 1_000 };
+
+    fn report(instance: &str, sequence: u64, failed: u64, state: &str) -> Report {
+        let origin = Origin { service: "shop".to_owned(), instance: instance.to_owned(), ..Origin::default() };
+        let mut counts = BreakerCounts::default();
+        counts.add(Count::Failure, failed);
+        let (to, state, mode) = ("stock".to_owned(), state.to_owned(), "observe".to_owned());
+        let breaker = BreakerReport { to, state, mode, peak: failed, counts, transitions: Vec::new() };
+        Report { breakers: vec![breaker], ..Window::new(LIMITS).close(origin, sequence, 1, 2) }
+    }
+
+    fn rollup(start: u64, reports: &[Report]) -> Vec<Arc<Rollup>> {
+        let mut gathered = Gathered::new(LIMITS);
+        reports.iter().for_each(|report| gathered.absorb(report));
+        gathered.pack("shop", Tier::Seconds, (start, start + 10_000)).into_iter().map(Arc::new).collect()
+    }
+
+    #[test]
+    fn every_replica_keeps_its_breakers_through_all_folds() {
+        let first = rollup(0, &[report("a", 1, 3, "closed"), report("b", 1, 10, "open"), report("a", 2, 4, "open")]);
+        let second = rollup(10_000, &[report("b", 2, 7, "half_open")]);
+        let (folded, unreadable) = fold(&[first, second].concat(), Tier::Minute, &BOUNDS, LIMITS);
+        assert_eq!((folded.len(), unreadable), (1, 0));
+        let reports = folded[0].reports(&BOUNDS).unwrap();
+        let shown: Vec<_> = reports
+            .iter()
+            .flat_map(|report| report.breakers.iter().map(|breaker| (report.origin.instance.as_str(), breaker)))
+            .map(|(instance, breaker)| {
+                (instance, breaker.state.as_str(), breaker.counts.get(Count::Failure), breaker.peak)
+            })
+            .collect();
+        assert_eq!(shown, [("a", "open", 7, 4), ("b", "half_open", 17, 10)]);
+    }
+
+    #[test]
+    fn breakers_beyond_the_limit_are_one_and_lose_no_count() {
+        let mut gathered = Gathered::new(LIMITS);
+        gathered.breakers = BREAKERS;
+        (1..=5).for_each(|sequence| gathered.absorb(&report("a", sequence, 2, "closed")));
+        let packed = gathered.pack("shop", Tier::Seconds, (0, 10_000));
+        let reports = packed[0].reports(&BOUNDS).unwrap();
+        let [breaker] = reports[0].breakers.as_slice() else { panic!("{reports:?}") };
+        assert_eq!((breaker.to.as_str(), breaker.counts.get(Count::Failure)), (OTHER, 10));
+    }
 }

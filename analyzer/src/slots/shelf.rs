@@ -106,6 +106,15 @@ impl Shelf {
         covering
     }
 
+    /// All rollups, or those of a sliding window that ends at `now`, in the finest steps that are still here.
+    #[must_use]
+    pub fn finest_of(&self, window: Option<SlidingWindow>, now: u64) -> Vec<Arc<Rollup>> {
+        let from = window.map_or(0, |window| now.saturating_sub(window.length()));
+        let mut covering = Vec::new();
+        self.slots.iter().for_each(|slot| slot.cover(Tier::Seconds, from, &mut covering));
+        covering
+    }
+
     /// Every slot of ten seconds that is still here and has a larger number than `after`, by number.
     #[must_use]
     pub fn finest(&self, after: u64) -> Vec<Slot> {

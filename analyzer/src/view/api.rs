@@ -35,6 +35,7 @@ pub(super) fn routes() -> Router<Arc<Desk>> {
         .merge(slots::routes())
         .route("/paths", get(tree))
         .route("/breakers", get(breakers))
+        .route("/breakers/history", get(breaker_history))
         .route("/registry", get(registry))
         .route("/registry/{service}", get(registered))
         .route("/doctor", get(doctor))
@@ -128,6 +129,10 @@ struct Registered {
 async fn breakers(State(desk): State<Arc<Desk>>) -> Response {
     let page = desk.board.breakers.lock().page();
     answer(&page)
+}
+
+async fn breaker_history(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
+    desk.windows.breakers(asked.window).await.map_or_else(defect, |history| answer(&history))
 }
 
 async fn registry(State(desk): State<Arc<Desk>>) -> Response {

@@ -13,10 +13,11 @@ use tokio::sync::Mutex;
 
 use super::written::{Written, write};
 use crate::board::{Board, Published};
+use crate::breakers::{BreakerHistory, Steps};
 use crate::graph::{Graph, GraphLimits};
 use crate::judge::Judge;
 use crate::receive::recorder::{bounds, unix_millis};
-use crate::slots::{Rollup, SlidingWindow};
+use crate::slots::{Rollup, Shelf, SlidingWindow};
 
 /// A window that nobody has asked for this long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
@@ -55,16 +56,32 @@ impl Windows {
         }
     }
 
+    /// What breakers saw within a window, or at any time, in the finest steps that are kept. None only by a defect.
+    pub(super) async fn breakers(&self, window: Option<SlidingWindow>) -> Option<BreakerHistory> {
+        let (of, bounds) = (self.rollups(|shelf, end| shelf.finest_of(window, end)), self.bounds);
+        let make = move || {
+            let mut steps = Steps::default();
+            for rollup in &of {
+                let times = (rollup.start, rollup.end);
+                rollup.reports(&bounds).iter().flatten().for_each(|report| steps.hear(report, times));
+            }
+            steps.finish()
+        };
+        tokio::task::spawn_blocking(make).await.ok()
+    }
+
+    fn rollups(&self, choose: impl FnOnce(&Shelf, u64) -> Vec<Arc<Rollup>>) -> Vec<Arc<Rollup>> {
+        let shelf = self.board.shelf.lock();
+        let end = if self.recorded { shelf.end().unwrap_or(0) } else { unix_millis() };
+        choose(&shelf, end)
+    }
+
     /// The document of a window. Who asks while it is made waits for it. None only where that failed by a defect.
     pub(super) async fn latest(&self, window: SlidingWindow) -> Option<Arc<Written>> {
         let mut kept = self.kept.lock().await;
         let now = Instant::now();
         kept.retain(|_, kept| now.saturating_duration_since(kept.asked) < FORGOTTEN_AFTER);
-        let of = {
-            let shelf = self.board.shelf.lock();
-            let end = if self.recorded { shelf.end().unwrap_or(0) } else { unix_millis() };
-            shelf.cover(window, end)
-        };
+        let of = self.rollups(|shelf, end| shelf.cover(window, end));
         if let Some(kept) = kept.get_mut(&window) {
             kept.asked = now;
             let same = kept.of.len() == of.len() && kept.of.iter().zip(&of).all(|(a, b)| Arc::ptr_eq(a, b));

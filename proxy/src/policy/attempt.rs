@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, Failed, Permit, Refused, Ticket, What};
@@ -25,6 +25,8 @@ pub(crate) struct Attempt {
     ended: Option<Class>,
     whole_at: Option<Instant>,
     told: bool,
+    /// When the head of an answer came that says how long it is.
+    sized: Option<Instant>,
 }
 
 impl Attempt {
@@ -46,6 +48,7 @@ impl Attempt {
                     ended: None,
                     whole_at: None,
                     told: false,
+                    sized: None,
                 })
             }
             Err(rejection) => Err(Refused { from: Arc::clone(&breaker.from), to: Arc::clone(&breaker.to), rejection }),
@@ -72,6 +75,7 @@ impl Attempt {
             false => classify::head(status, headers, self.grpc.is_some(), self.deadline(now)),
         };
         self.said = Some(said);
+        self.sized = headers.contains_key(header::CONTENT_LENGTH).then_some(now);
         self.failed.endpoint = Some(endpoint);
         let code = self.grpc.and_then(|_| code_of(headers)).flatten();
         self.failed.what = Some(code.map_or(What::Http(status.as_u16()), What::Grpc));
@@ -83,10 +87,15 @@ impl Attempt {
         }
     }
 
-    /// Bytes of the answer's body have come. That is enough of a probe: it may last for hours.
+    /// Bytes of the answer's body have come. That is enough of a probe: it may last for hours. One that says how long it
+    /// is has some time to come to its end, or destinations that break off would pass.
     pub(crate) fn streams(&mut self) {
-        if !self.told && matches!(self.ticket, Ticket::Counts(Permit::Probe { .. })) {
-            self.tell(Instant::now());
+        if self.told || !matches!(self.ticket, Ticket::Counts(Permit::Probe { .. })) {
+            return;
+        }
+        let now = Instant::now();
+        if self.sized.is_none_or(|since| now.saturating_duration_since(since) >= PATIENCE) {
+            self.tell(now);
         }
     }
 
@@ -181,6 +190,9 @@ impl Drop for Attempt {
     }
 }
 
+/// For how long an answer that is on its way is waited for, where its end is near.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 fn retry_after(said: Said, headers: &HeaderMap) -> Option<Duration> {
     let throttled = said == Said::Known(Class::Throttled);
     throttled.then(|| classify::retry_after(headers, SystemTime::now)).flatten()
@@ -188,6 +200,6 @@ fn retry_after(said: Said, headers: &HeaderMap) -> Option<Duration> {
 
 /// Whether the answer goes on for as long as somebody listens.
 fn is_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    let kind = headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
     kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
 }

@@ -2,6 +2,7 @@
 //! its state.
 
 mod causes;
+mod durations;
 mod machine;
 mod window;
 
@@ -13,7 +14,6 @@ use std::time::{Duration, SystemTime};
 
 use couplet_config::{BreakerMode, BreakerSettings};
 use couplet_telemetry::breaker::{BreakerCounts, BreakerReport, Cause, Count, Observed, Transition};
-use couplet_telemetry::histogram::Histogram;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
@@ -26,6 +26,7 @@ use super::classify::Class;
 use super::transition::Transitions;
 use crate::metrics::Gauge;
 use causes::Causes;
+use durations::Durations;
 use machine::Machine;
 
 /// The breaker of the calls to one destination.
@@ -52,10 +53,7 @@ struct Inner {
     /// Changes that were not reported yet; the last so many.
     changes: VecDeque<Arc<Transition>>,
     causes: Causes,
-    /// Durations in nanoseconds: of this window, and of the one before.
-    durations: [Histogram; 2],
-    /// When the durations move on.
-    rotate_at: Instant,
+    durations: Durations,
     /// Up to when the time is counted in which calls are stopped; none while they pass.
     stopped_since: Option<Instant>,
     forced: Option<Forced>,
@@ -124,14 +122,13 @@ impl Breaker {
     ) -> Self {
         let machine = Machine::new(&settings, seed, now);
         let inner = Inner {
-            rotate_at: now + settings.window,
+            durations: Durations::new(settings.window, now),
             settings,
             machine,
             counts: BreakerCounts::default(),
             reported: (BreakerCounts::default(), Stands::Closed),
             changes: VecDeque::new(),
             causes: Causes::default(),
-            durations: Default::default(),
             stopped_since: None,
             forced: None,
             random: fastrand::Rng::with_seed(seed),
@@ -146,6 +143,7 @@ impl Breaker {
             if inner.settings != *settings {
                 let before = std::mem::replace(&mut inner.settings, settings.clone());
                 inner.machine.configure(&before, settings, now);
+                inner.durations = Durations::new(settings.window, now);
             }
             ((), None)
         });
@@ -197,7 +195,7 @@ impl Breaker {
             };
             inner.counts.add(class.count(), 1);
             if !matches!(counted, Class::Ignored | Class::Propagated) {
-                inner.time(took, now);
+                inner.durations.add(took, now);
             }
             if matches!(counted, Class::Failure | Class::Throttled | Class::Local) {
                 inner.causes.add(&said, now);
@@ -328,7 +326,7 @@ impl Breaker {
                 consecutive: change.consecutive,
                 rate: counts.failure_rate(),
                 in_flight: self.in_flight.get(),
-                p99_ms: inner.p99().map(|time| time.as_secs_f64() * 1_000.0),
+                p99_ms: inner.durations.p99().map(|time| time.as_secs_f64() * 1_000.0),
             },
             causes: inner.causes.within(inner.settings.window, now),
             open_for_ms: change.open_for.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
@@ -360,19 +358,6 @@ impl Inner {
         }
     }
 
-    fn time(&mut self, took: Duration, now: Instant) {
-        if now >= self.rotate_at {
-            self.rotate_at = now + self.settings.window;
-            self.durations.swap(0, 1);
-            if let Some(current) = self.durations.first_mut() {
-                *current = Histogram::default();
-            }
-        }
-        if let Some(current) = self.durations.first_mut() {
-            current.record(nanos(took));
-        }
-    }
-
     /// A call that would have been stopped has ended.
     fn shadow(&mut self, class: Class, slow: bool, took: Duration) {
         let count = match class {
@@ -400,13 +385,6 @@ impl Inner {
             self.changes.pop_front();
         }
         self.changes.push_back(Arc::clone(transition));
-    }
-
-    /// Of the last one or two windows.
-    fn p99(&self) -> Option<Duration> {
-        let mut all = Histogram::default();
-        self.durations.iter().for_each(|durations| all.merge(durations));
-        (all.count() > 0).then(|| Duration::from_nanos(all.quantile(0.99) as u64))
     }
 }
 

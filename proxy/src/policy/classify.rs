@@ -28,7 +28,6 @@ pub(crate) enum Class {
 
 impl Class {
     /// All of them.
-    #[cfg(test)]
     pub(crate) const ALL: [Class; 6] =
         [Class::Success, Class::Failure, Class::Throttled, Class::Local, Class::Propagated, Class::Ignored];
 
@@ -42,6 +41,11 @@ impl Class {
             Class::Propagated => Count::Propagated,
             Class::Ignored => Count::Ignored,
         }
+    }
+
+    /// The class that is counted as this, if any is.
+    pub(crate) fn of(count: Count) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.count() == count)
     }
 }
 

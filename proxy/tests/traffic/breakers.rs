@@ -19,7 +19,7 @@ use crate::harness::*;
 use crate::wire::{Played, Wire};
 
 /// Stops calls for a tenth of a second, so that tests need not wait for long.
-fn quick(mode: BreakerMode) -> BreakerSettings {
+pub(crate) fn quick(mode: BreakerMode) -> BreakerSettings {
     let time = Duration::from_millis(100);
     let open = OpenTime { base: time, max: time, jitter: 0.0, ..OpenTime::default() };
     let half_open = HalfOpen { probe_timeout: Duration::from_secs(5), ..HalfOpen::default() };
@@ -27,7 +27,7 @@ fn quick(mode: BreakerMode) -> BreakerSettings {
 }
 
 /// A sidecar whose breakers all have these rules, and an admin listener.
-fn with(service: &str, settings: BreakerSettings) -> ProxyConfig {
+pub(crate) fn with(service: &str, settings: BreakerSettings) -> ProxyConfig {
     let mut config = config(service);
     config.breakers.defaults = settings;
     config.admin = Some(free());
@@ -64,7 +64,7 @@ impl Moody {
 }
 
 /// What the admin listener says of the breaker for calls to `to`.
-async fn breaker(proxy: &Running, to: &str) -> Value {
+pub(crate) async fn breaker(proxy: &Running, to: &str) -> Value {
     let page = client(proxy.admin().unwrap()).await.get(&format!("/breakers/{to}")).await.text;
     serde_json::from_str(&page).unwrap_or_else(|error| panic!("{error}: {page}"))
 }
@@ -78,7 +78,7 @@ async fn until_it_passes(client: &mut Client, passes: u16) -> u64 {
     rejected
 }
 
-fn field<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+pub(crate) fn field<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).unwrap_or_else(|| panic!("no {name} in {headers:?}")).to_str().unwrap()
 }
 
@@ -149,7 +149,7 @@ async fn one_that_still_fails_is_asked_once_each_time() {
     assert_eq!(cause["endpoint"], stock.service.address.to_string());
 }
 
-async fn client_page(proxy: &Running) -> Value {
+pub(crate) async fn client_page(proxy: &Running) -> Value {
     let page = client(proxy.admin().unwrap()).await.get("/breakers").await.text;
     serde_json::from_str(&page).unwrap()
 }
@@ -265,7 +265,7 @@ async fn grpc_service(code: Arc<AtomicU16>) -> SocketAddr {
     .await
 }
 
-fn grpc_call() -> Request<()> {
+pub(crate) fn grpc_call() -> Request<()> {
     framed::request("POST", "/stock.Stock/Take", &[("content-type", "application/grpc"), ("te", "trailers")])
 }
 

@@ -17,6 +17,7 @@ mod harness;
 mod hostile;
 mod injection;
 mod origins;
+mod outages;
 mod interim;
 mod life;
 mod links;
