@@ -5,6 +5,7 @@ mod reply;
 mod timer;
 mod tunnel;
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,7 +87,8 @@ pub(crate) async fn send(
     };
     let mut attempts = 0;
     loop {
-        let connecting = within(patience, upstream.lease(&worker.connector, protocol, &client)).await;
+        // What is waited for stays where it is made: it is large, and would have room in `within` once more.
+        let connecting = within(patience, pin!(upstream.lease(&worker.connector, protocol, &client))).await;
         let mut lease = connecting.and_then(|connected| connected).map_err(|fault| (fault, attempts))?;
         if hostless {
             name_host(request.headers_mut(), &lease);
@@ -98,7 +100,7 @@ pub(crate) async fn send(
             tell(expectation, &mut request);
         }
         attempts += 1;
-        let answer = within(patience, lease.send(request, &aside, &mut interim)).await;
+        let answer = within(patience, pin!(lease.send(request, &aside, &mut interim))).await;
         let response = match answer.map_err(|fault| (fault, attempts))? {
             Ok(response) => response,
             Err(Unanswered { unsent: Some(unsent), .. }) if attempts == 1 => {
@@ -200,7 +202,7 @@ fn name_host(headers: &mut HeaderMap, lease: &Lease) {
 
 /// What comes within the time that the head of an answer has, or what it is where it does not. Coarse timers: this is set
 /// up for every request whose time is limited.
-async fn within<T>(patience: &Patience, answer: impl Future<Output = T>) -> Result<T, Fault> {
+async fn within<T>(patience: &Patience, answer: Pin<&mut impl Future<Output = T>>) -> Result<T, Fault> {
     if patience.is_endless() {
         return Ok(answer.await);
     }

@@ -69,7 +69,7 @@ fn finding(case: &Case<'_>, flow: &Flow, seen: &Availability, severity: Severity
             linked,
             confidence: confidence(beyond(seen.explained, flow.requests, budget), linked),
             formula: "lost = failed requests with a failed blocking call ÷ n, against the budget; predicted = product over \
-                      the services below of 1 − their own failures, counted once (high) or for every call (low)"
+                      the services below of 1 − their own failures (high), or 1 − all their own failures ÷ n (low)"
                 .to_owned(),
             operands: BTreeMap::from([
                 ("budget".to_owned(), json!(budget)),

@@ -28,18 +28,18 @@ pub(crate) async fn serve(
     request: Request<RequestBody>,
 ) -> Response<Reply<Call>> {
     let received = Instant::now();
-    if !worker.sidecar.injections.any() {
-        return deliver(worker, upstream, request, received, false).await;
-    }
-    let (parts, body) = request.into_parts();
-    // Apart, or every request would have room for it.
-    match Box::pin(meet(worker, upstream, &parts)).await {
-        Injected::Aborted(response) => *response,
-        Injected::Passed { told, delayed } => {
-            let response = deliver(worker, upstream, Request::from_parts(parts, body), received, delayed).await;
-            with(response, told)
+    let (mut request, mut answer, mut held_up) = (request, None, false);
+    if worker.sidecar.injections.any() {
+        let (parts, body) = request.into_parts();
+        // Apart, or every request would have room for it.
+        match Box::pin(meet(worker, upstream, &parts)).await {
+            Injected::Aborted(response) => return *response,
+            Injected::Passed { told, delayed } => (answer, held_up) = (told, delayed),
         }
+        request = Request::from_parts(parts, body);
     }
+    let response = deliver(worker, upstream, request, received, held_up).await;
+    with(response, answer)
 }
 
 /// What became of a request that faults were looked for.
