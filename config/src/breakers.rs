@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use garde::Validate;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::{
+    ejection::Ejection,
     names,
+    off::{count_or_off_schema, number_or_off},
     overlay::{Element, Overlay, Reader, Scalar, keys},
     problem::quoted,
     suggest::did_you_mean,
@@ -227,6 +229,17 @@ pub struct BreakerSettings {
     #[garde(dive)]
     pub half_open: HalfOpen,
 
+    /// Calls to the destination under way at the same time; what is beyond is rejected, and changes no state. `off` for no
+    /// limit; the highest number so far is on `/breakers` in any case.
+    #[garde(inner(range(min = 1, max = 1_000_000)))]
+    #[serde(serialize_with = "number_or_off")]
+    #[schemars(schema_with = "count_or_off_schema")]
+    pub max_in_flight: Option<u32>,
+
+    /// When one of several endpoints is passed over while the others serve.
+    #[garde(dive)]
+    pub ejection: Ejection,
+
     /// Once it works again: the time over which the share of calls that are let through grows from none to all, 0s to 10m.
     #[garde(custom(units::between(Duration::ZERO, Duration::from_secs(600))))]
     #[serde(serialize_with = "units::serialize_duration")]
@@ -249,6 +262,8 @@ keys!(BreakerSettings {
     slow_call,
     open,
     half_open,
+    max_in_flight,
+    ejection,
     ramp,
     count_propagated,
 });
@@ -267,6 +282,8 @@ impl Default for BreakerSettings {
             slow_call: SlowCall::default(),
             open: OpenTime::default(),
             half_open: HalfOpen::default(),
+            max_in_flight: None,
+            ejection: Ejection::default(),
             ramp: Duration::ZERO,
             count_propagated: false,
         }
@@ -302,7 +319,7 @@ impl Default for SlowCall {
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema, Validate)]
 #[schemars(deny_unknown_fields, default)]
 #[garde(allow_unvalidated)]
-#[garde(custom(|open: &Self, _| ordered("base", open.base, "max", open.max)))]
+#[garde(custom(|open: &Self, _| units::ordered("base", open.base, "max", open.max)))]
 pub struct OpenTime {
     /// The first time: 100ms to 1h.
     #[garde(custom(units::between(Duration::from_millis(100), Duration::from_secs(3600))))]
@@ -394,14 +411,6 @@ fn share(value: &f64, (): &()) -> garde::Result {
     Err(garde::Error::new(format!("{value} is not a share above 0 and up to 1")))
 }
 
-fn ordered(low: &str, below: Duration, high: &str, above: Duration) -> garde::Result {
-    if below <= above {
-        return Ok(());
-    }
-    let (below, above) = (units::show_duration(below), units::show_duration(above));
-    Err(garde::Error::new(format!("`{low}` ({below}) must not be greater than `{high}` ({above})")))
-}
-
 fn counted(low: &str, below: u32, high: &str, above: u32) -> garde::Result {
     if below <= above {
         return Ok(());
@@ -409,20 +418,8 @@ fn counted(low: &str, below: u32, high: &str, above: u32) -> garde::Result {
     Err(garde::Error::new(format!("`{low}` ({below}) must not be greater than `{high}` ({above})")))
 }
 
-#[expect(clippy::ref_option, reason = "the signature that serialize_with asks for")]
-fn number_or_off<T: Serialize, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => value.serialize(serializer),
-        None => serializer.serialize_str(units::OFF),
-    }
-}
-
 fn share_or_off_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [{ "type": "number", "exclusiveMinimum": 0, "maximum": 1 }, { "const": "off" }] })
-}
-
-fn count_or_off_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "const": "off" }] })
 }
 
 #[cfg(test)]

@@ -222,6 +222,15 @@ pub(crate) fn or_text(schema: &mut Schema) {
     *schema = json_schema!({ "anyOf": [section, { "type": "string" }] });
 }
 
+/// That the first duration is not the greater one.
+pub(crate) fn ordered(low: &str, below: Duration, high: &str, above: Duration) -> garde::Result {
+    if below <= above {
+        return Ok(());
+    }
+    let (below, above) = (show_duration(below), show_duration(above));
+    Err(garde::Error::new(format!("`{low}` ({below}) must not be greater than `{high}` ({above})")))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -50,6 +50,8 @@ pub(crate) enum Fault {
     BreakerOpen,
     /// Somebody injects faults on purpose. Which status is answered is theirs to say.
     Injected,
+    /// More calls to the destination are under way than its limit.
+    DestinationInFlight,
 }
 
 /// What is answered and counted for a [`Fault`].
@@ -66,7 +68,7 @@ pub(crate) struct Answer {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 22] = [
+    pub(crate) const ALL: [Fault; 23] = [
         Fault::BadRequest,
         Fault::Malformed,
         Fault::HeaderFields,
@@ -89,6 +91,7 @@ impl Fault {
         Fault::MalformedResponse,
         Fault::BreakerOpen,
         Fault::Injected,
+        Fault::DestinationInFlight,
     ];
 
     pub(crate) fn answer(self) -> Answer {
@@ -225,6 +228,13 @@ impl Fault {
                 "malformed_response",
                 Outcome::Reset,
                 "the destination's answer breaks the rules of its protocol",
+            ),
+            Fault::DestinationInFlight => answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                14,
+                "destination_in_flight",
+                Outcome::Rejected,
+                "more calls to the destination are under way than max_in_flight allows",
             ),
             Fault::BreakerOpen => answer(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -34,11 +34,20 @@ pub(crate) struct Gauge {
 impl Gauge {
     /// One more; the new value.
     pub(crate) fn up(&self) -> u64 {
-        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        let now = self.up_for_now();
+        self.reached(now);
+        now
+    }
+
+    /// One more that may have to go [`down`](Self::down) at once: it is no peak until it has been [`reached`](Self::reached).
+    pub(crate) fn up_for_now(&self) -> u64 {
+        self.now.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn reached(&self, now: u64) {
         if now > self.peak.load(Ordering::Relaxed) {
             self.peak.fetch_max(now, Ordering::Relaxed);
         }
-        now
     }
 
     pub(crate) fn down(&self) {

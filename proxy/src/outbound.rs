@@ -10,6 +10,7 @@ use std::sync::Arc;
 use couplet_config::RouteTimeouts;
 use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -63,9 +64,14 @@ async fn deliver(
         let known = lease.connection.identity.as_deref().is_some_and(|id| trust.knows(id));
         known || trust.covers(lease.connection.address.ip())
     };
-    let dress = |headers: &mut HeaderMap, lease: &Lease| match &context {
-        Some(context) if wanted && trusted(lease) => drop(headers.insert(CONTEXT, context.clone())),
-        _ => drop(headers.remove(CONTEXT)),
+    // Where it was sent, for whoever wants to know which endpoint did not answer.
+    let reached = Mutex::new(None);
+    let dress = |headers: &mut HeaderMap, lease: &Lease| {
+        *reached.lock() = Some(lease.connection.address);
+        match &context {
+            Some(context) if wanted && trusted(lease) => drop(headers.insert(CONTEXT, context.clone())),
+            _ => drop(headers.remove(CONTEXT)),
+        }
     };
     let exchange = if in_flight > worker.sidecar.config.limits.requests_in_flight as u64 {
         Err((Fault::InFlight, 0))
@@ -82,6 +88,9 @@ async fn deliver(
         }
         Err((fault, attempts)) => {
             call.attempted(attempts);
+            if let (Some(attempt), Some(endpoint)) = (call.attempt(), reached.into_inner()) {
+                attempt.reached(endpoint);
+            }
             refuse(worker, fault, &upstream.name, call, grpc)
         }
     }
@@ -150,10 +159,10 @@ fn attempt(upstream: &Upstream, call: &mut Call, headers: &HeaderMap, now: Insta
 
 /// Answers in the stead of a destination that is not to be called now, and says who decided that and why.
 fn reject(worker: &Worker, refused: &Refused, mut call: Call, grpc: bool) -> Response<Reply<Call>> {
-    let fault = Fault::BreakerOpen;
+    let fault = if refused.rejection.is_some() { Fault::BreakerOpen } else { Fault::DestinationInFlight };
     worker.sidecar.metrics.fault(fault);
     call.failed(fault);
-    let retry_in = refused.rejection.retry_in;
+    let retry_in = refused.retry_in();
     let why = HeaderValue::from_str(&refused.to_string()).ok();
     if let Some(why) = &why {
         call.rejected(why.clone());

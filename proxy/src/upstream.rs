@@ -164,7 +164,12 @@ impl Upstream {
         *self.used.lock() = now;
         let deadline = now + connector.connect_timeout;
         let members = self.members(deadline).await?;
-        Ok(Search { members, tried: Vec::new(), deadline, fault: Fault::Unresolved })
+        let mut ejected = Vec::new();
+        if let Some(breaker) = &self.breaker {
+            breaker.endpoints.are(members.len());
+            ejected = breaker.endpoints.ejected(now);
+        }
+        Ok(Search { members, ejected, tried: Vec::new(), deadline, fault: Fault::Unresolved })
     }
 
     /// The endpoints. Waited for only where a name was never answered.
@@ -217,6 +222,8 @@ fn source(destination: &Destination, directory: &Directory) -> Option<Source> {
 /// One request's way over the endpoints, until there is a connection to one.
 struct Search {
     members: Arc<[Member]>,
+    /// Those that are passed over, since they fail.
+    ejected: Vec<SocketAddr>,
     tried: Vec<usize>,
     deadline: Instant,
     /// What was wrong with the last one.
@@ -238,7 +245,7 @@ impl Search {
         let candidate = |index| {
             let member = self.members.get(index).filter(|_| !self.tried.contains(&index))?;
             Some(Candidate {
-                resting: member.endpoint.rests(),
+                resting: member.endpoint.rests() || self.ejected.contains(&member.endpoint.address),
                 priority: member.priority,
                 weight: member.weight,
                 outstanding: member.endpoint.outstanding(),
@@ -260,6 +267,10 @@ impl Search {
             return Err(fault);
         }
         upstream.metrics.connect_failures.add(&upstream.name);
+        let last = self.tried.last().and_then(|index| self.members.get(*index));
+        if let (Some(breaker), Some(member)) = (&upstream.breaker, last) {
+            breaker.endpoints.unreachable(member.endpoint.address, Instant::now());
+        }
         self.fault = fault;
         Ok(())
     }

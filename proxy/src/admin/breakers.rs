@@ -1,6 +1,7 @@
 //! `/breakers`: where every breaker stands and why, what it stops or would have stopped, and the last changes with their
 //! evidence. Somebody on this machine can stop calls by hand, for a time and with a reason.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use couplet_config::BreakerMode;
@@ -10,7 +11,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::parameters::Parameters;
-use crate::policy::{Breaker, Breakers, Counts, Forced, Stands, View};
+use crate::policy::{Breaker, Breakers, Counts, Forced, Noted, Stands, View};
 
 /// All breakers.
 #[derive(Serialize)]
@@ -41,11 +42,32 @@ pub(super) struct Entry {
     window: Window,
     in_flight: u64,
     in_flight_peak: u64,
+    /// The limit, if there is one; what it rejected, and would have rejected where breakers observe.
+    max_in_flight: Option<u32>,
+    limit_rejected: u64,
+    limit_would_reject: u64,
     calls: Calls,
     /// What enforcing would have done.
     would_have: WouldHave,
     causes: Vec<Cause>,
     forced: Option<ByHand>,
+    /// Endpoints that failed of late, where there are several.
+    endpoints: Vec<Endpoint>,
+    /// What became of endpoints that fail, since the proxy began.
+    ejections: std::collections::BTreeMap<&'static str, u64>,
+}
+
+/// An endpoint of which something bad is known.
+#[derive(Serialize)]
+struct Endpoint {
+    address: SocketAddr,
+    /// In a row.
+    failures: u32,
+    connect_failures: u32,
+    /// Times that it was ejected, less what has decayed since.
+    times: u32,
+    /// For how long it is still ejected, or would be where breakers observe.
+    ejected_ms: Option<u64>,
 }
 
 /// Calls within the window.
@@ -94,6 +116,7 @@ pub(super) fn page(service: &str, breakers: &Breakers, now: Instant) -> Page {
 
 pub(super) fn entry(breaker: &Breaker, now: Instant) -> Entry {
     let View { settings, stands, epoch, remaining, counts, consecutive, done, causes, forced } = breaker.view(now);
+    let (noted, ejections) = breaker.endpoints.view(now);
     Entry {
         from: breaker.from.to_string(),
         to: breaker.to.to_string(),
@@ -106,10 +129,15 @@ pub(super) fn entry(breaker: &Breaker, now: Instant) -> Entry {
         window: window(&counts, consecutive),
         in_flight: breaker.in_flight.get(),
         in_flight_peak: breaker.in_flight.peak(),
+        max_in_flight: settings.max_in_flight,
+        limit_rejected: breaker.limit.rejected.get(),
+        limit_would_reject: breaker.limit.would_reject.get(),
         calls: calls(&done),
         would_have: WouldHave::from(&done),
         causes,
         forced: forced.map(by_hand),
+        endpoints: noted.iter().map(endpoint).collect(),
+        ejections: ejections.each().into_iter().collect(),
     }
 }
 
@@ -134,6 +162,11 @@ fn calls(done: &BreakerCounts) -> Calls {
         opened: done.get(Count::Opened),
         stopped_seconds: seconds(done.get(Count::Stopped)),
     }
+}
+
+fn endpoint(noted: &Noted) -> Endpoint {
+    let Noted { address, failures, connect_failures, times, remaining } = *noted;
+    Endpoint { address, failures, connect_failures, times, ejected_ms: remaining.map(millis) }
 }
 
 fn by_hand(forced: Forced) -> ByHand {

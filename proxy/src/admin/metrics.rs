@@ -166,6 +166,37 @@ fn breakers(text: &mut Text, breakers: &Breakers) {
     for (_, breaker) in &views {
         sample(text, peak, &[("service_peer_name", &breaker.to)], breaker.in_flight.peak() as f64);
     }
+    let endpoints: Vec<_> = views.iter().map(|(_, breaker)| (&breaker.to, breaker.endpoints.view(now))).collect();
+    let ejected = "couplet_endpoints_ejected";
+    text.family(
+        ejected,
+        Kind::Gauge,
+        "Endpoints of a service that are passed over, or would be where breakers observe.",
+    );
+    for (to, (noted, _)) in &endpoints {
+        let count = noted.iter().filter(|noted| noted.remaining.is_some()).count();
+        sample(text, ejected, &[("service_peer_name", to)], count as f64);
+    }
+    let ejections = "couplet_endpoint_ejections_total";
+    text.family(ejections, Kind::Counter, "Endpoints that failed enough to be passed over, by what became of that.");
+    for (to, (_, counts)) in &endpoints {
+        for (result, count) in counts.each() {
+            sample(text, ejections, &[("service_peer_name", to), ("result", result)], count as f64);
+        }
+    }
+    let limited = "couplet_limit_rejected_total";
+    text.family(
+        limited,
+        Kind::Counter,
+        "Calls beyond max_in_flight; where breakers observe, those that passed all the same.",
+    );
+    for (_, breaker) in &views {
+        for (result, counter) in [("rejected", &breaker.limit.rejected), ("would_reject", &breaker.limit.would_reject)]
+        {
+            let labels = [("service_peer_name", &*breaker.to), ("result", result)];
+            sample(text, limited, &labels, counter.get() as f64);
+        }
+    }
     let overflow = "couplet_breakers_overflow_total";
     text.family(overflow, Kind::Counter, "Destinations without a breaker, since there were too many.");
     text.sample(overflow, &[], breakers.overflow.get() as f64);

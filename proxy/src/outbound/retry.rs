@@ -1,9 +1,11 @@
 //! Calls on a route that tries again: each try asks the breaker anew and tells it how it ended.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use couplet_config::Retry;
 use http::{HeaderMap, Request, header};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::attempt;
@@ -50,7 +52,12 @@ pub(super) async fn send_again(
     loop {
         let (kept, lender) = body.keep(KEPT, &metrics.kept_bytes);
         let request = Request::from_parts(head.clone(), kept.beside(aside.clone()));
-        let mut result = send(worker, upstream, request, &patience, &dress).await;
+        let reached = Mutex::new(None);
+        let noting = |headers: &mut HeaderMap, lease: &Lease| {
+            *reached.lock() = Some(lease.connection.address);
+            dress(headers, lease);
+        };
+        let mut result = send(worker, upstream, request, &patience, noting).await;
         tries += 1;
         let made = match &mut result {
             Ok(exchange) => &mut exchange.attempts,
@@ -76,7 +83,7 @@ pub(super) async fn send_again(
             metrics.retry_denied(denied);
             return result;
         }
-        conclude(call, &result, now);
+        conclude(call, &result, reached.into_inner(), now);
         tokio::time::sleep(wait).await;
         if attempt(upstream, call, &head.headers, Instant::now()).is_err() {
             metrics.retry_denied(Denied::Breaker);
@@ -106,8 +113,11 @@ fn came(result: &Result<Exchange, (Fault, u32)>, grpc: bool) -> Came<'_> {
 }
 
 /// Tells the breaker how the last try ended.
-fn conclude(call: &mut Call, result: &Result<Exchange, (Fault, u32)>, now: Instant) {
+fn conclude(call: &mut Call, result: &Result<Exchange, (Fault, u32)>, reached: Option<SocketAddr>, now: Instant) {
     let Some(mut attempt) = call.take_attempt() else { return };
+    if let Some(endpoint) = reached {
+        attempt.reached(endpoint);
+    }
     match result {
         Ok(Exchange { response, lease, .. }) => {
             attempt.answered(response.status(), response.headers(), lease.connection.address, false, now);

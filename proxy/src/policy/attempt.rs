@@ -35,24 +35,28 @@ impl Attempt {
     /// # Errors
     /// Why not.
     pub(crate) fn ask(breaker: &Arc<Breaker>, grpc: bool, headers: &HeaderMap, now: Instant) -> Result<Self, Refused> {
-        match breaker.ask(now) {
-            Ok(ticket) => {
-                breaker.in_flight.up();
-                Ok(Self {
-                    breaker: Arc::clone(breaker),
-                    ticket,
-                    started: now,
-                    grpc: grpc.then(|| classify::grpc_timeout(headers)),
-                    said: None,
-                    failed: Failed::default(),
-                    ended: None,
-                    whole_at: None,
-                    told: false,
-                    sized: None,
-                })
-            }
-            Err(rejection) => Err(Refused { from: Arc::clone(&breaker.from), to: Arc::clone(&breaker.to), rejection }),
+        let refused = |rejection| {
+            breaker.in_flight.down();
+            Refused { from: Arc::clone(&breaker.from), to: Arc::clone(&breaker.to), rejection }
+        };
+        let under_way = breaker.in_flight.up_for_now();
+        if !breaker.limit.allows(under_way) {
+            return Err(refused(None));
         }
+        let ticket = breaker.ask(now).map_err(|rejection| refused(Some(rejection)))?;
+        breaker.in_flight.reached(under_way);
+        Ok(Self {
+            breaker: Arc::clone(breaker),
+            ticket,
+            started: now,
+            grpc: grpc.then(|| classify::grpc_timeout(headers)),
+            said: None,
+            failed: Failed::default(),
+            ended: None,
+            whole_at: None,
+            told: false,
+            sized: None,
+        })
     }
 
     /// The trace that the call belongs to.
@@ -139,6 +143,11 @@ impl Attempt {
         self.ended = Some(Class::Failure);
     }
 
+    /// The call was sent to this endpoint, whether it answers or not.
+    pub(crate) fn reached(&mut self, endpoint: SocketAddr) {
+        self.failed.endpoint = Some(endpoint);
+    }
+
     /// There was no answer.
     pub(crate) fn failed(&mut self, fault: Fault) {
         self.failed.what = Some(What::Fault(fault));
@@ -167,6 +176,9 @@ impl Attempt {
         };
         let class = self.ended.unwrap_or(so_far);
         let took = now.saturating_duration_since(self.started);
+        if let Some(endpoint) = self.failed.endpoint {
+            self.breaker.endpoints.ended(endpoint, class, now);
+        }
         self.breaker.ended(self.ticket, class, took, self.failed, now);
     }
 }

@@ -23,6 +23,8 @@ pub(crate) use machine::{Change, Ended, Permit, Reason, Rejection, Stands};
 pub(crate) use window::Counts;
 
 use super::classify::Class;
+use super::ejection::Endpoints;
+use super::limit::Limit;
 use super::transition::Transitions;
 use crate::metrics::Gauge;
 use causes::Causes;
@@ -39,6 +41,10 @@ pub(crate) struct Breaker {
     passing: AtomicU64,
     /// Calls under way.
     pub(crate) in_flight: Gauge,
+    /// How many of them may be.
+    pub(crate) limit: Limit,
+    /// Those of its endpoints that are passed over.
+    pub(crate) endpoints: Endpoints,
     inner: Mutex<Inner>,
     transitions: Arc<Transitions>,
 }
@@ -73,15 +79,25 @@ pub(crate) struct Forced {
 pub(crate) struct Refused {
     pub(crate) from: Arc<str>,
     pub(crate) to: Arc<str>,
-    pub(crate) rejection: Rejection,
+    /// The breaker; none where it is the limit of calls under way.
+    pub(crate) rejection: Option<Rejection>,
+}
+
+impl Refused {
+    /// When it is worth trying again; zero where that depends on calls that are under way.
+    pub(crate) fn retry_in(&self) -> Duration {
+        self.rejection.map_or(Duration::ZERO, |rejection| rejection.retry_in)
+    }
 }
 
 /// As it stands in the header that explains it: `open; edge="shop>stock"; reason=failure_rate; for=10s`.
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rejection { state, reason, retry_in } = self.rejection;
-        let seconds = retry_in.as_secs_f64().ceil();
-        let (state, reason) = (state.as_str(), reason.as_str());
+        let seconds = self.retry_in().as_secs_f64().ceil();
+        let (state, reason) = match self.rejection {
+            Some(Rejection { state, reason, .. }) => (state.as_str(), reason.as_str()),
+            None => ("limit", "limit_in_flight"),
+        };
         write!(f, "{state}; edge=\"{}>{}\"; reason={reason}; for={seconds}s", self.from, self.to)
     }
 }
@@ -121,6 +137,7 @@ impl Breaker {
         now: Instant,
     ) -> Self {
         let machine = Machine::new(&settings, seed, now);
+        let (endpoints, limit) = (Endpoints::new(&settings), Limit::new(&settings));
         let inner = Inner {
             durations: Durations::new(settings.window, now),
             settings,
@@ -134,11 +151,13 @@ impl Breaker {
             random: fastrand::Rng::with_seed(seed),
         };
         let passing = AtomicU64::new(inner.passing());
-        Self { from, to, passing, in_flight: Gauge::default(), inner: Mutex::new(inner), transitions }
+        Self { from, to, passing, in_flight: Gauge::default(), limit, endpoints, inner: Mutex::new(inner), transitions }
     }
 
     /// Other rules are in force.
     pub(crate) fn configure(&self, settings: &BreakerSettings, now: Instant) {
+        self.endpoints.configure(settings);
+        self.limit.configure(settings);
         self.locked(now, |inner| {
             if inner.settings != *settings {
                 let before = std::mem::replace(&mut inner.settings, settings.clone());

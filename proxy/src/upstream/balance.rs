@@ -12,7 +12,7 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 /// What the choice depends on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
-    /// A connection to it has just failed.
+    /// A connection to it has just failed, or it is ejected.
     pub(super) resting: bool,
     pub(super) priority: u16,
     pub(super) weight: u16,

@@ -470,3 +470,41 @@ async fn a_tunnel_to_a_neighbour_that_cannot_be_reached_is_stopped_as_well() {
     assert_eq!(seen, ["502", "502", "502", "503", "503"]);
     drop(TcpStream::connect(proxy.explicit().unwrap()).await.unwrap());
 }
+
+#[tokio::test]
+async fn calls_beyond_the_limit_are_rejected_and_feed_no_breaker() {
+    for (mode, passes) in [(BreakerMode::Enforce, 2), (BreakerMode::Observe, 3)] {
+        let (stock, gate) = gated().await;
+        let settings = BreakerSettings { max_in_flight: Some(2), ..quick(mode) };
+        let proxy = with("shop", settings).to("stock", stock.address).start();
+        let address = proxy.outbound()[0].1;
+        let mut waiting = tokio::task::JoinSet::new();
+        for n in 1..=passes {
+            waiting.spawn(async move { client(address).await.get("/").await.status.as_u16() });
+            while stock.seen().len() < n {
+                tokio::task::yield_now().await;
+            }
+        }
+        let page = breaker(&proxy, "stock").await;
+        assert_eq!((&page["in_flight"], &page["limit_would_reject"]), (&passes.into(), &(passes - 2).into()), "{page}");
+        if mode == BreakerMode::Enforce {
+            let refused = client(address).await.get("/").await;
+            assert_eq!(
+                (refused.status.as_u16(), field(&refused.headers, "couplet-error")),
+                (503, "destination_in_flight")
+            );
+            let why = field(&refused.headers, "couplet-reject");
+            assert_eq!(why, "limit; edge=\"shop>stock\"; reason=limit_in_flight; for=0s");
+        }
+        gate.add_permits(10);
+        assert!(waiting.join_all().await.into_iter().all(|status| status == 200));
+        assert_eq!(client(address).await.get("/").await.status, 200);
+        let page = breaker(&proxy, "stock").await;
+        assert_eq!(
+            (&page["state"], &page["calls"]["rejected"], &page["calls"]["ignored"]),
+            (&"closed".into(), &0.into(), &0.into())
+        );
+        assert_eq!(page["in_flight_peak"], passes, "who was rejected was never under way");
+        assert_eq!(stock.seen().len(), passes + 1);
+    }
+}

@@ -6,6 +6,7 @@ mod admin;
 mod breakers;
 mod chain;
 mod conformance;
+mod ejection;
 mod endpoints;
 mod explicit;
 mod faults;
