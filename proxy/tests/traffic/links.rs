@@ -37,6 +37,8 @@ async fn pair(names: &'static [&'static str], analyzer: &Analyzer) -> (Running, 
     let shop = copying(names, &to_stock).await;
     let mut config = config("shop").app(&shop).to("stock", stock_proxy.inbound().unwrap()).reports_to(analyzer);
     config.admin = Some(free());
+    // What no header links is not to be linked by anything else here, however long a test takes.
+    config.telemetry.timing = false;
     let proxy = config.clone().start();
     to_stock.is(proxy.outbound().remove(0).1);
     (proxy, stock_proxy, config)
