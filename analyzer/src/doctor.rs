@@ -176,7 +176,7 @@ fn diagnose(snapshot: &Snapshot, at: ServiceIx, service: &Service) -> Diagnosis 
 fn cut_off(snapshot: &Snapshot, at: ServiceIx) -> Vec<String> {
     let unlinked = snapshot.pairs().iter().filter(|pair| {
         let source = &snapshot[pair.source];
-        source.service == at && source.is_unlinked() && pair.client.outcomes.total() > 0
+        source.service == at && source.is_unlinked() && pair.client.total() > 0
     });
     let callees: BTreeSet<&str> = unlinked.map(|pair| &*snapshot[snapshot[pair.destination].service].name).collect();
     callees.into_iter().map(str::to_owned).collect()

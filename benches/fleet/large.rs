@@ -1,5 +1,6 @@
 //! Large systems, without a single request: a tree of paths over a graph of services, and what proxies would report of it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use couplet_telemetry::outcome::{Evidence, Outcome};
@@ -16,7 +17,8 @@ pub(crate) struct Size {
     pub(crate) paths: usize,
 }
 
-/// A tree of paths. Services call only services after them; the last 39 % call nobody, the first 13 % are entries.
+/// A tree of paths. Services call only services after them; the last 39 % call nobody, the first 13 % are entries, and so is
+/// whoever nobody calls.
 pub(crate) struct Large {
     callees: Vec<Vec<u32>>,
     nodes: Vec<Node>,
@@ -41,41 +43,42 @@ impl Large {
     /// The system of this size. Every edge is used by some path, as long as there are enough paths.
     pub(crate) fn new(size: Size, seed: u64) -> Self {
         let Size { services, edges, paths } = size;
-        let mut random = Random::new(seed);
-        let (callers, entries) = (services * 61 / 100, (services * 13 / 100).max(1));
-        let mut callees: Vec<Vec<u32>> = vec![Vec::new(); services];
-        for n in 0..edges {
-            let caller = n % callers;
-            // Nearby, so that chains stay as short as they are in life: callees are in the next of six layers.
-            let layer = services / 6;
-            let low = (caller / layer + 1) * layer;
-            let callee = low + random.below(services.saturating_sub(low).clamp(1, layer));
-            let callee = callee.min(services - 1) as u32;
-            if !callees[caller].contains(&callee) {
-                callees[caller].push(callee);
-            }
-        }
+        let callees = edges_between(services, edges, &mut Random::new(seed));
+        let mut called = vec![false; services];
+        callees.iter().flatten().for_each(|callee| called[*callee as usize] = true);
         let mut large = Self { callees, nodes: Vec::new(), of: vec![Vec::new(); services], below: Vec::new() };
-        (0..entries).for_each(|service| large.push(service as u32, None));
-        let (mut at, mut used) = (0, vec![0_usize; services]);
-        // Services that no entry reaches are entries themselves.
-        let mut next = entries;
+        // Whoever nobody calls is called from outside, and so are the first ones.
+        let entries = (services * 13 / 100).max(1);
+        let is_entry = |service: &usize| *service < entries || !called[*service] && !large.callees[*service].is_empty();
+        let entries: Vec<usize> = (0..services).filter(is_entry).collect();
+        entries.into_iter().for_each(|service| large.push(service as u32, None));
+        // A service of which no path goes on yet goes first, and calls all that it can: so every edge is used. Then the
+        // others, by turns.
+        let (mut first, mut others) = (VecDeque::new(), VecDeque::new());
+        let (mut seen, mut used) = (0, vec![0_usize; services]);
+        let mut next = 0;
         while large.nodes.len() < paths {
-            if at == large.nodes.len() {
+            first.extend(seen..large.nodes.len());
+            seen = large.nodes.len();
+            let Some(at) = first.pop_front().or_else(|| others.pop_front()) else {
                 large.push((next % services) as u32, None);
                 next += 1;
-            }
+                continue;
+            };
             let service = large.nodes[at].service as usize;
             let own = large.callees[service].len();
-            // Each path uses some callees, by turns, so that all are used.
-            for _ in 0..own.min(4) {
+            let unused = own.saturating_sub(used[service]);
+            if unused == 0 && !first.is_empty() {
+                others.push_back(at);
+                continue;
+            }
+            for _ in 0..unused.max(own.min(4)) {
                 let callee = large.callees[service][used[service] % own];
                 used[service] += 1;
                 if large.nodes.len() < paths {
                     large.push(callee, Some(at as u32));
                 }
             }
-            at += 1;
         }
         large
     }
@@ -138,6 +141,29 @@ impl Large {
         let start = 1_700_000_000_000_000_000 + sequence * 5_000_000_000;
         window.close(origin, sequence, start, start + 5_000_000_000)
     }
+}
+
+/// So many edges: for each service whom it calls.
+fn edges_between(services: usize, edges: usize, random: &mut Random) -> Vec<Vec<u32>> {
+    let callers = services * 61 / 100;
+    let mut callees: Vec<Vec<u32>> = vec![Vec::new(); services];
+    let mut made = 0;
+    // Where nearly everybody calls everybody else a new edge is hard to find, and a few may be missing.
+    for n in 0..edges * 4 {
+        if made == edges {
+            break;
+        }
+        let caller = n % callers;
+        // Nearby, so that chains stay as short as they are in life: callees are in the next of six layers.
+        let layer = services / 6;
+        let low = (caller / layer + 1) * layer;
+        let callee = (low + random.below(services.saturating_sub(low).clamp(1, layer))).min(services - 1) as u32;
+        if !callees[caller].contains(&callee) {
+            callees[caller].push(callee);
+            made += 1;
+        }
+    }
+    callees
 }
 
 fn handle(window: &mut Window, path: &Arc<PathDefinition>, callees: &[Arc<Callee>], random: &mut Random) {

@@ -54,7 +54,7 @@ pub fn radii(snapshot: &Snapshot, flows: &Flows, min_failures: u64) -> BTreeMap<
 fn lambdas(snapshot: &Snapshot, min_failures: u64) -> BTreeMap<(ServiceIx, ServiceIx), f64> {
     let lambda = |edge: &crate::graph::Edge| {
         let mut joint = Joint::default();
-        edge.pairs.iter().for_each(|pair| joint.merge(&snapshot[*pair].client.joint));
+        edge.pairs.iter().for_each(|pair| joint.merge(&snapshot[*pair].client.totals().joint));
         Some(((edge.source, edge.destination), propagation(&joint, min_failures)?.share))
     };
     snapshot.edges().iter().filter_map(lambda).collect()

@@ -18,7 +18,7 @@ pub fn shares(snapshot: &Snapshot) -> Vec<Option<f64>> {
             .pairs
             .iter()
             .map(|pair| &snapshot[*pair])
-            .filter(|pair| pair.client.outcomes.total() > 0)
+            .filter(|pair| pair.client.total() > 0)
             .map(|pair| pair.source)
             .collect();
         sources.dedup();
@@ -31,7 +31,7 @@ pub fn shares(snapshot: &Snapshot) -> Vec<Option<f64>> {
 /// β of a pair of endpoints; as [`shares`], but of the handlers of one endpoint.
 #[must_use]
 pub fn pair_share(snapshot: &Snapshot, pair: &Pair) -> Option<f64> {
-    ratio(pair.client.blocked, snapshot[pair.source].stats.duration.sum())
+    ratio(pair.client.totals().blocked, snapshot[pair.source].stats.duration.sum())
 }
 
 /// Nanoseconds per (caller, callee) in which a blocking call was open.
@@ -41,11 +41,15 @@ fn blocked(snapshot: &Snapshot) -> BTreeMap<(ServiceIx, ServiceIx), u64> {
         let mut by_callee: BTreeMap<ServiceIx, u64> = BTreeMap::new();
         for call in snapshot.calls_of(at) {
             let slot = by_callee.entry(snapshot[call.callee].service).or_default();
-            *slot = slot.saturating_add(call.stats.blocked);
+            *slot = slot.saturating_add(call.stats.totals().blocked);
         }
+        if by_callee.is_empty() {
+            continue;
+        }
+        let most = snapshot[at].stats.totals().blocked;
         for (callee, nanos) in by_callee {
             let slot: &mut u64 = blocked.entry((snapshot.service_of(at), callee)).or_default();
-            *slot = slot.saturating_add(nanos.min(snapshot[at].stats.blocked));
+            *slot = slot.saturating_add(nanos.min(most));
         }
     }
     blocked

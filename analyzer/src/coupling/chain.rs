@@ -34,9 +34,9 @@ pub fn deepest(snapshot: &Snapshot, entry: &Entry) -> Option<Chain> {
     let mut open: Vec<PathIx> = entry.roots.iter().rev().copied().collect();
     while let Some(at) = open.pop() {
         let path = &snapshot[at];
-        offer(&mut best, Candidate { depth: path.depth, calls: path.stats.outcomes.total(), path: at, beyond: None });
+        offer(&mut best, Candidate { depth: path.depth, calls: path.stats.total(), path: at, beyond: None });
         for call in leaves(snapshot, at).filter(|call| waited_for(call) && path.depth < wanted) {
-            let (depth, calls) = (path.depth + 1, call.stats.outcomes.total());
+            let (depth, calls) = (path.depth + 1, call.stats.total());
             offer(&mut best, Candidate { depth, calls, path: at, beyond: Some(call.callee) });
         }
         let below = snapshot.children(at).iter().rev().copied();
@@ -94,7 +94,7 @@ impl Candidate {
         if let Some(callee) = self.beyond {
             push_step(snapshot, &mut steps, callee);
             let calls = snapshot.calls_of(self.path).iter().filter(|call| call.callee == callee);
-            evidence = calls.filter_map(|call| call.stats.links.weakest()).fold(evidence, Ord::max);
+            evidence = calls.filter_map(|call| call.stats.links().weakest()).fold(evidence, Ord::max);
         }
         Chain { steps, calls: self.calls, evidence }
     }
@@ -119,7 +119,8 @@ fn is_waited_for(snapshot: &Snapshot, path: PathIx, child: PathIx) -> bool {
 }
 
 fn waited_for(call: &Call) -> bool {
-    call.stats.blocking.saturating_mul(2) >= call.stats.outcomes.total() && call.stats.blocking > 0
+    let calls = call.stats.totals();
+    calls.blocking.saturating_mul(2) >= calls.outcomes.total() && calls.blocking > 0
 }
 
 #[cfg(test)]

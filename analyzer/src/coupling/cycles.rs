@@ -54,12 +54,12 @@ pub fn closed(snapshot: &Snapshot) -> ClosedCycles {
         above.truncate(depth);
         let service = snapshot.service_of(at);
         if above.last() != Some(&service) {
-            found.offer(&above, service, at, None, snapshot[at].stats.outcomes.total());
+            found.offer(&above, service, at, None, snapshot[at].stats.total());
             above.push(service);
         }
         for call in leaves(snapshot, at) {
             let callee = snapshot[call.callee].service;
-            found.offer(&above, callee, at, Some(call.callee), call.stats.outcomes.total());
+            found.offer(&above, callee, at, Some(call.callee), call.stats.total());
         }
         let depth = above.len();
         open.extend(snapshot.children(at).iter().rev().map(|child| (*child, depth)));
@@ -213,5 +213,5 @@ fn is_one(snapshot: &Snapshot, service: ServiceIx) -> bool {
 
 /// Both sides count the same calls; where one is missing or short, the other knows.
 fn pair_calls(pair: &Pair) -> u64 {
-    pair.client.outcomes.total().max(pair.server.outcomes.total())
+    pair.client.total().max(pair.server.total())
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use couplet_telemetry::report::Joint;
 
-use crate::graph::{Call, EntryIx, PathIx, ServiceIx, Snapshot};
+use crate::graph::{Call, CallTotals, EntryIx, PathIx, ServiceIx, Snapshot};
 
 /// All flows of a snapshot, in the order of its entries.
 #[derive(Debug, Clone, Default)]
@@ -239,8 +239,9 @@ impl Building<'_> {
             for call in self.snapshot.calls_of(path) {
                 let callee = self.snapshot[call.callee].service;
                 if callee != node.service {
-                    node.explained = node.explained.saturating_add(call.stats.joint.both);
-                    below.entry(callee).or_default().add_call(call);
+                    let calls = call.stats.totals();
+                    node.explained = node.explained.saturating_add(calls.joint.both);
+                    below.entry(callee).or_default().add_calls(&calls);
                 }
             }
             for child in self.snapshot.children(path) {
@@ -253,7 +254,7 @@ impl Building<'_> {
                 let slot = below.entry(callee).or_default();
                 slot.heads.push(*child);
                 if !reported {
-                    let outcomes = &self.snapshot[*child].stats.outcomes;
+                    let outcomes = self.snapshot[*child].stats.outcomes();
                     slot.server_only.0 = slot.server_only.0.saturating_add(outcomes.total());
                     slot.server_only.1 = slot.server_only.1.saturating_add(outcomes.failures());
                 }
@@ -271,16 +272,16 @@ impl Building<'_> {
     }
 
     fn measure(&self, node: &mut Node, path: PathIx, head: bool) {
-        let stats = &self.snapshot[path].stats;
+        let stats = self.snapshot[path].stats.totals();
         if head {
             node.handlings = node.handlings.saturating_add(stats.outcomes.total());
             node.handling_failures = node.handling_failures.saturating_add(stats.outcomes.failures());
-            node.nanos = node.nanos.saturating_add(stats.duration.sum());
+            node.nanos = node.nanos.saturating_add(stats.nanos);
         }
         // What a service waits for when it calls itself is its own time, unless it then waits for others.
         let calls = || self.snapshot.calls_of(path).iter();
         let own = |call: &&Call| self.snapshot[call.callee].service == node.service;
-        let on_itself = calls().filter(own).fold(0, |sum: u64, call| sum.saturating_add(call.stats.blocked));
+        let on_itself = calls().filter(own).fold(0, |sum: u64, call| sum.saturating_add(call.stats.totals().blocked));
         node.blocked = node.blocked.saturating_add(stats.blocked.saturating_sub(on_itself));
         node.busy = node.busy.saturating_add(stats.busy.saturating_sub(on_itself));
     }
@@ -303,15 +304,15 @@ impl Building<'_> {
 }
 
 impl Below {
-    fn add_call(&mut self, call: &Call) {
-        let (node, stats) = (&mut self.node, &call.stats);
-        node.calls = node.calls.saturating_add(stats.outcomes.total());
-        node.blocking = node.blocking.saturating_add(stats.blocking);
-        node.failures = node.failures.saturating_add(stats.outcomes.failures());
-        node.users = node.users.saturating_add(stats.per_handling.count());
-        node.joint.merge(&stats.joint);
-        node.call_nanos = node.call_nanos.saturating_add(stats.duration.sum());
-        node.blocked_on = node.blocked_on.saturating_add(stats.blocked);
+    fn add_calls(&mut self, calls: &CallTotals) {
+        let node = &mut self.node;
+        node.calls = node.calls.saturating_add(calls.outcomes.total());
+        node.blocking = node.blocking.saturating_add(calls.blocking);
+        node.failures = node.failures.saturating_add(calls.outcomes.failures());
+        node.users = node.users.saturating_add(calls.users);
+        node.joint.merge(&calls.joint);
+        node.call_nanos = node.call_nanos.saturating_add(calls.nanos);
+        node.blocked_on = node.blocked_on.saturating_add(calls.blocked);
     }
 }
 

@@ -38,23 +38,22 @@ pub fn couplings(snapshot: &Snapshot, min_failures: u64) -> Vec<Option<Coupling>
 fn coupling(snapshot: &Snapshot, edge: &Edge, blocked: f64, min_failures: u64) -> Option<Coupling> {
     let (mut handlings, mut users) = (0_u64, 0_u64);
     let mut joint = Joint::default();
-    let linked = |pair: &&crate::graph::Pair| {
-        pair.client.outcomes.total() > 0 && snapshot[pair.source].stats.outcomes.total() > 0
-    };
+    let linked =
+        |pair: &&crate::graph::Pair| pair.client.total() > 0 && snapshot[pair.source].stats.outcomes.total() > 0;
     let pairs: Vec<_> = edge.pairs.iter().map(|pair| &snapshot[*pair]).filter(linked).collect();
     for of_one_source in pairs.chunk_by(|a, b| a.source == b.source) {
         let Some(first) = of_one_source.first() else { continue };
         let all = snapshot[first.source].stats.outcomes.total();
-        let calling =
-            of_one_source.iter().fold(0_u64, |sum, pair| sum.saturating_add(pair.client.per_handling.count()));
+        let calling = of_one_source.iter().fold(0_u64, |sum, pair| sum.saturating_add(pair.client.totals().users));
         handlings = handlings.saturating_add(all);
         users = users.saturating_add(calling.min(all));
-        of_one_source.iter().for_each(|pair| joint.merge(&pair.client.joint));
+        of_one_source.iter().for_each(|pair| joint.merge(&pair.client.totals().joint));
     }
-    if handlings == 0 || edge.client.outcomes.total() == 0 {
+    let calls = edge.client.totals();
+    if handlings == 0 || calls.outcomes.total() == 0 {
         return None;
     }
-    let waited = edge.client.blocking as f64 / edge.client.outcomes.total() as f64;
+    let waited = calls.blocking as f64 / calls.outcomes.total() as f64;
     let used = users as f64 / handlings as f64 * waited.min(1.0);
     let propagation = propagation(&joint, min_failures);
     let strength = |lambda: f64| used * (1.0 - (1.0 - blocked) * (1.0 - lambda));

@@ -54,7 +54,7 @@ impl<'a> Case<'a> {
     /// The edge as a way of two steps: the pair of endpoints with most calls.
     pub(super) fn way(&self, edge: &Edge) -> Vec<Step> {
         let heaviest = edge.pairs.iter().rev().map(|pair| &self.snapshot[*pair]);
-        let heaviest = heaviest.max_by_key(|pair| pair.client.outcomes.total().max(pair.server.outcomes.total()));
+        let heaviest = heaviest.max_by_key(|pair| pair.client.total().max(pair.server.total()));
         heaviest.map_or_else(Vec::new, |pair| vec![self.step(pair.source), self.step(pair.destination)])
     }
 

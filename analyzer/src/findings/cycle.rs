@@ -182,7 +182,7 @@ fn weakest_link(snapshot: &Snapshot, services: &[ServiceIx]) -> outcome::Evidenc
     let inside = |service: &ServiceIx| services.binary_search(service).is_ok();
     let edges = snapshot.edges().iter().filter(|edge| inside(&edge.source) && inside(&edge.destination));
     let worst = |edge: &crate::graph::Edge| {
-        let seen = |evidence: &outcome::Evidence| edge.client.links.get(*evidence) > 0;
+        let seen = |evidence: &outcome::Evidence| edge.client.links().get(*evidence) > 0;
         outcome::Evidence::ALL.into_iter().rev().find(seen).unwrap_or(outcome::Evidence::Unknown)
     };
     edges.map(worst).max().unwrap_or(outcome::Evidence::Unknown)

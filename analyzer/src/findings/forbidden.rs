@@ -43,7 +43,7 @@ fn judge(case: &Case<'_>, contact: &Contact<'_>) -> Option<Finding> {
         services: sorted([from.clone(), to.clone()]),
         evidence: Evidence {
             n: contact.n,
-            linked: contact.edge.map_or(outcome::Evidence::Exact, |edge| weakest(&edge.client.links)),
+            linked: contact.edge.map_or(outcome::Evidence::Exact, |edge| weakest(&edge.client.links())),
             confidence: confidence(1.0, outcome::Evidence::Exact),
             formula: "at least one call on an edge that a rule of the architecture forbids".to_owned(),
             operands: BTreeMap::from([("rule".to_owned(), json!(text)), ("why".to_owned(), json!(why))]),

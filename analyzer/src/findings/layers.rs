@@ -36,7 +36,7 @@ fn judge(case: &Case<'_>, contact: &Contact<'_>) -> Option<Finding> {
         _ => return None,
     };
     let (source, destination) = (contact.from.to_owned(), contact.to.to_owned());
-    let linked = contact.edge.map_or(couplet_telemetry::outcome::Evidence::Exact, |edge| weakest(&edge.client.links));
+    let linked = contact.edge.map_or(couplet_telemetry::outcome::Evidence::Exact, |edge| weakest(&edge.client.links()));
     let direction = if wrong == Wrong::Upward { "upward" } else { "past the next layer" };
     Some(Finding {
         id: id(Rule::LV, "", [format!("from {source}").as_str(), format!("to {destination}").as_str()]),

@@ -37,14 +37,15 @@ pub(super) fn repeats<'a>(
 ) -> impl Iterator<Item = Repeat<'a>> {
     let levels = &thresholds.repeat;
     pairs.iter().filter_map(move |pair| {
-        let handlings = pair.client.per_handling.count();
+        let client = pair.client.totals();
+        let handlings = client.users;
         let own = snapshot[pair.source].service == snapshot[pair.destination].service;
         if handlings < thresholds.min_samples.max(1) || own || !snapshot[pair.destination].is_one() {
             return None;
         }
-        let calls = pair.client.per_handling.quantile(QUANTILE);
+        let calls = pair.client.per_handling().quantile(QUANTILE);
         let severity = grade_warn(calls, &levels.calls)?;
-        let waits = pair.client.blocked as f64 / handlings as f64;
+        let waits = client.blocked as f64 / handlings as f64;
         let whole = snapshot[pair.source].stats.duration.mean();
         let share = if whole > 0.0 { (waits / whole).min(1.0) } else { 0.0 };
         let long = waits >= levels.min_time.as_nanos() as f64 || whole > 0.0 && share >= levels.min_share;
@@ -57,13 +58,12 @@ fn finding(snapshot: &Snapshot, repeat: &Repeat<'_>, thresholds: &FindingThresho
     let (caller, callee) = (step(snapshot, pair.source), step(snapshot, pair.destination));
     let labels = [snapshot.label(pair.source), snapshot.label(pair.destination)];
     let [caller_label, callee_label] = &labels;
-    let n = pair.client.per_handling.count();
-    let per_handling = pair.client.per_handling.quantiles();
-    let one = pair.client.duration.mean();
+    let often = pair.client.per_handling();
+    let (n, per_handling) = (often.count(), often.quantiles());
+    let one = pair.client.duration().mean();
     let link = linked(pair);
     let levels = &thresholds.repeat.calls;
-    let above =
-        pair.client.per_handling.at_least(if severity == Severity::Critical { levels.critical } else { levels.warn });
+    let above = often.at_least(if severity == Severity::Critical { levels.critical } else { levels.warn });
     Finding {
         id: id(Rule::NP, "", labels.iter().map(String::as_str)),
         rule: Rule::NP,
@@ -116,7 +116,7 @@ fn finding(snapshot: &Snapshot, repeat: &Repeat<'_>, thresholds: &FindingThresho
 
 /// The weakest evidence among the calls that were linked to a handler at all.
 pub(super) fn linked(pair: &Pair) -> outcome::Evidence {
-    match pair.client.links.get(outcome::Evidence::Inferred) {
+    match pair.client.links().get(outcome::Evidence::Inferred) {
         0 => outcome::Evidence::Exact,
         _ => outcome::Evidence::Inferred,
     }

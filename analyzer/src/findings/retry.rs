@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use couplet_telemetry::counts::Counts;
 use couplet_telemetry::outcome;
 use serde_json::json;
 
@@ -13,7 +14,7 @@ use super::case::Case;
 use super::finding::{Evidence, Finding, Rule, Severity, confidence, id, sorted, step};
 use super::repeat::linked;
 use super::words::{percent, rounded};
-use crate::graph::{EndpointIx, Pair, Snapshot};
+use crate::graph::{CallTotals, EndpointIx, Pair, Snapshot};
 
 /// Calls that follow failed ones may differ from their number by so much: handlings that were cut off, windows that ended.
 const ABOUT: f64 = 0.05;
@@ -60,26 +61,26 @@ pub(super) fn find(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn retries<'a>(snapshot: &Snapshot, pair: &'a Pair, min_samples: u64, min_failures: u64) -> Option<Retries<'a>> {
-    let client = &pair.client;
+    let client = pair.client.totals();
     let (calls, failures) = (client.outcomes.total(), client.outcomes.failures());
     let one = snapshot[pair.source].is_one() && snapshot[pair.destination].is_one();
     if !one || calls < min_samples.max(1) {
         return None;
     }
     let by_proxy = (client.attempts as f64 / calls as f64).max(1.0);
-    let by_application = by_application(pair, min_failures);
+    let per_handling = pair.client.per_handling();
+    let by_application = by_application(&client, &per_handling, min_failures);
     // A proxy that tries again with success leaves no failure behind.
     let repeated = client.attempts.saturating_sub(calls);
-    let extra = client.per_handling.sum().saturating_sub(client.per_handling.count());
+    let extra = per_handling.sum().saturating_sub(per_handling.count());
     let seen = snapshot[pair.source].stats.retries as f64 >= extra as f64 * (1.0 - ABOUT);
     (failures.max(repeated) >= min_failures).then_some(Retries { pair, by_proxy, by_application, seen, failures })
 }
 
-fn by_application(pair: &Pair, min_failures: u64) -> f64 {
-    let per_handling = &pair.client.per_handling;
-    let failed = pair.client.joint.both.saturating_add(pair.client.joint.call_only);
+fn by_application(client: &CallTotals, per_handling: &Counts, min_failures: u64) -> f64 {
+    let failed = client.joint.both.saturating_add(client.joint.call_only);
     let extra = per_handling.sum().saturating_sub(per_handling.count());
-    let (again, failures) = (per_handling.at_least(2) as f64, pair.client.outcomes.failures() as f64);
+    let (again, failures) = (per_handling.at_least(2) as f64, client.outcomes.failures() as f64);
     let looks_like_it = failed >= min_failures
         && per_handling.quantile(0.5) == 1
         && extra as f64 <= failures * (1.0 + ABOUT)
@@ -98,8 +99,9 @@ fn finding(case: &Case<'_>, retries: &Retries<'_>, layered: bool, severity: Seve
     let (caller, callee) = (step(snapshot, pair.source), step(snapshot, pair.destination));
     let labels = [snapshot.label(pair.source), snapshot.label(pair.destination)];
     let [caller_label, callee_label] = &labels;
-    let n = pair.client.outcomes.total();
-    let most = pair.client.per_handling.max().max(1);
+    let n = pair.client.total();
+    let per_handling = pair.client.per_handling();
+    let most = per_handling.max().max(1);
     let who = match (by_proxy > 1.0, by_application > 1.0) {
         (true, true) if seen => "the proxy and the application",
         (true, true) => "the proxy and, it seems, the application",
@@ -136,7 +138,7 @@ fn finding(case: &Case<'_>, retries: &Retries<'_>, layered: bool, severity: Seve
                 ("by_proxy".to_owned(), json!(rounded(by_proxy))),
                 ("failures".to_owned(), json!(failures)),
                 ("layered".to_owned(), json!(layered)),
-                ("per_handling".to_owned(), json!(pair.client.per_handling.quantiles())),
+                ("per_handling".to_owned(), json!(per_handling.quantiles())),
                 ("threshold".to_owned(), json!(case.thresholds.retry)),
                 ("tries".to_owned(), json!(rounded(retries.tries()))),
             ]),

@@ -40,7 +40,7 @@ fn judge(case: &Case<'_>, edge: &Edge, coupling: &Coupling) -> Option<Finding> {
 
 fn finding(case: &Case<'_>, edge: &Edge, coupling: &Coupling, severity: Severity) -> Finding {
     let (caller, callee) = (case.name(edge.source), case.name(edge.destination));
-    let linked = weakest(&edge.client.links);
+    let linked = weakest(&edge.client.links());
     let falls = match coupling.propagation {
         Some(known) => format!(
             "when a call to {callee} fails, {} of its requests fail for it ({} of {} seen)",

@@ -22,7 +22,8 @@ pub(super) fn find(case: &Case<'_>) -> Vec<Finding> {
 fn judge(case: &Case<'_>, pair: &Pair) -> Option<Finding> {
     let snapshot = case.snapshot;
     let thresholds = &case.thresholds.timeout;
-    let calls = pair.client.outcomes.total();
+    let client = pair.client.totals();
+    let calls = client.outcomes.total();
     let one = snapshot[pair.source].is_one() && snapshot[pair.destination].is_one();
     if !one || calls < case.thresholds.min_samples.max(1) {
         return None;
@@ -34,23 +35,26 @@ fn judge(case: &Case<'_>, pair: &Pair) -> Option<Finding> {
     {
         return Some(short(case, pair, given_up, share, severity));
     }
-    let slowest = u128::from(pair.client.duration.max());
-    let endless = slowest >= thresholds.endless.as_nanos() && given_up == 0 && pair.client.blocking == calls;
-    endless.then(|| none(case, pair))
+    if given_up > 0 || client.blocking != calls {
+        return None;
+    }
+    let slowest = u128::from(pair.client.duration().max());
+    (slowest >= thresholds.endless.as_nanos()).then(|| none(case, pair))
 }
 
 /// Calls that the caller itself gave up; those that ended because its own caller went away are not its doing.
 fn given_up(snapshot: &Snapshot, pair: &Pair) -> u64 {
     let handlings = &snapshot[pair.source].stats.outcomes;
-    let cancelled = pair.client.outcomes.get(Outcome::Cancelled).saturating_sub(handlings.get(Outcome::Cancelled));
-    pair.client.outcomes.get(Outcome::Timeout).saturating_add(cancelled)
+    let calls = pair.client.outcomes();
+    let cancelled = calls.get(Outcome::Cancelled).saturating_sub(handlings.get(Outcome::Cancelled));
+    calls.get(Outcome::Timeout).saturating_add(cancelled)
 }
 
 fn short(case: &Case<'_>, pair: &Pair, given_up: u64, share: f64, severity: Severity) -> Finding {
     let labels = labels(case.snapshot, pair);
     let [caller, callee] = &labels;
-    let n = pair.client.outcomes.total();
-    let link = linked(pair);
+    let n = pair.client.total();
+    let (link, took) = (linked(pair), pair.client.duration());
     let levels = &case.thresholds.timeout.given_up;
     Finding {
         id: id(Rule::TO, "short", labels.iter().map(String::as_str)),
@@ -60,8 +64,8 @@ fn short(case: &Case<'_>, pair: &Pair, given_up: u64, share: f64, severity: Seve
         summary: format!(
             "Its time limit is below the callee's 99th percentile: {given_up} of {n} calls were given up while {callee} was still \
              at work. Calls took {} at the median and {} at most.",
-            duration(pair.client.duration.quantile(0.5)),
-            duration(pair.client.duration.max() as f64),
+            duration(took.quantile(0.5)),
+            duration(took.max() as f64),
         ),
         evidence: Evidence {
             n,
@@ -91,7 +95,8 @@ fn short(case: &Case<'_>, pair: &Pair, given_up: u64, share: f64, severity: Seve
 fn none(case: &Case<'_>, pair: &Pair) -> Finding {
     let labels = labels(case.snapshot, pair);
     let [caller, callee] = &labels;
-    let slowest = duration(pair.client.duration.max() as f64);
+    let took = pair.client.duration();
+    let slowest = duration(took.max() as f64);
     let link = linked(pair);
     Finding {
         id: id(Rule::TO, "none", labels.iter().map(String::as_str)),
@@ -100,23 +105,23 @@ fn none(case: &Case<'_>, pair: &Pair) -> Finding {
         title: format!("{caller} waited {slowest} for {callee}"),
         summary: format!(
             "The longest call took {slowest}, the median {}, and no call was ever given up: there seems to be no time limit.",
-            duration(pair.client.duration.quantile(0.5))
+            duration(took.quantile(0.5))
         ),
         evidence: Evidence {
-            n: pair.client.outcomes.total(),
+            n: pair.client.total(),
             linked: link,
             confidence: confidence(1.0, link),
             formula: "longest call ≥ endless, and none given up".to_owned(),
             operands: BTreeMap::from([
                 ("endless_seconds".to_owned(), json!(case.thresholds.timeout.endless.as_secs_f64())),
-                ("slowest_seconds".to_owned(), json!(rounded(pair.client.duration.max() as f64 / 1e9))),
+                ("slowest_seconds".to_owned(), json!(rounded(took.max() as f64 / 1e9))),
             ]),
         },
         why: "When the callee hangs, every request that needs it hangs, until threads, connections or memory of the caller end. A caller \
               without a limit fails later and harder than its callee."
             .to_owned(),
         suggestions: vec![
-            format!("Give the call a limit somewhat above the callee's 99th percentile of {}.", duration(pair.client.duration.quantile(0.99))),
+            format!("Give the call a limit somewhat above the callee's 99th percentile of {}.", duration(took.quantile(0.99))),
             "Where it is meant to last (a stream, a long poll), say so, and watch for silence instead.".to_owned(),
         ],
         ..blank(case, pair)

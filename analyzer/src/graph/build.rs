@@ -3,7 +3,7 @@
 //! The numbers of the graph depend on the order in which reports came. Nothing of that may be seen in a snapshot, so
 //! everything is first sorted by name, and only then put in relation.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use couplet_telemetry::expected::{ExpectedStats, shared};
@@ -13,12 +13,13 @@ use couplet_telemetry::opaque::OpaqueStats;
 use couplet_telemetry::outcome::{Links, Outcomes};
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::propagation::Propagation;
-use couplet_telemetry::report::{CallStats, HandlingStats, PathKind};
+use couplet_telemetry::report::{HandlingStats, PathKind};
 
 use super::directory::{EndpointId, ServiceEntry, ServiceId};
 use super::index::{EndpointIx, PairIx, PathIx, ServiceIx};
 use super::limits::GraphLoss;
 use super::merge::{CallNode, Graph, PathKey, PathNode};
+use super::packed::Packed;
 use super::snapshot::{Call, Edge, Endpoint, Entry, Expected, OpaqueEdge, Pair, Path, ServerSide, Service, Snapshot};
 use super::tree::Tree;
 
@@ -50,30 +51,39 @@ impl Graph {
 
 /// The nodes of the graph in the order of the snapshot, and the tree that they make.
 struct Nodes<'a> {
-    sorted: Vec<(PathId, PathKey, &'a PathNode)>,
+    graph: &'a Graph,
+    /// Where in the graph each node is, in the order of the snapshot.
+    order: Vec<u32>,
+    /// Where in that order each node of the graph is.
+    ranks: Vec<u32>,
     tree: Tree,
 }
 
 impl<'a> Nodes<'a> {
     fn sorted(graph: &'a Graph) -> Self {
-        let id = |key: &PathKey| match key {
-            PathKey::Path(id) => *id,
-            PathKey::Overflow(_) => PathId::OVERFLOW,
+        let rows = graph.paths.rows();
+        let id = |place: &u32| rows.get(*place as usize).map_or(PathId::OVERFLOW, PathNode::id);
+        let name =
+            |place: &u32| rows.get(*place as usize).map_or(UNLINKED, |node| graph.directory.service_name(node.service));
+        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+        order.sort_unstable_by(|a, b| id(a).cmp(&id(b)).then_with(|| name(a).cmp(name(b))));
+        let mut ranks = vec![0; order.len()];
+        for (rank, place) in (0..).zip(&order) {
+            if let Some(slot) = ranks.get_mut(*place as usize) {
+                *slot = rank;
+            }
+        }
+        let rank = |id: PathId| {
+            let place = graph.paths.find(&PathKey::Path(id)).filter(|_| id != PathId::OVERFLOW)?;
+            ranks.get(place as usize).map(|rank: &u32| *rank as usize)
         };
-        let name = |node: &PathNode| graph.directory.service_name(node.service);
-        let mut sorted: Vec<_> = graph.paths.iter().map(|(key, node)| (id(key), *key, node)).collect();
-        sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name(a.2).cmp(name(b.2))));
-        let position = |id: PathId| {
-            let found = sorted.binary_search_by_key(&id, |(id, _, _)| *id).ok();
-            found.filter(|_| id != PathId::OVERFLOW)
-        };
-        let parents = sorted.iter().map(|(_, _, node)| node.parent.and_then(position)).collect();
-        let tree = Tree::new(parents);
-        Self { sorted, tree }
+        let parent = |place: &u32| rows.get(*place as usize)?.parent().and_then(rank);
+        let tree = Tree::new(order.iter().map(parent).collect());
+        Self { graph, order, ranks, tree }
     }
 
     fn node(&self, position: usize) -> Option<&'a PathNode> {
-        self.sorted.get(position).map(|(_, _, node)| *node)
+        self.order.get(position).and_then(|place| self.graph.paths.get(*place))
     }
 
     /// Who called a path: an endpoint of the caller, or only the caller's name where its path is not known.
@@ -108,7 +118,7 @@ impl Names {
             ranks(directory.services().iter().map(|entry| &entry.name)).map(ServiceIx::at).collect::<Vec<_>>();
         let at = |id: ServiceId| services.get(id.position()).copied().unwrap_or(ServiceIx::at(0));
         let callers: BTreeSet<ServiceId> =
-            (0..nodes.sorted.len()).filter_map(|position| nodes.caller(position)?.err()).collect();
+            (0..nodes.order.len()).filter_map(|position| nodes.caller(position)?.err()).collect();
 
         let known = directory.endpoints().iter().map(|(service, name)| (at(*service), Arc::clone(name)));
         let unlinked: Arc<str> = UNLINKED.into();
@@ -184,20 +194,21 @@ fn ranks<T: Ord>(items: impl Iterator<Item = T>) -> impl Iterator<Item = usize> 
 fn paths(snapshot: &mut Snapshot, nodes: &Nodes<'_>, names: &Names) {
     let range = |(start, end): (usize, usize)| (start as u32, end as u32);
     snapshot.children = nodes.tree.children.iter().map(|child| PathIx::at(*child)).collect();
-    let path = |(position, (id, _, node)): (usize, &(PathId, PathKey, &PathNode))| Path {
-        id: *id,
+    let path = |(position, node): (usize, &PathNode)| Path {
+        id: node.id(),
         endpoint: names.endpoint(node.endpoint),
         parent: nodes.tree.parent(position).map(PathIx::at),
         top: PathIx::at(position),
-        complete: node.kind == PathKind::Handler && node.parent.is_none(),
+        complete: node.kind == PathKind::Handler && node.parent().is_none(),
         depth: 0,
         kind: node.kind,
         evidence: node.evidence,
-        stats: Arc::clone(&node.stats),
+        stats: node.stats.clone(),
         children: range(nodes.tree.ranges.get(position).copied().unwrap_or_default()),
         calls: (0, 0),
     };
-    snapshot.paths = nodes.sorted.iter().enumerate().map(path).collect();
+    let sorted = nodes.order.iter().filter_map(|place| nodes.graph.paths.get(*place));
+    snapshot.paths = sorted.enumerate().map(path).collect();
     // From the top down: what is known of the parent is known when its children come.
     for position in &nodes.tree.order {
         let at = PathIx::at(*position);
@@ -213,14 +224,13 @@ fn paths(snapshot: &mut Snapshot, nodes: &Nodes<'_>, names: &Names) {
 }
 
 fn calls(snapshot: &mut Snapshot, graph: &Graph, nodes: &Nodes<'_>, names: &Names) {
-    let positions: HashMap<PathKey, usize> =
-        nodes.sorted.iter().enumerate().map(|(position, (_, key, _))| (*key, position)).collect();
-    let call = |((key, _), node): (&(PathKey, u64), &CallNode)| {
-        let path = PathIx::at(*positions.get(key)?);
-        Some(Call { path, callee: names.endpoint(node.callee), stats: Arc::clone(&node.stats) })
+    let call = |node: &CallNode| {
+        let path = PathIx::at(*nodes.ranks.get(node.path as usize)? as usize);
+        Some(Call { path, callee: names.endpoint(node.callee), stats: node.stats.clone() })
     };
-    let mut calls: Vec<Call> = graph.calls.iter().filter_map(call).collect();
-    calls.sort_by_key(|call| (call.path, call.callee));
+    let mut calls: Vec<Call> = Vec::with_capacity(graph.calls.len());
+    calls.extend(graph.calls.rows().iter().filter_map(call));
+    calls.sort_unstable_by_key(|call| (call.path, call.callee));
     for (position, call) in calls.iter().enumerate() {
         if let Some(path) = snapshot.paths.get_mut(call.path.position()) {
             if path.calls.1 == 0 {
@@ -236,11 +246,12 @@ fn calls(snapshot: &mut Snapshot, graph: &Graph, nodes: &Nodes<'_>, names: &Name
 fn handlings(snapshot: &mut Snapshot) {
     let mut roots: BTreeMap<EndpointIx, Vec<PathIx>> = BTreeMap::new();
     for (position, path) in snapshot.paths.iter().enumerate() {
-        if path.stats.outcomes.total() == 0 {
+        let stats = path.stats.unpack();
+        if stats.outcomes.total() == 0 {
             continue;
         }
         if let Some(endpoint) = snapshot.endpoints.get_mut(path.endpoint.position()) {
-            endpoint.stats.merge(&path.stats);
+            endpoint.stats.merge(&stats);
         }
         if path.complete && path.parent.is_none() {
             roots.entry(path.endpoint).or_default().push(PathIx::at(position));
@@ -256,7 +267,7 @@ fn handlings(snapshot: &mut Snapshot) {
     let entry = |(endpoint, roots): (EndpointIx, Vec<PathIx>)| {
         let mut stats = HandlingStats::default();
         for root in &roots {
-            stats.merge(&snapshot[*root].stats);
+            stats.merge(&snapshot[*root].stats.unpack());
         }
         Entry { endpoint, roots, stats }
     };
@@ -264,40 +275,63 @@ fn handlings(snapshot: &mut Snapshot) {
 }
 
 fn pairs(snapshot: &mut Snapshot, nodes: &Nodes<'_>, names: &Names) {
-    let mut pairs: BTreeMap<(EndpointIx, EndpointIx), (CallStats, ServerSide)> = BTreeMap::new();
-    for call in &snapshot.calls {
-        let key = (snapshot[call.path].endpoint, call.callee);
-        pairs.entry(key).or_default().0.merge(&call.stats);
-    }
-    for (position, path) in snapshot.paths.iter().enumerate() {
-        let caller = nodes.caller(position).and_then(|caller| names.caller(caller));
-        if let Some(source) = caller.filter(|_| path.stats.outcomes.total() > 0) {
-            let server = &mut pairs.entry((source, path.endpoint)).or_default().1;
-            server.outcomes.merge(&path.stats.outcomes);
-            server.duration.merge(&path.stats.duration);
+    // Which calls and which paths belong to every pair, by what they are told by.
+    let by_pair = |(position, call): (usize, &Call)| ((snapshot[call.path].endpoint, call.callee), position as u32);
+    let mut clients: Vec<(Ends, u32)> = snapshot.calls.iter().enumerate().map(by_pair).collect();
+    let by_pair = |(position, path): (usize, &Path)| {
+        let caller = nodes.caller(position).and_then(|caller| names.caller(caller))?;
+        (path.stats.total() > 0).then_some(((caller, path.endpoint), position as u32))
+    };
+    let mut servers: Vec<(Ends, u32)> = snapshot.paths.iter().enumerate().filter_map(by_pair).collect();
+    clients.sort_unstable();
+    servers.sort_unstable();
+    let mut ends: Vec<Ends> = clients.iter().chain(&servers).map(|(ends, _)| *ends).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let (mut clients, mut servers) = (clients.as_slice(), servers.as_slice());
+    let pair = |(source, destination): Ends| {
+        let calls = split_off(&mut clients, (source, destination)).iter();
+        let calls = calls.filter_map(|(_, at)| snapshot.calls.get(*at as usize));
+        let client = Packed::sum(calls.map(|call| &call.stats));
+        let mut server = ServerSide::default();
+        for (_, at) in split_off(&mut servers, (source, destination)) {
+            let Some(path) = snapshot.paths.get(*at as usize) else { continue };
+            let HandlingStats { outcomes, duration, .. } = path.stats.unpack();
+            server.merge(&ServerSide { outcomes, duration });
         }
-    }
-    let pair = |((source, destination), (client, server))| Pair { source, destination, client, server };
-    snapshot.pairs = pairs.into_iter().map(pair).collect();
+        Pair { source, destination, client, server: Packed::new(&server) }
+    };
+    snapshot.pairs = ends.into_iter().map(pair).collect();
+}
+
+/// The two ends of a pair: who calls, and who is called.
+type Ends = (EndpointIx, EndpointIx);
+
+/// Takes what is about `ends` from the front of what is sorted by them.
+fn split_off<'a>(sorted: &mut &'a [(Ends, u32)], ends: Ends) -> &'a [(Ends, u32)] {
+    let (found, rest) = sorted.split_at(sorted.partition_point(|(of, _)| *of <= ends));
+    *sorted = rest;
+    found
 }
 
 fn edges(snapshot: &mut Snapshot) {
-    let mut edges: BTreeMap<(ServiceIx, ServiceIx), Edge> = BTreeMap::new();
-    for (position, pair) in snapshot.pairs.iter().enumerate() {
+    let between = |(position, pair): (usize, &Pair)| {
         let (source, destination) = (snapshot[pair.source].service, snapshot[pair.destination].service);
-        if source == destination {
-            continue; // a service that calls itself depends on nobody
-        }
-        let fresh = || {
-            let (client, server) = (CallStats::default(), ServerSide::default());
-            Edge { source, destination, client, server, pairs: Vec::new() }
-        };
-        let edge = edges.entry((source, destination)).or_insert_with(fresh);
-        edge.client.merge(&pair.client);
-        edge.server.merge(&pair.server);
-        edge.pairs.push(PairIx::at(position));
-    }
-    snapshot.edges = edges.into_values().filter(|edge| edge.calls() > 0).collect();
+        // A service that calls itself depends on nobody.
+        (source != destination).then_some(((source, destination), PairIx::at(position)))
+    };
+    let mut pairs: Vec<_> = snapshot.pairs.iter().enumerate().filter_map(between).collect();
+    pairs.sort_unstable();
+    let edge = |of_one: &[((ServiceIx, ServiceIx), PairIx)]| {
+        let (source, destination) = of_one.first()?.0;
+        let pairs: Box<[PairIx]> = of_one.iter().map(|(_, pair)| *pair).collect();
+        let client = Packed::sum(pairs.iter().map(|pair| &snapshot[*pair].client));
+        let server = Packed::sum(pairs.iter().map(|pair| &snapshot[*pair].server));
+        Some(Edge { source, destination, client, server, pairs }).filter(|edge| edge.calls() > 0)
+    };
+    let mut edges: Vec<Edge> = pairs.chunk_by(|a, b| a.0 == b.0).filter_map(edge).collect();
+    edges.shrink_to_fit();
+    snapshot.edges = edges;
     for edge in &snapshot.edges {
         if let Some(service) = snapshot.services.get_mut(edge.source.position()) {
             service.fan_out += 1;
@@ -342,10 +376,11 @@ fn expected(graph: &Graph, names: &Names) -> Vec<Expected> {
 
 fn links(snapshot: &mut Snapshot) {
     for pair in &snapshot.pairs {
-        snapshot.links.merge(&pair.client.links);
+        let links = pair.client.links();
+        snapshot.links.merge(&links);
         let service = snapshot.endpoints.get(pair.source.position()).map(|endpoint| endpoint.service);
         if let Some(service) = service.and_then(|service| snapshot.services.get_mut(service.position())) {
-            service.links.merge(&pair.client.links);
+            service.links.merge(&links);
         }
     }
 }

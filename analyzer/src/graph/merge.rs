@@ -1,7 +1,6 @@
 //! The graph itself: what reports add up to.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
 
 use couplet_telemetry::expected::ExpectedStats;
 use couplet_telemetry::names::{OTHER, UNLINKED};
@@ -16,6 +15,8 @@ use couplet_telemetry::window::Loss;
 
 use super::directory::{Directory, EndpointId, ServiceId};
 use super::limits::{GraphLimits, GraphLoss};
+use super::packed::Packed;
+use super::table::{Row, Table};
 
 /// Merges reports. Bounded by its limits, whatever is reported; no handling and no call is ever left out of the totals.
 ///
@@ -25,8 +26,8 @@ use super::limits::{GraphLimits, GraphLoss};
 pub struct Graph {
     limits: GraphLimits,
     pub(super) directory: Directory,
-    pub(super) paths: HashMap<PathKey, PathNode>,
-    pub(super) calls: HashMap<(PathKey, u64), CallNode>,
+    pub(super) paths: Table<PathNode>,
+    pub(super) calls: Table<CallNode>,
     /// The pairs of endpoints among `calls`.
     pairs: HashSet<(EndpointId, EndpointId)>,
     /// Connections between services that nobody can read: they are no calls and on no path.
@@ -48,22 +49,56 @@ pub(super) enum PathKey {
     Overflow(ServiceId),
 }
 
+/// One of a million: every byte of it counts.
 #[derive(Debug)]
 pub(super) struct PathNode {
-    pub(super) parent: Option<PathId>,
-    pub(super) caller: Option<ServiceId>,
+    id: PathId,
+    /// Means nothing where there is no parent.
+    parent: PathId,
     pub(super) service: ServiceId,
     pub(super) endpoint: EndpointId,
+    pub(super) caller: Option<ServiceId>,
+    has_parent: bool,
     pub(super) kind: PathKind,
     pub(super) evidence: Evidence,
     /// Shared with snapshots: a snapshot costs one copy of what changes after it, and no copy of the rest.
-    pub(super) stats: Arc<HandlingStats>,
+    pub(super) stats: Packed<HandlingStats>,
+}
+
+impl PathNode {
+    pub(super) fn id(&self) -> PathId {
+        self.id
+    }
+
+    pub(super) fn parent(&self) -> Option<PathId> {
+        self.has_parent.then_some(self.parent)
+    }
+}
+
+impl Row for PathNode {
+    type Key = PathKey;
+
+    fn key(&self) -> PathKey {
+        if self.id == PathId::OVERFLOW { PathKey::Overflow(self.service) } else { PathKey::Path(self.id) }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct CallNode {
+    /// Where the path is.
+    pub(super) path: u32,
     pub(super) callee: EndpointId,
-    pub(super) stats: Arc<CallStats>,
+    /// Of the callee, as reports name it.
+    key: u64,
+    pub(super) stats: Packed<CallStats>,
+}
+
+impl Row for CallNode {
+    type Key = (u32, u64);
+
+    fn key(&self) -> (u32, u64) {
+        (self.path, self.key)
+    }
 }
 
 impl Graph {
@@ -73,8 +108,8 @@ impl Graph {
         Self {
             limits,
             directory: Directory::default(),
-            paths: HashMap::new(),
-            calls: HashMap::new(),
+            paths: Table::default(),
+            calls: Table::default(),
             pairs: HashSet::new(),
             opaque: BTreeMap::new(),
             propagation: BTreeMap::new(),
@@ -123,29 +158,29 @@ impl Graph {
 
     fn handlings(&mut self, service: ServiceId, report: &PathReport, refused: &mut HashSet<PathId>) {
         let count = report.stats.outcomes.total();
-        let key = match self.admit(service, &report.path, count) {
-            Ok(key) => key,
+        let place = match self.admit(service, &report.path, count) {
+            Ok(place) => place,
             Err(loss) => {
                 self.lose(loss, count);
                 refused.insert(report.path.id);
                 self.overflow(service)
             }
         };
-        if let Some(node) = self.paths.get_mut(&key) {
-            Arc::make_mut(&mut node.stats).merge(&report.stats);
+        if let Some(node) = self.paths.get_mut(place) {
+            node.stats.merge(&report.stats);
         }
     }
 
-    /// The node of a path, made if there is room; else what it costs that there is none.
-    fn admit(&mut self, service: ServiceId, path: &PathDefinition, count: u64) -> Result<PathKey, GraphLoss> {
+    /// Where the node of a path is, made if there is room; else what it costs that there is none.
+    fn admit(&mut self, service: ServiceId, path: &PathDefinition, count: u64) -> Result<u32, GraphLoss> {
         if path.kind == PathKind::Overflow || path.id == PathId::OVERFLOW {
             return Ok(self.overflow(service));
         }
-        let key = PathKey::Path(path.id);
-        if let Some(node) = self.paths.get_mut(&key) {
+        let place = self.paths.find(&PathKey::Path(path.id));
+        if let Some((place, node)) = place.and_then(|place| Some((place, self.paths.get_mut(place)?))) {
             let name = self.directory.endpoint_name(node.endpoint);
             let same_endpoint = name == path.endpoint || name == OTHER || path.kind == PathKind::Unlinked;
-            let same_parent = node.parent == path.parent || path.kind == PathKind::Unlinked;
+            let same_parent = node.parent() == path.parent || path.kind == PathKind::Unlinked;
             if node.service != service || node.kind != path.kind || !same_endpoint || !same_parent {
                 return Err(GraphLoss::Conflicts);
             }
@@ -153,14 +188,13 @@ impl Graph {
             if name == OTHER && path.endpoint != OTHER {
                 self.lose(GraphLoss::Endpoints, count);
             }
-            return Ok(key);
+            return Ok(place);
         }
         if self.paths.len() >= self.limits.paths {
             return Err(GraphLoss::Paths);
         }
         let node = self.node(service, path, count);
-        self.paths.insert(key, node);
-        Ok(key)
+        Ok(self.paths.push(node))
     }
 
     fn node(&mut self, service: ServiceId, path: &PathDefinition, count: u64) -> PathNode {
@@ -172,39 +206,47 @@ impl Graph {
         };
         let endpoint = self.endpoint(service, endpoint, count);
         let caller = caller.map(|name| self.directory.service(name, self.limits.services));
-        let stats = Arc::default();
-        PathNode { parent, caller, service, endpoint, kind: path.kind, evidence: path.evidence, stats }
+        PathNode {
+            id: path.id,
+            parent: parent.unwrap_or(PathId::OVERFLOW),
+            service,
+            endpoint,
+            caller,
+            has_parent: parent.is_some(),
+            kind: path.kind,
+            evidence: path.evidence,
+            stats: Packed::default(),
+        }
     }
 
-    fn overflow(&mut self, service: ServiceId) -> PathKey {
-        let key = PathKey::Overflow(service);
-        if !self.paths.contains_key(&key) {
-            let endpoint = self.endpoint(service, OTHER, 0);
-            let (kind, evidence, stats) = (PathKind::Overflow, Evidence::Unknown, Arc::default());
-            self.paths.insert(key, PathNode { parent: None, caller: None, service, endpoint, kind, evidence, stats });
+    fn overflow(&mut self, service: ServiceId) -> u32 {
+        if let Some(place) = self.paths.find(&PathKey::Overflow(service)) {
+            return place;
         }
-        key
+        let node = self.node(service, &PathDefinition::overflow(), 0);
+        self.paths.push(node)
     }
 
     fn call(&mut self, service: ServiceId, report: &CallReport, refused: &HashSet<PathId>) {
         let count = report.stats.outcomes.total();
-        let key = PathKey::Path(report.path);
-        let known = self.paths.get(&key).is_some_and(|node| node.service == service);
-        let key = if known && !refused.contains(&report.path) {
-            key
-        } else {
+        let known = self.paths.find(&PathKey::Path(report.path)).filter(|place| {
+            let own = self.paths.get(*place).is_some_and(|node| node.service == service);
+            own && !refused.contains(&report.path)
+        });
+        let path = known.unwrap_or_else(|| {
             if report.path != PathId::OVERFLOW {
                 self.lose(GraphLoss::Paths, count);
             }
             self.overflow(service)
-        };
-        match self.calls.get_mut(&(key, report.callee.key())) {
+        });
+        let call = self.calls.find(&(path, report.callee.key()));
+        match call.and_then(|place| self.calls.get_mut(place)) {
             Some(node) => {
-                Arc::make_mut(&mut node.stats).merge(&report.stats);
+                node.stats.merge(&report.stats);
                 let callee = node.callee;
                 self.lose_names(callee, report, count);
             }
-            None => self.first_call(key, report, count),
+            None => self.first_call(path, report, count),
         }
     }
 
@@ -235,11 +277,11 @@ impl Graph {
 
     /// Makes room for calls to a callee that this path has not called before: the callee endpoint itself; else only
     /// the callee's service, below the overflow path of the caller; else nothing but the fact that there were calls.
-    fn first_call(&mut self, path: PathKey, report: &CallReport, count: u64) {
+    fn first_call(&mut self, path: u32, report: &CallReport, count: u64) {
         let callee = self.directory.service(report.callee.service(), self.limits.services);
         let endpoint = self.directory.endpoint(callee, report.callee.endpoint(), self.limits.endpoints);
         self.lose_names(endpoint, report, count);
-        let Some(node) = self.paths.get(&path) else { return };
+        let Some(node) = self.paths.get(path) else { return };
         let (caller, source) = (node.service, node.endpoint);
         if self.fits((source, endpoint), 1) {
             self.merge_call((path, report.callee.key()), endpoint, &report.stats);
@@ -283,9 +325,13 @@ impl Graph {
         true
     }
 
-    fn merge_call(&mut self, place: (PathKey, u64), callee: EndpointId, stats: &CallStats) {
-        let node = self.calls.entry(place).or_insert_with(|| CallNode { callee, stats: Arc::default() });
-        Arc::make_mut(&mut node.stats).merge(stats);
+    fn merge_call(&mut self, (path, key): (u32, u64), callee: EndpointId, stats: &CallStats) {
+        let known = self.calls.find(&(path, key));
+        let fresh = || CallNode { path, callee, key, stats: Packed::default() };
+        let place = known.unwrap_or_else(|| self.calls.push(fresh()));
+        if let Some(node) = self.calls.get_mut(place) {
+            node.stats.merge(stats);
+        }
     }
 
     /// The endpoint of this name; counts what it costs where it is not kept apart.
@@ -316,6 +362,8 @@ impl Graph {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::graph::{Edge, Snapshot};
     use crate::traffic::{chain, on, snapshot_of, traffic};
@@ -331,7 +379,7 @@ mod tests {
     }
 
     fn calls(snapshot: &Snapshot) -> u64 {
-        snapshot.calls().iter().map(|call| call.stats.outcomes.total()).sum()
+        snapshot.calls().iter().map(|call| call.stats.total()).sum()
     }
 
     fn edge<'a>(snapshot: &'a Snapshot, source: &str, destination: &str) -> Option<&'a Edge> {
@@ -358,7 +406,7 @@ mod tests {
         let snapshot = traffic().of(100, &chain(&["a", "b", "c"])).snapshot();
         assert_eq!(snapshot.edges().len(), 2);
         assert_eq!(edge(&snapshot, "a", "b").map(Edge::calls), Some(100));
-        assert_eq!(edge(&snapshot, "a", "b").map(|edge| edge.server.outcomes.total()), Some(100));
+        assert_eq!(edge(&snapshot, "a", "b").map(|edge| edge.server.total()), Some(100));
         assert_eq!(snapshot.requests(), 100);
     }
 
@@ -447,7 +495,7 @@ mod tests {
         let snapshot = snapshot_of(&[truth, lies, other_endpoint].concat());
         let stats = |snapshot: &Snapshot| {
             let real = snapshot.paths().iter().filter(|path| path.kind == PathKind::Handler);
-            real.map(|path| (path.id, snapshot.label(path.endpoint), path.stats.outcomes.total())).collect::<Vec<_>>()
+            real.map(|path| (path.id, snapshot.label(path.endpoint), path.stats.total())).collect::<Vec<_>>()
         };
         assert_eq!(stats(&snapshot), stats(&honest));
         assert_eq!(
@@ -487,6 +535,6 @@ mod tests {
         let before = graph.snapshot();
         reports.iter().for_each(|report| graph.apply(report));
         assert_eq!((before.requests(), graph.snapshot().requests()), (10, 20));
-        assert_eq!(before.calls()[0].stats.outcomes.total(), 10);
+        assert_eq!(before.calls()[0].stats.total(), 10);
     }
 }

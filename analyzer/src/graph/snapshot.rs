@@ -14,6 +14,7 @@ use couplet_telemetry::propagation::Propagation;
 use couplet_telemetry::report::{CallStats, HandlingStats, PathKind};
 
 use super::index::{EdgeIx, EndpointIx, EntryIx, PairIx, PathIx, ServiceIx};
+use super::packed::{CallTotals, Packed};
 
 /// The coupling graph at one moment. Every table is sorted by what names its rows; the rows of one table point into
 /// the others by index (`snapshot[path.endpoint]`).
@@ -95,10 +96,10 @@ impl Endpoint {
 }
 
 /// What a caller knows of calls.
-pub type ClientSide = CallStats;
+pub type ClientSide = Packed<CallStats>;
 
 /// What a callee knows of calls.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServerSide {
     /// Calls by how they ended.
     pub outcomes: Outcomes,
@@ -124,7 +125,7 @@ pub struct Pair {
     /// What the caller says; nothing where only the callee reports.
     pub client: ClientSide,
     /// What the callee says; nothing where only the caller reports.
-    pub server: ServerSide,
+    pub server: Packed<ServerSide>,
 }
 
 /// One service that calls another.
@@ -137,28 +138,28 @@ pub struct Edge {
     /// What the caller says; nothing where only the callee reports.
     pub client: ClientSide,
     /// What the callee says; nothing where only the caller reports.
-    pub server: ServerSide,
+    pub server: Packed<ServerSide>,
     /// The pairs of endpoints, sorted.
-    pub pairs: Vec<PairIx>,
+    pub pairs: Box<[PairIx]>,
 }
 
 impl Edge {
     /// Whether the caller reports. Both sides count the same calls; where the caller reports, it is believed.
     #[must_use]
     pub fn has_client_side(&self) -> bool {
-        self.client.outcomes.total() > 0
+        self.client.total() > 0
     }
 
     /// The calls, by how they ended.
     #[must_use]
-    pub fn outcomes(&self) -> &Outcomes {
-        if self.has_client_side() { &self.client.outcomes } else { &self.server.outcomes }
+    pub fn outcomes(&self) -> Outcomes {
+        if self.has_client_side() { self.client.outcomes() } else { self.server.outcomes() }
     }
 
     /// How long the calls took.
     #[must_use]
-    pub fn duration(&self) -> &Histogram {
-        if self.has_client_side() { &self.client.duration } else { &self.server.duration }
+    pub fn duration(&self) -> Histogram {
+        if self.has_client_side() { self.client.duration() } else { self.server.duration() }
     }
 
     /// How many calls.
@@ -171,18 +172,18 @@ impl Edge {
     /// one side does not report.
     #[must_use]
     pub fn on_the_way(&self) -> Option<f64> {
-        let (client, server) = (&self.client.duration, &self.server.duration);
+        let (client, server) = (self.client.duration(), self.server.duration());
         (client.count() > 0 && server.count() > 0).then(|| (client.mean() - server.mean()).max(0.0))
     }
 
     /// Calls that only one side counted, beyond what is explained by calls that never arrived and by attempts that arrived
     /// more often than once.
     fn unpaired(&self) -> u64 {
-        let client = &self.client.outcomes;
+        let CallTotals { outcomes: client, attempts, .. } = self.client.totals();
         let answered = [Outcome::Ok, Outcome::ClientError, Outcome::ServerError];
         let least = answered.into_iter().fold(0_u64, |sum, outcome| sum.saturating_add(client.get(outcome)));
-        let most = self.client.attempts.max(client.total());
-        let seen = self.server.outcomes.total();
+        let most = attempts.max(client.total());
+        let seen = self.server.total();
         least.saturating_sub(seen).max(seen.saturating_sub(most))
     }
 }
@@ -245,7 +246,7 @@ pub struct Path {
     /// The weakest link of the chain.
     pub evidence: Evidence,
     /// Measures over its handlings.
-    pub stats: Arc<HandlingStats>,
+    pub stats: Packed<HandlingStats>,
     pub(super) children: (u32, u32),
     pub(super) calls: (u32, u32),
 }
@@ -258,7 +259,7 @@ pub struct Call {
     /// Who was called.
     pub callee: EndpointIx,
     /// What was measured.
-    pub stats: Arc<CallStats>,
+    pub stats: Packed<CallStats>,
 }
 
 impl Snapshot {

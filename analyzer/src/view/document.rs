@@ -392,19 +392,26 @@ impl Service {
 
 fn edges(snapshot: &Snapshot) -> Vec<Edge> {
     let measures = blocking::shares(snapshot).into_iter().zip(cycles::circular_edges(snapshot));
-    let edge = |(edge, (blocked_share, circular)): (&graph::Edge, (Option<f64>, bool))| Edge {
-        source: snapshot[edge.source].name.to_string(),
-        destination: snapshot[edge.destination].name.to_string(),
-        calls: edge.calls(),
-        failures: edge.outcomes().failures(),
-        blocking: edge.client.blocking,
-        blocked_share,
-        duration: edge.duration().into(),
-        network: edge.on_the_way().map(|nanos| nanos / 1e9),
-        unpaired: snapshot.unpaired(edge),
-        links: (&edge.client.links).into(),
-        circular,
-        endpoints: edge.pairs.iter().filter_map(|pair| EndpointPair::new(snapshot, edge, &snapshot[*pair])).collect(),
+    let edge = |(edge, (blocked_share, circular)): (&graph::Edge, (Option<f64>, bool))| {
+        let client = edge.client.totals();
+        Edge {
+            source: snapshot[edge.source].name.to_string(),
+            destination: snapshot[edge.destination].name.to_string(),
+            calls: edge.calls(),
+            failures: edge.outcomes().failures(),
+            blocking: client.blocking,
+            blocked_share,
+            duration: (&edge.duration()).into(),
+            network: edge.on_the_way().map(|nanos| nanos / 1e9),
+            unpaired: snapshot.unpaired(edge),
+            links: (&client.links).into(),
+            circular,
+            endpoints: edge
+                .pairs
+                .iter()
+                .filter_map(|pair| EndpointPair::new(snapshot, edge, &snapshot[*pair]))
+                .collect(),
+        }
     };
     snapshot.edges().iter().zip(measures).map(edge).collect()
 }
@@ -432,16 +439,16 @@ impl EndpointPair {
     /// None where the side that is believed for the edge does not know the pair.
     fn new(snapshot: &Snapshot, edge: &graph::Edge, pair: &graph::Pair) -> Option<Self> {
         let (outcomes, duration) = match edge.has_client_side() {
-            true => (&pair.client.outcomes, &pair.client.duration),
-            false => (&pair.server.outcomes, &pair.server.duration),
+            true => (pair.client.outcomes(), pair.client.duration()),
+            false => (pair.server.outcomes(), pair.server.duration()),
         };
         (outcomes.total() > 0).then(|| Self {
             source_endpoint: snapshot[pair.source].name.to_string(),
             destination_endpoint: snapshot[pair.destination].name.to_string(),
             calls: outcomes.total(),
             failures: outcomes.failures(),
-            per_handling: (&pair.client.per_handling).into(),
-            duration: duration.into(),
+            per_handling: (&pair.client.per_handling()).into(),
+            duration: (&duration).into(),
         })
     }
 }

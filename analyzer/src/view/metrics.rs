@@ -58,9 +58,9 @@ impl Row<'_> {
     }
 
     fn add(&mut self, snapshot: &Snapshot, edge: &Edge) {
-        self.outcomes.merge(edge.outcomes());
-        self.client_seconds.merge(&edge.client.duration);
-        self.server_seconds.merge(&edge.server.duration);
+        self.outcomes.merge(&edge.outcomes());
+        self.client_seconds.merge(&edge.client.duration());
+        self.server_seconds.merge(&edge.server.duration());
         self.unpaired = self.unpaired.saturating_add(snapshot.unpaired(edge));
     }
 }

@@ -79,7 +79,7 @@ fn is_called(snapshot: &Snapshot, entry: &Entry, name: &str) -> bool {
 fn heaviest(snapshot: &Snapshot, tops: &[PathIx], most: usize) -> (Vec<PathIx>, bool) {
     // Every service has its own overflow path, and all have the same id: as nodes of a tree they mean nothing.
     let is_node = |path: &PathIx| snapshot[*path].kind != PathKind::Overflow;
-    let weighed = |path: PathIx| (snapshot[path].stats.outcomes.total(), Reverse(path));
+    let weighed = |path: PathIx| (snapshot[path].stats.total(), Reverse(path));
     let mut open: BinaryHeap<_> = tops.iter().copied().filter(is_node).map(weighed).collect();
     let mut chosen = Vec::new();
     while let Some((_, Reverse(path))) = open.pop() {
@@ -95,7 +95,7 @@ fn heaviest(snapshot: &Snapshot, tops: &[PathIx], most: usize) -> (Vec<PathIx>, 
 fn node(snapshot: &Snapshot, at: PathIx, requests: u64) -> Node {
     let path = &snapshot[at];
     let endpoint = &snapshot[path.endpoint];
-    let stats = &path.stats;
+    let stats = path.stats.unpack();
     let handlings = stats.outcomes.total();
     let time = stats.duration.sum();
     Node {

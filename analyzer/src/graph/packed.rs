@@ -1,0 +1,438 @@
+//! Measures in few bytes: what a graph keeps of a million paths.
+//!
+//! Most of what can be counted is zero and most of the rest is small, so only what is not zero is written, as numbers of
+//! as many bytes as they need. Nothing at all is written of measures of nothing. The bytes never change once they are
+//! shared: graph and snapshots hold on to the same ones until the graph has something to add.
+
+mod bytes;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use couplet_telemetry::counts::Counts;
+use couplet_telemetry::histogram::Histogram;
+use couplet_telemetry::outcome::{Evidence, Links, Outcome, Outcomes};
+use couplet_telemetry::report::{CallStats, HandlingStats, Joint, Origins};
+
+use self::bytes::{Reader, Writer};
+use super::snapshot::ServerSide;
+
+/// Measures, packed. What is asked for is unpacked; see the accessors of each kind.
+pub struct Packed<T> {
+    bytes: Arc<[u8]>,
+    of: PhantomData<fn() -> T>,
+}
+
+/// Measures that can be packed, and add up.
+pub trait Measures: Default {
+    /// Writes all of it.
+    fn write(&self, writer: &mut Writer);
+    /// Reads what was written; of no bytes at all, nothing.
+    fn read(reader: &mut Reader<'_>) -> Self;
+    /// Adds all of `other`.
+    fn add(&mut self, other: &Self);
+}
+
+impl<T: Measures> Packed<T> {
+    /// The same in few bytes.
+    #[must_use]
+    pub fn new(measures: &T) -> Self {
+        let mut writer = Writer::default();
+        measures.write(&mut writer);
+        Self::of_bytes(Arc::from(writer.bytes()))
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn unpack(&self) -> T {
+        T::read(&mut self.reader())
+    }
+
+    /// Adds all of `measures`.
+    pub(super) fn merge(&mut self, measures: &T) {
+        if self.bytes.is_empty() {
+            *self = Self::new(measures);
+            return;
+        }
+        let mut sum = self.unpack();
+        sum.add(measures);
+        let mut writer = Writer::default();
+        sum.write(&mut writer);
+        // As long as nobody else holds on to the bytes, and there are as many, they are used again.
+        match Arc::get_mut(&mut self.bytes) {
+            Some(bytes) if bytes.len() == writer.bytes().len() => bytes.copy_from_slice(writer.bytes()),
+            _ => self.bytes = Arc::from(writer.bytes()),
+        }
+    }
+
+    /// All of these together. The only one of its kind is shared, not copied.
+    pub(super) fn sum<'a>(mut all: impl Iterator<Item = &'a Self>) -> Self
+    where
+        T: 'a,
+    {
+        let Some(first) = all.next() else { return Self::default() };
+        let Some(second) = all.next() else { return first.clone() };
+        let mut sum = first.unpack();
+        sum.add(&second.unpack());
+        all.for_each(|other| sum.add(&other.unpack()));
+        Self::new(&sum)
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.bytes)
+    }
+
+    fn of_bytes(bytes: Arc<[u8]>) -> Self {
+        Self { bytes, of: PhantomData }
+    }
+}
+
+impl<T> Clone for Packed<T> {
+    fn clone(&self) -> Self {
+        Self { bytes: Arc::clone(&self.bytes), of: PhantomData }
+    }
+}
+
+impl<T> Default for Packed<T> {
+    fn default() -> Self {
+        Self { bytes: Arc::default(), of: PhantomData }
+    }
+}
+
+impl<T: Measures + fmt::Debug> fmt::Debug for Packed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.unpack().fmt(f)
+    }
+}
+
+/// What most measures of handlings are made of, without anything that takes room of its own.
+#[derive(Debug, Clone, Default)]
+pub struct HandlingTotals {
+    /// Handlings by how they ended.
+    pub outcomes: Outcomes,
+    /// Nanoseconds of them.
+    pub nanos: u64,
+    /// Nanoseconds of them in which a blocking call was open.
+    pub blocked: u64,
+    /// Nanoseconds of all blocking calls added up.
+    pub busy: u64,
+}
+
+/// What most measures of calls are made of, without anything that takes room of its own.
+#[derive(Debug, Clone, Default)]
+pub struct CallTotals {
+    /// Calls by how they ended.
+    pub outcomes: Outcomes,
+    /// How they were linked.
+    pub links: Links,
+    /// Handlings with at least one, by whether one failed and whether the handling did.
+    pub joint: Joint,
+    /// Calls that ended before their handler did.
+    pub blocking: u64,
+    /// Nanoseconds in which handlings waited for them.
+    pub blocked: u64,
+    /// Attempts on the wire.
+    pub attempts: u64,
+    /// Nanoseconds of all of them.
+    pub nanos: u64,
+    /// Handlings that made at least one.
+    pub users: u64,
+}
+
+impl Packed<HandlingStats> {
+    /// Handlings by how they ended.
+    #[must_use]
+    pub fn outcomes(&self) -> Outcomes {
+        self.totals().outcomes
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.outcomes().total()
+    }
+
+    /// The sums.
+    #[must_use]
+    pub fn totals(&self) -> HandlingTotals {
+        let numbers: [u64; HANDLING_NUMBERS] = self.reader().numbers();
+        let mut numbers = numbers.into_iter();
+        let (outcomes, _, _) = (outcomes_of(&mut numbers), links_of(&mut numbers), links_of(&mut numbers));
+        let [blocked, busy, _, _, nanos] = std::array::from_fn(|_| next(&mut numbers));
+        HandlingTotals { outcomes, nanos, blocked, busy }
+    }
+}
+
+impl Packed<CallStats> {
+    /// Calls by how they ended.
+    #[must_use]
+    pub fn outcomes(&self) -> Outcomes {
+        self.totals().outcomes
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.outcomes().total()
+    }
+
+    /// How they were linked.
+    #[must_use]
+    pub fn links(&self) -> Links {
+        self.totals().links
+    }
+
+    /// The sums.
+    #[must_use]
+    pub fn totals(&self) -> CallTotals {
+        let numbers: [u64; CALL_NUMBERS] = self.reader().numbers();
+        let mut numbers = numbers.into_iter();
+        let (outcomes, links) = (outcomes_of(&mut numbers), links_of(&mut numbers));
+        let joint = joint_of(&mut numbers);
+        let [blocking, blocked, attempts, _, _, _, _, users, nanos] = std::array::from_fn(|_| next(&mut numbers));
+        CallTotals { outcomes, links, joint, blocking, blocked, attempts, nanos, users }
+    }
+
+    /// Calls per handling that made at least one.
+    #[must_use]
+    pub fn per_handling(&self) -> Counts {
+        let mut reader = self.reader();
+        let _: [u64; CALL_NUMBERS] = reader.numbers();
+        reader.counts()
+    }
+
+    /// How long they took.
+    #[must_use]
+    pub fn duration(&self) -> Histogram {
+        self.unpack().duration
+    }
+}
+
+impl Packed<ServerSide> {
+    /// Calls by how they ended.
+    #[must_use]
+    pub fn outcomes(&self) -> Outcomes {
+        let numbers: [u64; SERVER_NUMBERS] = self.reader().numbers();
+        outcomes_of(&mut numbers.into_iter())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.outcomes().total()
+    }
+
+    /// Durations of their handlings.
+    #[must_use]
+    pub fn duration(&self) -> Histogram {
+        self.unpack().duration
+    }
+}
+
+const OUTCOMES: usize = Outcome::ALL.len();
+const LINKS: usize = Evidence::ALL.len();
+/// Sum, smallest, largest, zeros.
+const DURATION: usize = 4;
+const HANDLING_NUMBERS: usize = OUTCOMES + 2 * LINKS + 4 + DURATION;
+const CALL_NUMBERS: usize = OUTCOMES + LINKS + 4 + 8 + DURATION;
+const SERVER_NUMBERS: usize = OUTCOMES + DURATION;
+
+impl Measures for HandlingStats {
+    fn write(&self, writer: &mut Writer) {
+        // Whoever adds a measure is told here that it is to be kept.
+        let Self {
+            outcomes,
+            links,
+            duration,
+            blocked,
+            busy,
+            asynchronous,
+            calls,
+            callees,
+            depth_below,
+            calls_below,
+            services_below,
+            below,
+            retries,
+            origins,
+        } = self;
+        if *self == Self::default() {
+            return;
+        }
+        let numbers = [*blocked, *busy, *asynchronous, *retries];
+        let numbers =
+            numbers_of(outcomes).chain(links_in(links)).chain(links_in(below)).chain(numbers).chain(heads(duration));
+        writer.numbers::<HANDLING_NUMBERS>(numbers);
+        for counts in [calls, callees, depth_below, calls_below, services_below] {
+            writer.counts(counts);
+        }
+        writer.number(origins.iter().count() as u64);
+        for (service, times) in origins.iter() {
+            writer.text(service);
+            writer.number(times);
+        }
+        writer.buckets(duration);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let numbers: [u64; HANDLING_NUMBERS] = reader.numbers();
+        let mut numbers = numbers.into_iter();
+        let (outcomes, links, below) = (outcomes_of(&mut numbers), links_of(&mut numbers), links_of(&mut numbers));
+        let [blocked, busy, asynchronous, retries] = std::array::from_fn(|_| next(&mut numbers));
+        let [sum, min, max, zeros] = std::array::from_fn(|_| next(&mut numbers));
+        let [calls, callees, depth_below, calls_below, services_below] = std::array::from_fn(|_| reader.counts());
+        let mut origins = Origins::default();
+        for _ in 0..reader.number() {
+            let service = reader.text();
+            origins.add(service, reader.number());
+        }
+        let duration = reader.histogram(zeros, sum, min, max);
+        Self {
+            outcomes,
+            links,
+            duration,
+            blocked,
+            busy,
+            asynchronous,
+            calls,
+            callees,
+            depth_below,
+            calls_below,
+            services_below,
+            below,
+            retries,
+            origins,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.merge(other);
+    }
+}
+
+/// All but the time to the first byte: nothing that is said of a graph rests on it, and slots keep it.
+impl Measures for CallStats {
+    fn write(&self, writer: &mut Writer) {
+        let Self {
+            outcomes,
+            duration,
+            first_byte: _,
+            blocking,
+            links,
+            blocked,
+            per_handling,
+            joint,
+            attempts,
+            delayed,
+            aborted,
+            request_bytes,
+            response_bytes,
+        } = self;
+        if *self == Self::default() {
+            return;
+        }
+        let Joint { neither, handling_only, call_only, both } = *joint;
+        let users = per_handling.count();
+        let numbers = [*blocking, *blocked, *attempts, *delayed, *aborted, *request_bytes, *response_bytes, users];
+        let joint = [neither, handling_only, call_only, both];
+        let numbers = numbers_of(outcomes).chain(links_in(links)).chain(joint).chain(numbers).chain(heads(duration));
+        writer.numbers::<CALL_NUMBERS>(numbers);
+        writer.counts(per_handling);
+        writer.buckets(duration);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let numbers: [u64; CALL_NUMBERS] = reader.numbers();
+        let mut numbers = numbers.into_iter();
+        let (outcomes, links) = (outcomes_of(&mut numbers), links_of(&mut numbers));
+        let joint = joint_of(&mut numbers);
+        let [blocking, blocked, attempts, delayed, aborted, request_bytes, response_bytes, _] =
+            std::array::from_fn(|_| next(&mut numbers));
+        let [sum, min, max, zeros] = std::array::from_fn(|_| next(&mut numbers));
+        let per_handling = reader.counts();
+        let duration = reader.histogram(zeros, sum, min, max);
+        Self {
+            outcomes,
+            duration,
+            first_byte: Histogram::default(),
+            blocking,
+            links,
+            blocked,
+            per_handling,
+            joint,
+            attempts,
+            delayed,
+            aborted,
+            request_bytes,
+            response_bytes,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.merge(other);
+    }
+}
+
+impl Measures for ServerSide {
+    fn write(&self, writer: &mut Writer) {
+        let Self { outcomes, duration } = self;
+        if outcomes.total() == 0 && duration.count() == 0 {
+            return;
+        }
+        writer.numbers::<SERVER_NUMBERS>(numbers_of(outcomes).chain(heads(duration)));
+        writer.buckets(duration);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let numbers: [u64; SERVER_NUMBERS] = reader.numbers();
+        let mut numbers = numbers.into_iter();
+        let outcomes = outcomes_of(&mut numbers);
+        let [sum, min, max, zeros] = std::array::from_fn(|_| next(&mut numbers));
+        Self { outcomes, duration: reader.histogram(zeros, sum, min, max) }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.merge(other);
+    }
+}
+
+fn numbers_of(outcomes: &Outcomes) -> impl Iterator<Item = u64> + '_ {
+    Outcome::ALL.into_iter().map(|outcome| outcomes.get(outcome))
+}
+
+fn links_in(links: &Links) -> impl Iterator<Item = u64> + '_ {
+    Evidence::ALL.into_iter().map(|evidence| links.get(evidence))
+}
+
+fn heads(duration: &Histogram) -> [u64; DURATION] {
+    [duration.sum(), duration.min(), duration.max(), duration.zeros()]
+}
+
+fn outcomes_of(numbers: &mut impl Iterator<Item = u64>) -> Outcomes {
+    let mut outcomes = Outcomes::default();
+    for outcome in Outcome::ALL {
+        outcomes.add(outcome, next(numbers));
+    }
+    outcomes
+}
+
+fn links_of(numbers: &mut impl Iterator<Item = u64>) -> Links {
+    let mut links = Links::default();
+    for evidence in Evidence::ALL {
+        links.add(evidence, next(numbers));
+    }
+    links
+}
+
+fn joint_of(numbers: &mut impl Iterator<Item = u64>) -> Joint {
+    let [neither, handling_only, call_only, both] = std::array::from_fn(|_| next(numbers));
+    Joint { neither, handling_only, call_only, both }
+}
+
+fn next(numbers: &mut impl Iterator<Item = u64>) -> u64 {
+    numbers.next().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;
