@@ -236,6 +236,20 @@ pub struct BreakerSettings {
     #[schemars(schema_with = "count_or_off_schema")]
     pub max_in_flight: Option<u32>,
 
+    /// Connections to the destination at the same time, of all workers and idle ones included. A call that needs one more
+    /// is rejected, and changes no state; over HTTP/2 clients then share connections. `off` for no limit.
+    #[garde(inner(range(min = 1, max = 1_000_000)))]
+    #[serde(serialize_with = "number_or_off")]
+    #[schemars(schema_with = "count_or_off_schema")]
+    pub max_connections: Option<u32>,
+
+    /// Calls to the destination that wait for a connection at the same time: for an address, for it to be made, for its TLS
+    /// handshake. What is beyond is rejected, and changes no state. `off` for no limit.
+    #[garde(inner(range(min = 1, max = 1_000_000)))]
+    #[serde(serialize_with = "number_or_off")]
+    #[schemars(schema_with = "count_or_off_schema")]
+    pub max_pending: Option<u32>,
+
     /// When one of several endpoints is passed over while the others serve.
     #[garde(dive)]
     pub ejection: Ejection,
@@ -263,6 +277,8 @@ keys!(BreakerSettings {
     open,
     half_open,
     max_in_flight,
+    max_connections,
+    max_pending,
     ejection,
     ramp,
     count_propagated,
@@ -283,6 +299,8 @@ impl Default for BreakerSettings {
             open: OpenTime::default(),
             half_open: HalfOpen::default(),
             max_in_flight: None,
+            max_connections: None,
+            max_pending: None,
             ejection: Ejection::default(),
             ramp: Duration::ZERO,
             count_propagated: false,

@@ -76,6 +76,10 @@ impl Element for Route {
 #[schemars(deny_unknown_fields, default)]
 #[garde(allow_unvalidated)]
 pub struct RouteTimeouts {
+    /// As `timeouts.connect`: 1ms to 24h. There is always a limit.
+    #[garde(inner(custom(limited)))]
+    pub connect: Option<TimeLimit>,
+
     /// As `timeouts.first_byte`.
     #[garde(inner(custom(sensible)))]
     pub first_byte: Option<TimeLimit>,
@@ -90,7 +94,7 @@ pub struct RouteTimeouts {
     pub idle: Option<TimeLimit>,
 }
 
-keys!(RouteTimeouts { first_byte, request, idle });
+keys!(RouteTimeouts { connect, first_byte, request, idle });
 
 /// A limit of time, or none where the general one is not wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +161,13 @@ fn sensible(limit: &TimeLimit, (): &()) -> garde::Result {
     limit.get().map_or(Ok(()), |limit| between(&limit, &()))
 }
 
+fn limited(limit: &TimeLimit, (): &()) -> garde::Result {
+    match limit {
+        TimeLimit::Off => Err(garde::Error::new("there is always a limit: say how long")),
+        TimeLimit::After(_) => sensible(limit, &()),
+    }
+}
+
 fn prefix(path: &str, (): &()) -> garde::Result {
     let fine = path.starts_with('/') && path.len() <= 1_024 && !path.contains(['?', '#', ' ']);
     match fine {
@@ -178,11 +189,14 @@ pub(crate) fn conflicts(routes: &[Route]) -> Vec<(String, String)> {
             let message = format!("`routes[{earlier}]` is for all of these calls: this one would be without effect");
             found.push((format!("routes[{index}].to"), message));
         }
-        let RouteTimeouts { first_byte, request, .. } = route.timeouts;
+        let RouteTimeouts { connect, first_byte, request, .. } = route.timeouts;
         let whole = request.and_then(TimeLimit::get);
         let within = |limit: Option<Duration>| limit.zip(whole).filter(|(limit, whole)| limit > whole);
         if let Some((limit, whole)) = within(first_byte.and_then(TimeLimit::get)) {
             found.push((format!("routes[{index}].timeouts.first_byte"), longer(limit, "request", whole)));
+        }
+        if let Some((limit, whole)) = within(connect.and_then(TimeLimit::get)) {
+            found.push((format!("routes[{index}].timeouts.connect"), longer(limit, "request", whole)));
         }
         let Some(retry) = &route.retry else { continue };
         if let Some((limit, whole)) = within(retry.per_try_timeout) {
@@ -217,13 +231,14 @@ mod tests {
             "
 timeouts: { request: 10s }
 routes:
-  - { to: stock, path: /items/, timeouts: { request: off, first_byte: 2s } }
+  - { to: stock, path: /items/, timeouts: { request: off, first_byte: 2s, connect: 250ms } }
   - { to: stock, retry: { on: [connect, 503, unavailable], attempts: 3, methods: [GET, POST] } }
 ",
         )
         .unwrap();
         let [items, rest] = routes.as_slice() else { panic!("{routes:?}") };
         assert_eq!(items.timeouts.request, Some(TimeLimit::Off));
+        assert_eq!(items.timeouts.connect, Some(TimeLimit::After(Duration::from_millis(250))));
         assert_eq!(items.timeouts.first_byte.and_then(TimeLimit::get), Some(Duration::from_secs(2)));
         assert_eq!(rest.timeouts, RouteTimeouts::default());
         let retry = rest.retry.as_ref().unwrap();
@@ -241,6 +256,8 @@ routes:
             ("routes: [{ to: a, path: items }]", "not the beginning of a path"),
             ("routes: [{ to: a, timeouts: { request: 0s } }]", "not between 1ms and 24h"),
             ("routes: [{ to: a, timeouts: { request: 1s, first_byte: 2s } }]", "longer than `request` (1s)"),
+            ("routes: [{ to: a, timeouts: { request: 1s, connect: 2s } }]", "longer than `request` (1s)"),
+            ("routes: [{ to: a, timeouts: { connect: off } }]", "there is always a limit"),
             ("routes: [{ to: a }, { to: a, path: /b }]", "`routes[0]` is for all of these calls"),
             ("routes: [{ to: a, path: /b }, { to: a, path: /bc }]", "`routes[0]` is for all of these calls"),
             ("routes: [{ to: a, retry: {} }]", "says not when"),

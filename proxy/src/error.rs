@@ -52,6 +52,10 @@ pub(crate) enum Fault {
     Injected,
     /// More calls to the destination are under way than its limit.
     DestinationInFlight,
+    /// A call needs a connection to the destination beyond its limit.
+    DestinationConnections,
+    /// More calls wait for a connection to the destination than its limit.
+    DestinationPending,
 }
 
 /// What is answered and counted for a [`Fault`].
@@ -68,7 +72,7 @@ pub(crate) struct Answer {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 23] = [
+    pub(crate) const ALL: [Fault; 25] = [
         Fault::BadRequest,
         Fault::Malformed,
         Fault::HeaderFields,
@@ -92,6 +96,8 @@ impl Fault {
         Fault::BreakerOpen,
         Fault::Injected,
         Fault::DestinationInFlight,
+        Fault::DestinationConnections,
+        Fault::DestinationPending,
     ];
 
     pub(crate) fn answer(self) -> Answer {
@@ -235,6 +241,20 @@ impl Fault {
                 "destination_in_flight",
                 Outcome::Rejected,
                 "more calls to the destination are under way than max_in_flight allows",
+            ),
+            Fault::DestinationConnections => answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                14,
+                "destination_connections",
+                Outcome::Rejected,
+                "the call needs more connections to the destination than max_connections allows",
+            ),
+            Fault::DestinationPending => answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                14,
+                "destination_pending",
+                Outcome::Rejected,
+                "more calls wait for a connection to the destination than max_pending allows",
             ),
             Fault::BreakerOpen => answer(
                 StatusCode::SERVICE_UNAVAILABLE,

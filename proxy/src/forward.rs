@@ -88,7 +88,8 @@ pub(crate) async fn send(
     let mut attempts = 0;
     loop {
         // What is waited for stays where it is made: it is large, and would have room in `within` once more.
-        let connecting = within(patience, pin!(upstream.lease(&worker.connector, protocol, &client))).await;
+        let connecting =
+            within(patience, pin!(upstream.lease(&worker.connector, protocol, &client, patience.connect))).await;
         let mut lease = connecting.and_then(|connected| connected).map_err(|fault| (fault, attempts))?;
         if hostless {
             name_host(request.headers_mut(), &lease);

@@ -91,7 +91,7 @@ async fn deliver(
             if let (Some(attempt), Some(endpoint)) = (call.attempt(), reached.into_inner()) {
                 attempt.reached(endpoint);
             }
-            refuse(worker, fault, &upstream.name, call, grpc)
+            refuse(worker, fault, upstream, call, grpc)
         }
     }
 }
@@ -135,10 +135,13 @@ fn answer(
 }
 
 /// Answers in the destination's stead.
-fn refuse(worker: &Worker, fault: Fault, destination: &str, mut call: Call, grpc: bool) -> Response<Reply<Call>> {
+fn refuse(worker: &Worker, fault: Fault, to: &Upstream, mut call: Call, grpc: bool) -> Response<Reply<Call>> {
+    if let Some(refused) = to.breaker.as_ref().and_then(|breaker| Refused::by_limit(breaker, fault)) {
+        return reject(worker, &refused, call, grpc);
+    }
     worker.sidecar.metrics.fault(fault);
     call.failed(fault);
-    refusal(fault, destination, Some(call), grpc)
+    refusal(fault, &to.name, Some(call), grpc)
 }
 
 /// How long a call that came at `received` may take.
@@ -159,7 +162,7 @@ fn attempt(upstream: &Upstream, call: &mut Call, headers: &HeaderMap, now: Insta
 
 /// Answers in the stead of a destination that is not to be called now, and says who decided that and why.
 fn reject(worker: &Worker, refused: &Refused, mut call: Call, grpc: bool) -> Response<Reply<Call>> {
-    let fault = if refused.rejection.is_some() { Fault::BreakerOpen } else { Fault::DestinationInFlight };
+    let fault = refused.fault();
     worker.sidecar.metrics.fault(fault);
     call.failed(fault);
     let retry_in = refused.retry_in();

@@ -28,7 +28,12 @@ pub(crate) struct Stream {
     /// Read from the carrier, and not yet from here.
     ahead: BytesMut,
     carrier: Carrier,
+    /// What is to last as long as the connection does.
+    _kept: Option<Kept>,
 }
+
+/// Dropped when a connection is closed.
+pub(crate) type Kept = Box<dyn Send + Sync>;
 
 /// What brings the bytes.
 enum Carrier {
@@ -49,19 +54,24 @@ macro_rules! carried {
 
 impl From<TcpStream> for Stream {
     fn from(carrier: TcpStream) -> Self {
-        Self { ahead: BytesMut::new(), carrier: Carrier::Tcp(carrier) }
+        Self { ahead: BytesMut::new(), carrier: Carrier::Tcp(carrier), _kept: None }
     }
 }
 
 impl Stream {
     /// What comes out of TLS with a client.
     pub(crate) fn server(tls: server::TlsStream<Stream>) -> Self {
-        Self { ahead: BytesMut::new(), carrier: Carrier::Tls(Box::new(tls.into())) }
+        Self { ahead: BytesMut::new(), carrier: Carrier::Tls(Box::new(tls.into())), _kept: None }
     }
 
     /// What comes out of TLS with a server.
     pub(crate) fn client(tls: client::TlsStream<Stream>) -> Self {
-        Self { ahead: BytesMut::new(), carrier: Carrier::Tls(Box::new(tls.into())) }
+        Self { ahead: BytesMut::new(), carrier: Carrier::Tls(Box::new(tls.into())), _kept: None }
+    }
+
+    /// Keeps something for as long as the connection lasts.
+    pub(crate) fn keep(&mut self, kept: impl Send + Sync + 'static) {
+        self._kept = Some(Box::new(kept));
     }
 
     /// The own end's address.

@@ -9,6 +9,7 @@ mod lease;
 mod making;
 mod peer;
 mod shared;
+mod wait;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,12 +30,13 @@ use crate::deadline::Downstream;
 use crate::error::Fault;
 use crate::http::Protocol;
 use crate::metrics::Metrics;
-use crate::policy::Breaker;
+use crate::policy::{Breaker, Counted, Neighbour};
 use crate::resolve::{Answer, Directory, Found, Question};
 use crate::stream::Stream;
 use crate::tls::Secure;
 use balance::{Candidate, choose};
 use endpoint::Endpoint;
+use wait::Wait;
 
 /// One worker's view of a destination.
 pub(crate) struct Upstream {
@@ -104,27 +106,46 @@ impl Upstream {
     /// to that; nothing was sent then. `client` is the connection that the request came on.
     ///
     /// # Errors
-    /// Where there is none to be had within the connect timeout.
+    /// Where there is none to be had within `patience`, or none more allowed.
     pub(crate) async fn lease(
         &self,
         connector: &Connector,
         protocol: Protocol,
         client: &Downstream,
+        patience: Duration,
     ) -> Result<Lease, Fault> {
         let now = Instant::now();
-        let mut search = self.search(connector, now).await?;
-        while let Some((endpoint, deadline)) = search.next() {
-            let outstanding = endpoint.begin();
-            let connected = match protocol {
-                Protocol::Http1 => endpoint.http1(connector, now, deadline).await,
-                Protocol::Http2 => endpoint.http2(connector, client, deadline).await,
-            };
-            match connected {
-                Ok(connection) => return Ok(Lease::new(connection, endpoint, outstanding, connector)),
-                Err(fault) => search.failed(fault, self)?,
+        let mut wait = Wait::new(self.neighbour());
+        let mut search = self.search(&mut wait, patience, now).await?;
+        loop {
+            while let Some((endpoint, deadline)) = search.next() {
+                let outstanding = endpoint.begin();
+                let connected = match protocol {
+                    Protocol::Http1 => endpoint.http1(connector, &mut wait, now, deadline).await,
+                    Protocol::Http2 => endpoint.http2(connector, &mut wait, client, deadline).await,
+                };
+                match connected {
+                    Ok(connection) => return Ok(Lease::new(connection, endpoint, outstanding, connector)),
+                    Err(fault) => search.failed(fault, self)?,
+                }
             }
+            if !search.again_after(|| self.close_idle()) {
+                return Err(wait.given_up(search.fault));
+            }
+            // Its own task closes the connection.
+            tokio::task::yield_now().await;
         }
-        Err(search.fault)
+    }
+
+    /// What all workers know of it.
+    fn neighbour(&self) -> Option<&Arc<Neighbour>> {
+        self.breaker.as_ref().map(|breaker| &breaker.neighbour)
+    }
+
+    /// Closes one connection that nobody uses, where there is one.
+    fn close_idle(&self) -> bool {
+        let members = Arc::clone(&self.members.lock().list);
+        members.iter().any(|member| member.endpoint.close_idle())
     }
 
     /// Takes over a connection to its one endpoint. One that cannot be used is closed; the next lease makes another.
@@ -134,46 +155,61 @@ impl Upstream {
             members.refresh(self.secure.as_ref(), &self.metrics);
             members.list.first().map(|member| Arc::clone(&member.endpoint))
         };
-        if let Some(endpoint) = only {
-            endpoint.adopt(connector, protocol, opened).await;
-        }
+        let Some(endpoint) = only else { return };
+        let counted = match self.neighbour().map(Neighbour::connection) {
+            // One too many.
+            Some(None) => return,
+            Some(counted) => counted.inspect(Counted::stays),
+            None => None,
+        };
+        endpoint.adopt(connector, protocol, opened.counted(counted)).await;
     }
 
     /// A connection for bytes that nobody here understands.
     ///
     /// # Errors
-    /// Where there is none to be had within the connect timeout.
-    pub(crate) async fn dial(&self, connector: &Connector) -> Result<Stream, Fault> {
-        let mut search = self.search(connector, Instant::now()).await?;
+    /// Where there is none to be had within `patience`, or none more allowed.
+    pub(crate) async fn dial(&self, connector: &Connector, patience: Duration) -> Result<Stream, Fault> {
+        let mut wait = Wait::new(self.neighbour());
+        let mut search = self.search(&mut wait, patience, Instant::now()).await?;
+        let counted = loop {
+            match wait.connection() {
+                Ok(counted) => break counted,
+                Err(fault) => search.fault = fault,
+            }
+            if !search.again_after(|| self.close_idle()) {
+                return Err(wait.given_up(search.fault));
+            }
+            tokio::task::yield_now().await;
+        };
+        search.fault = Fault::Unresolved;
         while let Some((endpoint, deadline)) = search.next() {
             let connected = match self.secure.as_deref() {
-                Some(Secure::Learned) => {
-                    connector.learned(endpoint.address, deadline).await.map(|opened| opened.stream)
-                }
-                _ => connector.dial(endpoint.address, deadline).await.map(Stream::from),
+                Some(Secure::Learned) => connector.learned(endpoint.address, deadline).await,
+                _ => connector.dial(endpoint.address, deadline).await.map(Opened::from),
             };
             match endpoint.judge(connected) {
-                Ok(stream) => return Ok(stream),
+                Ok(opened) => return Ok(opened.counted(counted).stream),
                 Err(fault) => search.failed(fault, self)?,
             }
         }
         Err(search.fault)
     }
 
-    async fn search(&self, connector: &Connector, now: Instant) -> Result<Search, Fault> {
+    async fn search(&self, wait: &mut Wait<'_>, patience: Duration, now: Instant) -> Result<Search, Fault> {
         *self.used.lock() = now;
-        let deadline = now + connector.connect_timeout;
-        let members = self.members(deadline).await?;
+        let deadline = now + patience;
+        let members = self.members(wait, deadline).await.map_err(|fault| wait.given_up(fault))?;
         let mut ejected = Vec::new();
-        if let Some(breaker) = &self.breaker {
-            breaker.endpoints.are(members.len());
-            ejected = breaker.endpoints.ejected(now);
+        if let Some(neighbour) = self.neighbour() {
+            neighbour.endpoints.are(members.len());
+            ejected = neighbour.endpoints.ejected(now);
         }
-        Ok(Search { members, ejected, tried: Vec::new(), deadline, fault: Fault::Unresolved })
+        Ok(Search { members, ejected, tried: Vec::new(), deadline, fault: Fault::Unresolved, made_room: false })
     }
 
     /// The endpoints. Waited for only where a name was never answered.
-    async fn members(&self, deadline: Instant) -> Result<Arc<[Member]>, Fault> {
+    async fn members(&self, wait: &mut Wait<'_>, deadline: Instant) -> Result<Arc<[Member]>, Fault> {
         loop {
             let mut pending = {
                 let mut members = self.members.lock();
@@ -183,6 +219,7 @@ impl Upstream {
                 }
                 members.pending().ok_or(Fault::Unresolved)?
             };
+            wait.begins()?;
             match timeout_at(deadline, pending.changed()).await {
                 Ok(Ok(())) => {}
                 _ => return Err(Fault::Unresolved),
@@ -192,7 +229,7 @@ impl Upstream {
 
     /// Whether it has an endpoint; waits where its name was never answered.
     pub(crate) async fn is_known(&self, connector: &Connector) -> bool {
-        self.members(Instant::now() + connector.connect_timeout).await.is_ok()
+        self.members(&mut Wait::new(None), Instant::now() + connector.connect_timeout).await.is_ok()
     }
 
     /// Closes connections that were idle for too long, and those to endpoints that are none any more.
@@ -228,6 +265,8 @@ struct Search {
     deadline: Instant,
     /// What was wrong with the last one.
     fault: Fault,
+    /// Whether a connection was closed already to make room for another.
+    made_room: bool,
 }
 
 impl Search {
@@ -259,8 +298,23 @@ impl Search {
         Some((Arc::clone(&self.members.get(index)?.endpoint), until))
     }
 
+    /// Whether all of them are worth another look: there may be no more connections, and `make_room` closed one.
+    fn again_after(&mut self, make_room: impl FnOnce() -> bool) -> bool {
+        let again = self.fault == Fault::DestinationConnections && !self.made_room && make_room();
+        if again {
+            self.made_room = true;
+            self.tried.clear();
+        }
+        again
+    }
+
     /// No connection to that one. Nothing was sent, so another may serve.
     fn failed(&mut self, fault: Fault, upstream: &Upstream) -> Result<(), Fault> {
+        if matches!(fault, Fault::DestinationConnections | Fault::DestinationPending) {
+            // It says nothing of this one; another may have a connection that nobody uses.
+            self.fault = fault;
+            return Ok(());
+        }
         let next = matches!(fault, Fault::Connect | Fault::ConnectTimeout | Fault::ClearText)
             || matches!(fault, Fault::Tls | Fault::Identity | Fault::TlsRefused);
         if !next {
@@ -268,8 +322,8 @@ impl Search {
         }
         upstream.metrics.connect_failures.add(&upstream.name);
         let last = self.tried.last().and_then(|index| self.members.get(*index));
-        if let (Some(breaker), Some(member)) = (&upstream.breaker, last) {
-            breaker.endpoints.unreachable(member.endpoint.address, Instant::now());
+        if let (Some(neighbour), Some(member)) = (upstream.neighbour(), last) {
+            neighbour.endpoints.unreachable(member.endpoint.address, Instant::now());
         }
         self.fault = fault;
         Ok(())
@@ -349,13 +403,13 @@ mod tests {
         let deadline = || Instant::now() + Duration::from_secs(1);
 
         // The address that needs no name serves at once.
-        assert_eq!(endpoints(&upstream.members(deadline()).await.unwrap()), ["10.0.0.9:80"]);
+        assert_eq!(endpoints(&upstream.members(&mut Wait::new(None), deadline()).await.unwrap()), ["10.0.0.9:80"]);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let before = upstream.members(deadline()).await.unwrap();
+        let before = upstream.members(&mut Wait::new(None), deadline()).await.unwrap();
         assert_eq!(endpoints(&before), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.9:80"]);
         tokio::time::sleep(Duration::from_secs(6)).await;
         upstream.sweep(Instant::now(), Duration::from_secs(4));
-        let after = upstream.members(deadline()).await.unwrap();
+        let after = upstream.members(&mut Wait::new(None), deadline()).await.unwrap();
         assert_eq!(endpoints(&after), ["10.0.0.2:80", "10.0.0.3:80", "10.0.0.9:80"]);
         assert!(Arc::ptr_eq(&before[1].endpoint, &after[0].endpoint));
         drop(before);
@@ -370,7 +424,7 @@ mod tests {
         let destinations = Destinations::parse("stock:80").unwrap();
         let upstream = Upstream::new("stock", &destinations, None, &directory, &metrics, Instant::now());
         let before = Instant::now();
-        let members = upstream.members(before + Duration::from_secs(5)).await;
+        let members = upstream.members(&mut Wait::new(None), before + Duration::from_secs(5)).await;
         assert!(matches!(members, Err(Fault::Unresolved)));
         assert_eq!(before.elapsed().as_secs(), 5);
     }

@@ -42,8 +42,15 @@ pub(super) struct Entry {
     window: Window,
     in_flight: u64,
     in_flight_peak: u64,
-    /// The limit, if there is one; what it rejected, and would have rejected where breakers observe.
+    connections: u64,
+    connections_peak: u64,
+    pending: u64,
+    pending_peak: u64,
+    /// The limits, where there are any.
     max_in_flight: Option<u32>,
+    max_connections: Option<u32>,
+    max_pending: Option<u32>,
+    /// What they rejected, and would have rejected where breakers observe.
     limit_rejected: u64,
     limit_would_reject: u64,
     calls: Calls,
@@ -116,7 +123,9 @@ pub(super) fn page(service: &str, breakers: &Breakers, now: Instant) -> Page {
 
 pub(super) fn entry(breaker: &Breaker, now: Instant) -> Entry {
     let View { settings, stands, epoch, remaining, counts, consecutive, done, causes, forced } = breaker.view(now);
-    let (noted, ejections) = breaker.endpoints.view(now);
+    let (noted, ejections) = breaker.neighbour.endpoints.view(now);
+    let (connections, pending) = (&breaker.neighbour.connections, &breaker.neighbour.pending);
+    let limits = [&breaker.in_flight, connections, pending];
     Entry {
         from: breaker.from.to_string(),
         to: breaker.to.to_string(),
@@ -129,9 +138,15 @@ pub(super) fn entry(breaker: &Breaker, now: Instant) -> Entry {
         window: window(&counts, consecutive),
         in_flight: breaker.in_flight.get(),
         in_flight_peak: breaker.in_flight.peak(),
+        connections: connections.get(),
+        connections_peak: connections.peak(),
+        pending: pending.get(),
+        pending_peak: pending.peak(),
         max_in_flight: settings.max_in_flight,
-        limit_rejected: breaker.limit.rejected.get(),
-        limit_would_reject: breaker.limit.would_reject.get(),
+        max_connections: settings.max_connections,
+        max_pending: settings.max_pending,
+        limit_rejected: limits.map(|limit| limit.rejected.get()).iter().sum(),
+        limit_would_reject: limits.map(|limit| limit.would_reject.get()).iter().sum(),
         calls: calls(&done),
         would_have: WouldHave::from(&done),
         causes,

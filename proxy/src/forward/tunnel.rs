@@ -39,12 +39,16 @@ where
     });
 }
 
-/// Opens the connection that a CONNECT asks for, before it is answered.
+/// Opens the connection that a CONNECT asks for, before it is answered; `patience` is for how long that may take.
 ///
 /// # Errors
 /// Why there is none.
-pub(crate) async fn connect_through(connector: &Connector, upstream: &Upstream) -> Result<Stream, Fault> {
-    upstream.dial(connector).await
+pub(crate) async fn connect_through(
+    connector: &Connector,
+    upstream: &Upstream,
+    patience: Duration,
+) -> Result<Stream, Fault> {
+    upstream.dial(connector, patience).await
 }
 
 /// Passes bytes between a CONNECT's downstream end and `upstream`.

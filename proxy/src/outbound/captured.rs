@@ -67,7 +67,7 @@ pub(crate) async fn serve(
             let (mut call, _) = open(worker, &upstream, &head(&parts), now);
             let grpc = is_grpc(&parts.headers);
             match attempt(&upstream, &mut call, &parts.headers, now) {
-                Ok(()) => refuse(worker, fault, &upstream.name, call, grpc),
+                Ok(()) => refuse(worker, fault, &upstream, call, grpc),
                 Err(refused) => reject(worker, &refused, call, grpc),
             }
         }

@@ -9,7 +9,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use super::injected::{Injected, meet, with};
-use super::{attempt, open, refuse, reject};
+use super::{attempt, open, patience, refuse, reject};
 use crate::error::Fault;
 use crate::forward::{Reply, connect_through, refusal, relay};
 use crate::http::{RequestBody, Verdict, head, is_grpc};
@@ -119,10 +119,12 @@ async fn tunnel(
         return reject(worker, &refused, call, false);
     }
     if in_flight > worker.sidecar.config.limits.requests_in_flight as u64 {
-        return refuse(worker, Fault::InFlight, &upstream.name, call, false);
+        return refuse(worker, Fault::InFlight, upstream, call, false);
     }
-    match connect_through(&worker.connector, upstream).await {
-        Err(fault) => refuse(worker, fault, &upstream.name, call, false),
+    let way = worker.sidecar.routes.of(&upstream.name, parts.uri.path());
+    let patience = patience(worker, way, &parts.headers, false, now);
+    match connect_through(&worker.connector, upstream, patience.connect).await {
+        Err(fault) => refuse(worker, fault, upstream, call, false),
         Ok(stream) => {
             call.attempted(1);
             let now = Instant::now();

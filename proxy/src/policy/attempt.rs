@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
 
-use super::breaker::{Breaker, Failed, Permit, Refused, Ticket, What};
+use super::breaker::{Breaker, Failed, LASTING, Permit, Refused, Ticket, What, Why};
 use super::classify::{self, Class, Deadline, Said};
 use crate::error::Fault;
 use crate::http::code_of;
@@ -25,8 +25,19 @@ pub(crate) struct Attempt {
     ended: Option<Class>,
     whole_at: Option<Instant>,
     told: bool,
-    /// When the head of an answer came that says how long it is.
-    sized: Option<Instant>,
+    /// What the head of the answer says of its length.
+    length: Length,
+}
+
+/// How much of the answer is to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    /// Its head said so, at this time.
+    Known(Instant),
+    /// Nobody knows, and nothing has come yet.
+    Unknown,
+    /// Nobody knows, and it is coming.
+    Coming,
 }
 
 impl Attempt {
@@ -35,15 +46,14 @@ impl Attempt {
     /// # Errors
     /// Why not.
     pub(crate) fn ask(breaker: &Arc<Breaker>, grpc: bool, headers: &HeaderMap, now: Instant) -> Result<Self, Refused> {
-        let refused = |rejection| {
-            breaker.in_flight.down();
-            Refused { from: Arc::clone(&breaker.from), to: Arc::clone(&breaker.to), rejection }
+        let Some(under_way) = breaker.in_flight.enter() else {
+            breaker.in_flight.rejected.add(1);
+            return Err(Refused::new(breaker, Why::InFlight));
         };
-        let under_way = breaker.in_flight.up_for_now();
-        if !breaker.limit.allows(under_way) {
-            return Err(refused(None));
-        }
-        let ticket = breaker.ask(now).map_err(|rejection| refused(Some(rejection)))?;
+        let ticket = breaker.ask(now).map_err(|rejection| {
+            breaker.in_flight.leave();
+            Refused::new(breaker, Why::Breaker(rejection))
+        })?;
         breaker.in_flight.reached(under_way);
         Ok(Self {
             breaker: Arc::clone(breaker),
@@ -55,7 +65,7 @@ impl Attempt {
             ended: None,
             whole_at: None,
             told: false,
-            sized: None,
+            length: Length::Unknown,
         })
     }
 
@@ -79,7 +89,9 @@ impl Attempt {
             false => classify::head(status, headers, self.grpc.is_some(), self.deadline(now)),
         };
         self.said = Some(said);
-        self.sized = headers.contains_key(header::CONTENT_LENGTH).then_some(now);
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            self.length = Length::Known(now);
+        }
         self.failed.endpoint = Some(endpoint);
         let code = self.grpc.and_then(|_| code_of(headers)).flatten();
         self.failed.what = Some(code.map_or(What::Http(status.as_u16()), What::Grpc));
@@ -91,15 +103,25 @@ impl Attempt {
         }
     }
 
-    /// Bytes of the answer's body have come. That is enough of a probe: it may last for hours. One that says how long it
-    /// is has some time to come to its end, or destinations that break off would pass.
+    /// Bytes of the answer's body have come. Of a probe, that is enough once they have been coming for some time. One
+    /// that says how long it is has to go on until then; any other may say its first word and be silent.
     pub(crate) fn streams(&mut self) {
         if self.told || !matches!(self.ticket, Ticket::Counts(Permit::Probe { .. })) {
             return;
         }
-        let now = Instant::now();
-        if self.sized.is_none_or(|since| now.saturating_duration_since(since) >= PATIENCE) {
-            self.tell(now);
+        match self.length {
+            Length::Coming => {}
+            Length::Unknown => {
+                let now = Instant::now();
+                self.length = Length::Coming;
+                self.breaker.answers(self.ticket, now.saturating_duration_since(self.started), now);
+            }
+            Length::Known(since) => {
+                let now = Instant::now();
+                if now.saturating_duration_since(since) >= LASTING {
+                    self.tell(now);
+                }
+            }
         }
     }
 
@@ -177,7 +199,7 @@ impl Attempt {
         let class = self.ended.unwrap_or(so_far);
         let took = now.saturating_duration_since(self.started);
         if let Some(endpoint) = self.failed.endpoint {
-            self.breaker.endpoints.ended(endpoint, class, now);
+            self.breaker.neighbour.endpoints.ended(endpoint, class, now);
         }
         self.breaker.ended(self.ticket, class, took, self.failed, now);
     }
@@ -185,7 +207,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.breaker.in_flight.down();
+        self.breaker.in_flight.leave();
         let now = self.whole_at.unwrap_or_else(Instant::now);
         if self.ended.is_none() && self.said.is_some() {
             // The head came, and the caller went away before the rest: that says nothing, but for what the head said.
@@ -201,9 +223,6 @@ impl Drop for Attempt {
         self.tell(now);
     }
 }
-
-/// For how long an answer that is on its way is waited for, where its end is near.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 fn retry_after(said: Said, headers: &HeaderMap) -> Option<Duration> {
     let throttled = said == Said::Known(Class::Throttled);

@@ -19,14 +19,14 @@ use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) use causes::{Failed, What};
-pub(crate) use machine::{Change, Ended, Permit, Reason, Rejection, Stands};
+pub(crate) use machine::{Change, Ended, LASTING, Permit, Reason, Rejection, Stands};
 pub(crate) use window::Counts;
 
 use super::classify::Class;
-use super::ejection::Endpoints;
 use super::limit::Limit;
+use super::neighbour::Neighbour;
 use super::transition::Transitions;
-use crate::metrics::Gauge;
+use crate::error::Fault;
 use causes::Causes;
 use durations::Durations;
 use machine::Machine;
@@ -40,11 +40,9 @@ pub(crate) struct Breaker {
     /// What can be said without the lock: the epoch while calls simply pass, [`OFF`] where there is no breaker, else zero.
     passing: AtomicU64,
     /// Calls under way.
-    pub(crate) in_flight: Gauge,
-    /// How many of them may be.
-    pub(crate) limit: Limit,
-    /// Those of its endpoints that are passed over.
-    pub(crate) endpoints: Endpoints,
+    pub(crate) in_flight: Limit,
+    /// The destination itself.
+    pub(crate) neighbour: Arc<Neighbour>,
     inner: Mutex<Inner>,
     transitions: Arc<Transitions>,
 }
@@ -79,14 +77,54 @@ pub(crate) struct Forced {
 pub(crate) struct Refused {
     pub(crate) from: Arc<str>,
     pub(crate) to: Arc<str>,
-    /// The breaker; none where it is the limit of calls under way.
-    pub(crate) rejection: Option<Rejection>,
+    pub(crate) why: Why,
+}
+
+/// What stops a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The breaker.
+    Breaker(Rejection),
+    /// `max_in_flight`.
+    InFlight,
+    /// `max_connections`.
+    Connections,
+    /// `max_pending`.
+    Pending,
 }
 
 impl Refused {
+    /// A call that a limit of its destination stops, if that is what it failed for.
+    pub(crate) fn by_limit(breaker: &Breaker, fault: Fault) -> Option<Self> {
+        let why = match fault {
+            Fault::DestinationInFlight => Why::InFlight,
+            Fault::DestinationConnections => Why::Connections,
+            Fault::DestinationPending => Why::Pending,
+            _ => return None,
+        };
+        Some(Self::new(breaker, why))
+    }
+
+    pub(crate) fn new(breaker: &Breaker, why: Why) -> Self {
+        Self { from: Arc::clone(&breaker.from), to: Arc::clone(&breaker.to), why }
+    }
+
     /// When it is worth trying again; zero where that depends on calls that are under way.
     pub(crate) fn retry_in(&self) -> Duration {
-        self.rejection.map_or(Duration::ZERO, |rejection| rejection.retry_in)
+        match self.why {
+            Why::Breaker(rejection) => rejection.retry_in,
+            Why::InFlight | Why::Connections | Why::Pending => Duration::ZERO,
+        }
+    }
+
+    /// What the call failed for.
+    pub(crate) fn fault(&self) -> Fault {
+        match self.why {
+            Why::Breaker(_) => Fault::BreakerOpen,
+            Why::InFlight => Fault::DestinationInFlight,
+            Why::Connections => Fault::DestinationConnections,
+            Why::Pending => Fault::DestinationPending,
+        }
     }
 }
 
@@ -94,9 +132,11 @@ impl Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.retry_in().as_secs_f64().ceil();
-        let (state, reason) = match self.rejection {
-            Some(Rejection { state, reason, .. }) => (state.as_str(), reason.as_str()),
-            None => ("limit", "limit_in_flight"),
+        let (state, reason) = match self.why {
+            Why::Breaker(Rejection { state, reason, .. }) => (state.as_str(), reason.as_str()),
+            Why::InFlight => ("limit", "limit_in_flight"),
+            Why::Connections => ("limit", "limit_connections"),
+            Why::Pending => ("limit", "limit_pending"),
         };
         write!(f, "{state}; edge=\"{}>{}\"; reason={reason}; for={seconds}s", self.from, self.to)
     }
@@ -132,12 +172,13 @@ impl Breaker {
         from: Arc<str>,
         to: Arc<str>,
         settings: BreakerSettings,
+        neighbour: Arc<Neighbour>,
         transitions: Arc<Transitions>,
         seed: u64,
         now: Instant,
     ) -> Self {
         let machine = Machine::new(&settings, seed, now);
-        let (endpoints, limit) = (Endpoints::new(&settings), Limit::new(&settings));
+        let in_flight = Limit::new(settings.max_in_flight, settings.mode);
         let inner = Inner {
             durations: Durations::new(settings.window, now),
             settings,
@@ -151,13 +192,13 @@ impl Breaker {
             random: fastrand::Rng::with_seed(seed),
         };
         let passing = AtomicU64::new(inner.passing());
-        Self { from, to, passing, in_flight: Gauge::default(), limit, endpoints, inner: Mutex::new(inner), transitions }
+        Self { from, to, passing, in_flight, neighbour, inner: Mutex::new(inner), transitions }
     }
 
     /// Other rules are in force.
     pub(crate) fn configure(&self, settings: &BreakerSettings, now: Instant) {
-        self.endpoints.configure(settings);
-        self.limit.configure(settings);
+        self.neighbour.configure(settings);
+        self.in_flight.configure(settings.max_in_flight, settings.mode);
         self.locked(now, |inner| {
             if inner.settings != *settings {
                 let before = std::mem::replace(&mut inner.settings, settings.clone());
@@ -194,6 +235,18 @@ impl Breaker {
             };
             (answer, change)
         })
+    }
+
+    /// A call has been answered for `took`, and its answer does not say how long it is.
+    pub(crate) fn answers(&self, ticket: Ticket, took: Duration, now: Instant) {
+        let Ticket::Counts(permit @ Permit::Probe { .. }) = ticket else { return };
+        self.locked(now, |inner| {
+            // One that is slow is no success, however long it lasts.
+            if inner.settings.slow_call.duration.is_none_or(|slow| took < slow) {
+                inner.machine.answers(permit, now);
+            }
+            ((), None)
+        });
     }
 
     /// A call has ended, after `took`.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
+use super::neighbour::Neighbour;
 use super::transition::Transitions;
 use crate::metrics::Counter;
 
@@ -53,10 +54,12 @@ impl Breakers {
             return None;
         }
         let name: Arc<str> = Arc::from(destination);
+        let settings = settings.of(destination);
         let breaker = Arc::new(Breaker::new(
             Arc::clone(&self.service),
             Arc::clone(&name),
-            settings.of(destination).clone(),
+            settings.clone(),
+            Arc::new(Neighbour::new(settings)),
             Arc::clone(&self.transitions),
             fastrand::u64(..),
             now,

@@ -17,6 +17,8 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
     began: Instant,
+    /// For a connection to be there.
+    pub(crate) connect: Duration,
     first_byte: Option<Duration>,
     whole: Option<Duration>,
     /// For anything to move once the answer has begun.
@@ -33,6 +35,7 @@ impl Patience {
         let limit = |own: Option<TimeLimit>, general| own.map_or(general, TimeLimit::get);
         Self {
             began,
+            connect: route.connect.and_then(TimeLimit::get).unwrap_or(general.connect),
             first_byte: limit(route.first_byte, general.first_byte),
             whole: limit(route.request, general.request),
             idle: limit(route.idle, None),
@@ -144,7 +147,11 @@ mod tests {
         let (own, began) = patience(own, None);
         assert_eq!((own.until(), own.idle), (None, Some(millis(300))));
         assert_eq!(own.head(began), Some((millis(2_000), Fault::FirstByte)));
-        let none = RouteTimeouts { request: Some(TimeLimit::Off), first_byte: Some(TimeLimit::Off), idle: None };
+        let none = RouteTimeouts {
+            request: Some(TimeLimit::Off),
+            first_byte: Some(TimeLimit::Off),
+            ..RouteTimeouts::default()
+        };
         assert_eq!(patience(none, None).0.head(began), None, "nothing is set up where there is no limit");
     }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::breaker::{Breaker, Failed, Ticket};
 use super::classify::Class;
+use super::neighbour::Neighbour;
 use super::transition::Transitions;
 
 /// A breaker whose clock begins at zero and stands where the last call was. Calls are told in the order in which they
@@ -32,7 +33,8 @@ impl Replay {
         let start = Instant::now();
         let name: Arc<str> = Arc::from("");
         let transitions = Arc::<Transitions>::default();
-        let breaker = Breaker::new(Arc::clone(&name), name, settings.clone(), transitions, seed, start);
+        let neighbour = Arc::new(Neighbour::new(settings));
+        let breaker = Breaker::new(Arc::clone(&name), name, settings.clone(), neighbour, transitions, seed, start);
         Self { breaker, start }
     }
 

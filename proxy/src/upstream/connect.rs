@@ -21,6 +21,7 @@ use crate::http2;
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::original::Dialed;
+use crate::policy::Counted;
 use crate::stream::{Stream, connect};
 use crate::tls::{Secure, Tls};
 
@@ -57,6 +58,16 @@ pub(crate) struct Opened {
 impl From<TcpStream> for Opened {
     fn from(stream: TcpStream) -> Self {
         Self { stream: stream.into(), identity: None }
+    }
+}
+
+impl Opened {
+    /// The connection counts for as long as it stands.
+    pub(super) fn counted(mut self, counted: Option<Counted>) -> Self {
+        if let Some(counted) = counted {
+            self.stream.keep(counted);
+        }
+        self
     }
 }
 
@@ -111,10 +122,11 @@ impl Connector {
         &self,
         address: SocketAddr,
         secure: Option<&Secure>,
+        counted: Option<Counted>,
         deadline: Instant,
     ) -> Result<Http1, Fault> {
         let opened = self.open(address, secure, Protocol::Http1, deadline).await?;
-        self.speak_http1(opened).await
+        self.speak_http1(opened.counted(counted)).await
     }
 
     /// Speaks HTTP/1 on a connection.
@@ -144,10 +156,11 @@ impl Connector {
         &self,
         address: SocketAddr,
         secure: Option<&Secure>,
+        counted: Option<Counted>,
         deadline: Instant,
     ) -> Result<Http2, Fault> {
         let opened = self.open(address, secure, Protocol::Http2, deadline).await?;
-        self.speak_http2(opened).await
+        self.speak_http2(opened.counted(counted)).await
     }
 
     /// Speaks HTTP/2 on a connection.

@@ -13,6 +13,7 @@ use super::connect::{Connector, Http1, Opened};
 use super::lease::{Connection, Sender};
 use super::making::Making;
 use super::shared::{Shared, Stream};
+use super::wait::Wait;
 use crate::deadline::Downstream;
 use crate::error::Fault;
 use crate::http::Protocol;
@@ -118,6 +119,7 @@ impl Endpoint {
     pub(super) async fn http1(
         &self,
         connector: &Connector,
+        wait: &mut Wait<'_>,
         now: Instant,
         deadline: Instant,
     ) -> Result<Connection, Fault> {
@@ -129,7 +131,8 @@ impl Endpoint {
             connector.metrics.upstream_connections_reused.add(1);
             return Ok(connection(sender, true));
         }
-        let sender = self.judge(connector.http1(self.address, self.secure.as_deref(), deadline).await)?;
+        let counted = wait.connection()?;
+        let sender = self.judge(connector.http1(self.address, self.secure.as_deref(), counted, deadline).await)?;
         Ok(connection(sender, false))
     }
 
@@ -173,6 +176,7 @@ impl Endpoint {
     pub(super) async fn http2(
         &self,
         connector: &Connector,
+        wait: &mut Wait<'_>,
         client: &Downstream,
         deadline: Instant,
     ) -> Result<Connection, Fault> {
@@ -184,7 +188,9 @@ impl Endpoint {
             connector.metrics.upstream_connections_reused.add(1);
             return Ok(connection(stream, true));
         }
-        let place = self.making.place(client, self.shared.room());
+        wait.begins()?;
+        let room = if wait.has_room() { self.shared.room() } else { 0 };
+        let place = self.making.place(client, room);
         let turn = timeout_at(deadline, place.turn()).await;
         let _turn = turn.map_err(|_| Fault::ConnectTimeout)?;
         // Whoever was first may have made one meanwhile.
@@ -192,7 +198,17 @@ impl Endpoint {
             connector.metrics.upstream_connections_reused.add(1);
             return Ok(connection(stream, true));
         }
-        let connected = self.judge(connector.http2(self.address, self.secure.as_deref(), deadline).await)?;
+        let counted = match wait.connection() {
+            Ok(counted) => counted,
+            // There may be no more of them: then clients share.
+            Err(fault) => {
+                let stream = self.shared.share().ok_or(fault)?;
+                connector.metrics.upstream_connections_reused.add(1);
+                return Ok(connection(stream, true));
+            }
+        };
+        let connected = connector.http2(self.address, self.secure.as_deref(), counted, deadline).await;
+        let connected = self.judge(connected)?;
         let stream = self.shared.add(connected, self.is_https(), client).ok_or(Fault::Connect)?;
         Ok(connection(stream, false))
     }
@@ -218,6 +234,15 @@ impl Endpoint {
                 }
             }
         }
+    }
+
+    /// Closes a connection that nobody uses, so that there is room for another one. Whether there was one.
+    pub(super) fn close_idle(&self) -> bool {
+        // The one that was used first is the likeliest to be closed soon anyway.
+        let mut idle = self.idle.lock();
+        let oldest = (!idle.is_empty()).then(|| idle.remove(0));
+        drop(idle);
+        oldest.is_some() || self.shared.close_idle()
     }
 
     /// Closes connections that were idle for too long.

@@ -105,6 +105,21 @@ impl Shared {
         }
     }
 
+    /// A stream on the connection with the fewest, whosever it is: where there may be no more of them.
+    pub(super) fn share(&self) -> Option<Stream> {
+        let mut connections = self.0.lock();
+        connections.retain(|connection| connection.is_of_use());
+        connections.sort_by_key(|connection| connection.server.streams());
+        connections.iter().find_map(Stream::on)
+    }
+
+    /// Closes a connection that carries nothing. Whether there was one.
+    pub(super) fn close_idle(&self) -> bool {
+        let mut connections = self.0.lock();
+        let idle = connections.iter().position(|connection| connection.server.streams() == 0);
+        idle.map(|index| connections.swap_remove(index)).is_some()
+    }
+
     /// Closes connections that were idle for too long.
     pub(super) fn sweep(&self, now: Instant, idle_timeout: Duration) {
         self.0.lock().retain(|connection| {

@@ -21,6 +21,7 @@ mod origins;
 mod outages;
 mod interim;
 mod life;
+mod limits;
 mod links;
 mod grpc;
 mod mesh;

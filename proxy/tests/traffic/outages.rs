@@ -15,10 +15,12 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 
 use crate::breakers::{breaker, client_page, field, grpc_call, quick, with};
 use crate::framed;
 use crate::harness::*;
+use crate::wire::Wire;
 
 /// How a neighbour does at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,10 @@ enum Mood {
     Hangs,
     /// In the middle of the body.
     BreaksOff,
+    /// The same, where the head does not say how long the body is.
+    BreaksOffChunked,
+    /// Begins to answer, and says nothing more for as long as somebody listens.
+    Streams,
     Throttles,
 }
 
@@ -89,6 +95,12 @@ async fn converse(mut stream: TcpStream, state: Arc<State>) {
             Mood::MostlyFails if number * 3 % 5 < 3 => FAILS,
             Mood::SeldomFails if number % 10 == 9 => FAILS,
             Mood::Works | Mood::MostlyFails | Mood::SeldomFails => WORKS,
+            Mood::BreaksOffChunked => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+            Mood::Streams => {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nword\r\n").await;
+                while stream.read_u8().await.is_ok() {}
+                return;
+            }
             Mood::BreaksOff => "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
             Mood::Throttles => "HTTP/1.1 429 Too Many Requests\r\nretry-after: 30\r\ncontent-length: 0\r\n\r\n",
             Mood::Hangs => {
@@ -97,7 +109,8 @@ async fn converse(mut stream: TcpStream, state: Arc<State>) {
                 return;
             }
         };
-        if stream.write_all(says.as_bytes()).await.is_err() || mood == Mood::BreaksOff {
+        let breaks_off = matches!(mood, Mood::BreaksOff | Mood::BreaksOffChunked);
+        if stream.write_all(says.as_bytes()).await.is_err() || breaks_off {
             return;
         }
     }
@@ -221,6 +234,85 @@ async fn one_that_hangs() {
 #[tokio::test]
 async fn one_that_breaks_off_within_the_body() {
     outage_of(Mood::BreaksOff, 7, "consecutive_failures").await;
+}
+
+#[tokio::test]
+async fn one_that_breaks_off_within_a_body_of_unknown_length() {
+    outage_of(Mood::BreaksOffChunked, 7, "consecutive_failures").await;
+}
+
+#[tokio::test]
+async fn one_that_resets_its_answers_over_http2() {
+    let (works, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (well, count) = (Arc::clone(&works), Arc::clone(&asked));
+    let mut origin = framed::origin().await;
+    let address = origin.address;
+    let (heard, mut hears) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let mut asked = origin.next().await;
+            count.fetch_add(1, Ordering::SeqCst);
+            let well = well.load(Ordering::SeqCst) == 1;
+            let mut body = asked.begin(200, &[]);
+            body.send_data(Bytes::from("half"), well).unwrap();
+            if !well {
+                hears.recv().await;
+                body.send_reset(h2::Reason::INTERNAL_ERROR);
+            }
+        }
+    });
+    let proxy = with("shop", quick(BreakerMode::Enforce)).to("stock", address).start();
+    let mut client = framed::connect(proxy.outbound()[0].1).await;
+    // Whether it passed, and came to its end.
+    let mut call = async || {
+        let (answer, _) = client.send_request(framed::request("GET", "/", &[]), true).unwrap();
+        let mut answer = answer.await.unwrap();
+        if answer.status() == 503 {
+            return (false, true);
+        }
+        assert_eq!(answer.body_mut().data().await.unwrap().unwrap(), "half");
+        heard.send(()).unwrap();
+        (true, framed::read(answer.into_body()).await.is_ok())
+    };
+    let mut passed = 0;
+    while passed < 7 + 3 {
+        let (passes, whole) = call().await;
+        passed += u64::from(passes);
+        assert!(!passes || !whole);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 10);
+    works.store(1, Ordering::SeqCst);
+    while passed < 10 + 3 {
+        let (passes, whole) = call().await;
+        passed += u64::from(passes);
+        assert!(whole);
+    }
+    until_closed(&proxy).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 13);
+    let expected =
+        [&["consecutive_failures"][..], &["waited", "probe_failed"].repeat(3), &["waited", "probes_succeeded"]];
+    assert_eq!(reasons(&proxy).await, expected.concat());
+}
+
+#[tokio::test]
+async fn one_that_streams_again_is_well_although_no_answer_ever_ends() {
+    let stock = Neighbour::that(Mood::BreaksOffChunked).await;
+    let mut settings = quick(BreakerMode::Enforce);
+    (settings.half_open.probes, settings.half_open.successes_needed) = (1, 1);
+    let proxy = with("shop", settings).to("stock", stock.address).start();
+    while !call(&proxy).await.rejected {}
+    *stock.state.mood.lock() = Some(Mood::Streams);
+    let asked = stock.asked();
+    let mut streams = Vec::new();
+    while stock.asked() == asked {
+        let mut wire = Wire::to(proxy.outbound()[0].1).await;
+        wire.say("GET / HTTP/1.1\r\nhost: stock\r\n\r\n").await;
+        wire.head().await;
+        streams.push(wire);
+    }
+    until_closed(&proxy).await;
+    assert_eq!(stock.asked(), asked + 1);
+    assert_eq!(reasons(&proxy).await.last().unwrap(), "probes_succeeded");
 }
 
 #[tokio::test]

@@ -175,9 +175,22 @@ struct Traffic {
 struct Round {
     started: u32,
     succeeded: u32,
-    /// Those under way: number and deadline. At most `max_concurrent`.
-    under_way: Vec<(u32, Instant)>,
+    /// Those under way. At most `max_concurrent`.
+    under_way: Vec<Probe>,
 }
+
+#[derive(Debug)]
+struct Probe {
+    number: u32,
+    /// When it has failed, unless it answers.
+    deadline: Instant,
+    /// When it has succeeded, unless it breaks off before: it answers, and nobody knows for how long.
+    succeeds: Option<Instant>,
+}
+
+/// For how long an answer has to come before that is enough of a probe. It may last for hours; but destinations that break
+/// off must not pass.
+pub(crate) const LASTING: Duration = Duration::from_secs(1);
 
 impl Machine {
     pub(super) fn new(settings: &BreakerSettings, seed: u64, now: Instant) -> Self {
@@ -246,7 +259,8 @@ impl Machine {
                 let under_way = u32::try_from(round.under_way.len()).unwrap_or(u32::MAX);
                 if round.started < settings.half_open.probes && under_way < settings.half_open.max_concurrent {
                     round.started += 1;
-                    round.under_way.push((round.started, now + settings.half_open.probe_timeout));
+                    let deadline = now + settings.half_open.probe_timeout;
+                    round.under_way.push(Probe { number: round.started, deadline, succeeds: None });
                     Permit::Probe { epoch, number: round.started }
                 } else {
                     rejection(Stands::HalfOpen, *reason, None)
@@ -262,6 +276,18 @@ impl Machine {
             }
         };
         (permit, change)
+    }
+
+    /// A call that was let through answers, and does not say for how long.
+    pub(super) fn answers(&mut self, permit: Permit, now: Instant) {
+        let (Permit::Probe { epoch, number }, State::HalfOpen { round, .. }) = (permit, &mut self.state) else {
+            return;
+        };
+        if epoch == self.epoch
+            && let Some(probe) = round.under_way.iter_mut().find(|probe| probe.number == number && now < probe.deadline)
+        {
+            probe.succeeds.get_or_insert(now + LASTING);
+        }
     }
 
     /// A call that was let through has ended. Says whether it still decides anything.
@@ -280,7 +306,7 @@ impl Machine {
             Permit::Pass { epoch } | Permit::Probe { epoch, .. } if epoch != self.epoch => (false, None),
             Permit::Reject(_) => (false, None),
             Permit::Pass { .. } => (true, self.passed(settings, ended, now)),
-            Permit::Probe { number, .. } => (true, self.probed(settings, number, ended, now)),
+            Permit::Probe { number, .. } => self.probed(settings, number, ended, now),
         }
     }
 
@@ -289,8 +315,15 @@ impl Machine {
         match &mut self.state {
             State::Forced { until, .. } if *until <= now => Some(self.close(settings, Reason::Released, now)),
             State::Ramp { until, .. } if *until <= now => Some(self.close(settings, Reason::RampEnded, now)),
-            State::HalfOpen { round, .. } if round.under_way.iter().any(|(_, deadline)| *deadline <= now) => {
-                Some(self.open(settings, Reason::ProbeTimeout, Counts::default(), 0, now))
+            State::HalfOpen { round, .. } => {
+                if round.under_way.iter().any(|probe| probe.succeeds.is_none() && probe.deadline <= now) {
+                    return Some(self.open(settings, Reason::ProbeTimeout, Counts::default(), 0, now));
+                }
+                let before = round.under_way.len();
+                round.under_way.retain(|probe| probe.succeeds.is_none_or(|at| now < at));
+                let lasting = before - round.under_way.len();
+                round.succeeded = round.succeeded.saturating_add(u32::try_from(lasting).unwrap_or(u32::MAX));
+                if lasting > 0 { self.concluded(settings, now) } else { None }
             }
             _ => None,
         }
@@ -330,17 +363,34 @@ impl Machine {
         Some(self.open(settings, reason, counts, run.map_or(0, |(length, _)| length), now))
     }
 
-    fn probed(&mut self, settings: &BreakerSettings, number: u32, ended: Ended, now: Instant) -> Option<Change> {
-        let State::HalfOpen { round, .. } = &mut self.state else { return None };
-        round.under_way.retain(|(known, _)| *known != number);
+    fn probed(
+        &mut self,
+        settings: &BreakerSettings,
+        number: u32,
+        ended: Ended,
+        now: Instant,
+    ) -> (bool, Option<Change>) {
+        let State::HalfOpen { round, .. } = &mut self.state else { return (false, None) };
+        let Some(index) = round.under_way.iter().position(|probe| probe.number == number) else {
+            // It lasted, and that was enough of it.
+            return (false, None);
+        };
+        round.under_way.swap_remove(index);
         match ended.class {
             Class::Success if !ended.slow => round.succeeded += 1,
             Class::Success | Class::Failure | Class::Throttled | Class::Local => {
                 let retry_at = ended.retry_after.map(|after| now + after);
-                return Some(self.open_until(settings, Reason::ProbeFailed, Counts::default(), 0, retry_at, now));
+                let change = self.open_until(settings, Reason::ProbeFailed, Counts::default(), 0, retry_at, now);
+                return (true, Some(change));
             }
             Class::Propagated | Class::Ignored => {}
         }
+        (true, self.concluded(settings, now))
+    }
+
+    /// Whether the probes so far are enough to know.
+    fn concluded(&mut self, settings: &BreakerSettings, now: Instant) -> Option<Change> {
+        let State::HalfOpen { round, .. } = &mut self.state else { return None };
         if round.succeeded >= settings.half_open.successes_needed {
             if settings.ramp.is_zero() {
                 return Some(self.close(settings, Reason::ProbesSucceeded, now));

@@ -367,6 +367,44 @@ fn what_somebody_wants_holds_until_its_time_is_over() {
 }
 
 #[test]
+fn a_probe_whose_answer_comes_and_comes_has_succeeded_unless_it_breaks_off_at_once() {
+    let lasting = |bench: &mut Bench, permit| {
+        bench.machine.answers(permit, bench.now);
+        bench.wait(LASTING);
+    };
+    let (mut bench, mut permit) = half_open();
+    for probe in 1..=3 {
+        // Silent from then on, for longer than a probe may take that does not answer.
+        lasting(&mut bench, permit);
+        assert!(matches!(bench.stands(), Stands::HalfOpen), "{probe}");
+        permit = bench.wait(ms(20_000)).ask();
+    }
+    assert_eq!((bench.stands(), bench.reason()), (Stands::Closed, Reason::ProbesSucceeded));
+    assert!(matches!(permit, Permit::Pass { .. }));
+
+    let (mut bench, permit) = half_open();
+    bench.machine.answers(permit, bench.now);
+    assert_eq!(
+        bench.wait(LASTING - ms(1)).ask(),
+        Permit::Reject(Rejection { state: Stands::HalfOpen, reason: Reason::Consecutive, retry_in: Duration::ZERO })
+    );
+    bench.end(permit, FAILS);
+    assert_eq!((bench.stands(), bench.reason()), (Stands::Open, Reason::ProbeFailed), "it broke off");
+
+    let (mut bench, permit) = half_open();
+    lasting(&mut bench, permit);
+    let next = bench.ask();
+    assert!(!bench.end(permit, FAILS), "it had succeeded by then");
+    assert!(bench.end(next, OK) && bench.stands() == Stands::HalfOpen);
+
+    let (mut bench, permit) = half_open();
+    bench.wait(ms(10_000));
+    bench.machine.answers(permit, bench.now);
+    bench.ask();
+    assert_eq!(bench.reason(), Reason::ProbeTimeout, "its first word came too late");
+}
+
+#[test]
 fn a_steady_tenth_of_failures_never_stops_calls() {
     let mut bench = bench();
     let mut random = fastrand::Rng::with_seed(1);
@@ -397,6 +435,7 @@ fn six_tenths_of_failures_stop_calls_within_one_window() {
 enum Step {
     Ask,
     End(usize, Class, bool),
+    Answers(usize),
     Wait(u64),
     Force(bool),
     Release,
@@ -407,6 +446,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => Just(Step::Ask),
         8 => (any::<usize>(), class, any::<bool>()).prop_map(|(which, class, slow)| Step::End(which, class, slow)),
+        3 => any::<usize>().prop_map(Step::Answers),
         3 => (0u64..12_000).prop_map(Step::Wait),
         1 => any::<bool>().prop_map(Step::Force),
         1 => Just(Step::Release),
@@ -433,12 +473,21 @@ proptest! {
         let mut under_way: Vec<Permit> = Vec::new();
         // Of the present round: let through, and not yet ended.
         let (mut round, mut let_through, mut not_ended) = (0, 0, Vec::new());
+        // Those that answer, and since when.
+        let mut answering: Vec<(Permit, Instant)> = Vec::new();
         for step in steps {
             let (before, epoch) = (bench.stands(), bench.machine.epoch());
             let changes = bench.changes.len();
             match step {
                 Step::Ask => {
                     let permit = bench.ask();
+                    // What has lasted is under way no more.
+                    let now = bench.now;
+                    answering.retain(|(known, since)| {
+                        let lasts = now < *since + LASTING;
+                        not_ended.retain(|other| lasts || other != known);
+                        lasts
+                    });
                     match permit {
                         Permit::Probe { epoch, .. } => {
                             if epoch != round {
@@ -478,7 +527,14 @@ proptest! {
                         prop_assert_eq!(bench.stands(), before, "nothing was said, and it changed");
                     }
                 }
-                Step::End(..) => {}
+                Step::Answers(which) if !under_way.is_empty() => {
+                    let permit = under_way[which % under_way.len()];
+                    bench.machine.answers(permit, bench.now);
+                    if !answering.iter().any(|(known, _)| *known == permit) {
+                        answering.push((permit, bench.now));
+                    }
+                }
+                Step::End(..) | Step::Answers(_) => {}
                 Step::Wait(millis) => drop(bench.wait(ms(millis))),
                 Step::Force(open) => {
                     let change = bench.machine.force(open, ms(4_000), bench.now);
