@@ -98,12 +98,16 @@ pub struct WindowLimits {
 /// Looked into for every request. The hash is seeded at random, anew for every map.
 type Map<K, V> = HashMap<K, V, RandomState>;
 
+/// Under which path the calls of a merged one are counted: under itself, or the overflow path.
+type Admitted = HashMap<PathId, Arc<PathDefinition>>;
+
 /// Everything that happened since the window opened.
 #[derive(Debug)]
 pub struct Window {
     limits: WindowLimits,
-    paths: Map<PathId, PathReport>,
-    calls: Map<(PathId, u64), CallReport>,
+    /// Boxed, like the calls: a map has up to twice the room that it needs, and three times that while it grows.
+    paths: Map<PathId, Box<PathReport>>,
+    calls: Map<(PathId, u64), Box<CallReport>>,
     opaque: BTreeMap<Protocol, BTreeMap<String, OpaqueStats>>,
     propagation: Propagation,
     expected: Map<u64, ExpectedReport>,
@@ -134,12 +138,12 @@ impl Window {
 
     /// The paths so far, in no order.
     pub fn paths(&self) -> impl Iterator<Item = &PathReport> {
-        self.paths.values()
+        self.paths.values().map(Box::as_ref)
     }
 
     /// The calls so far, in no order.
     pub fn calls(&self) -> impl Iterator<Item = &CallReport> {
-        self.calls.values()
+        self.calls.values().map(Box::as_ref)
     }
 
     /// What limits cost so far.
@@ -262,7 +266,24 @@ impl Window {
             *self = other;
             return;
         }
-        self.add(other.paths.values(), other.calls.values());
+        // What is new here moves in as it is: while a report is made, that is most of it, and there are no two copies.
+        let mut admitted = HashMap::new();
+        for (id, report) in other.paths {
+            if !self.paths.contains_key(&id) && self.has_room(report.path.kind) {
+                admitted.insert(id, Arc::clone(&report.path));
+                self.paths.insert(id, report);
+            } else {
+                self.add_path(&report, &mut admitted);
+            }
+        }
+        for (key, report) in other.calls {
+            let at_home = admitted.get(&report.path).is_some_and(|path| path.id == report.path);
+            if at_home && !self.calls.contains_key(&key) && self.calls.len() < self.limits.callees {
+                self.calls.insert(key, report);
+            } else {
+                self.add_call(&report, &admitted);
+            }
+        }
         for (protocol, peers) in other.opaque {
             peers.iter().for_each(|(peer, stats)| self.opaque(peer, protocol, stats));
         }
@@ -295,7 +316,9 @@ impl Window {
             breakers: _,
             losses,
         } = report;
-        self.add(paths, calls);
+        let mut admitted = HashMap::new();
+        paths.iter().for_each(|report| self.add_path(report, &mut admitted));
+        calls.iter().for_each(|report| self.add_call(report, &admitted));
         for opaque in opaque {
             self.opaque(&opaque.peer, opaque.protocol, &opaque.stats);
         }
@@ -314,41 +337,36 @@ impl Window {
         self.paths.len() + self.calls.len() + self.expected.len()
     }
 
-    fn add<'a>(
-        &mut self,
-        paths: impl IntoIterator<Item = &'a PathReport>,
-        calls: impl IntoIterator<Item = &'a CallReport>,
-    ) {
-        let mut admitted = HashMap::new();
-        for report in paths {
-            let total = report.stats.outcomes.total();
-            let path = match self.paths.get(&report.path.id) {
-                Some(known) if contradicts(&known.path, &report.path) => {
-                    self.lose(Loss::Paths, total);
-                    overflow()
-                }
-                _ => self.admit(&report.path, total),
-            };
-            self.stats_of(&path).merge(&report.stats);
-            admitted.insert(report.path.id, path);
-        }
-        for report in calls {
-            let total = report.stats.outcomes.total();
-            let path = admitted.get(&report.path).cloned().unwrap_or_else(|| {
+    /// `admitted` is told under which path the calls of this one are counted.
+    fn add_path(&mut self, report: &PathReport, admitted: &mut Admitted) {
+        let total = report.stats.outcomes.total();
+        let path = match self.paths.get(&report.path.id) {
+            Some(known) if contradicts(&known.path, &report.path) => {
                 self.lose(Loss::Paths, total);
                 overflow()
-            });
-            let (path, callee, whole) = self.place(&path, &report.callee);
-            self.lose(Loss::Callees, if whole { 0 } else { total });
-            self.call_stats_of(path, callee).merge(&report.stats);
-        }
+            }
+            _ => self.admit(&report.path, total),
+        };
+        self.stats_of(&path).merge(&report.stats);
+        admitted.insert(report.path.id, path);
+    }
+
+    fn add_call(&mut self, report: &CallReport, admitted: &Admitted) {
+        let total = report.stats.outcomes.total();
+        let path = admitted.get(&report.path).cloned().unwrap_or_else(|| {
+            self.lose(Loss::Paths, total);
+            overflow()
+        });
+        let (path, callee, whole) = self.place(&path, &report.callee);
+        self.lose(Loss::Callees, if whole { 0 } else { total });
+        self.call_stats_of(path, callee).merge(&report.stats);
     }
 
     /// Closes the window: its contents as a report, sorted, and an empty window again.
     pub fn close(&mut self, origin: Origin, sequence: u64, start: u64, end: u64) -> Report {
-        let mut paths: Vec<_> = std::mem::take(&mut self.paths).into_values().collect();
+        let mut paths: Vec<_> = std::mem::take(&mut self.paths).into_values().map(|report| *report).collect();
         paths.sort_unstable_by_key(|report| report.path.id);
-        let mut calls: Vec<_> = std::mem::take(&mut self.calls).into_values().collect();
+        let mut calls: Vec<_> = std::mem::take(&mut self.calls).into_values().map(|report| *report).collect();
         calls.sort_unstable_by(|a, b| {
             (a.path, a.callee.service(), a.callee.endpoint()).cmp(&(b.path, b.callee.service(), b.callee.endpoint()))
         });
@@ -368,17 +386,22 @@ impl Window {
 
     /// The path itself where there is room for it; else the overflow path, and the loss is counted.
     fn admit(&mut self, path: &Arc<PathDefinition>, records: u64) -> Arc<PathDefinition> {
-        let limit = match path.kind {
+        if self.paths.contains_key(&path.id) || self.has_room(path.kind) {
+            return Arc::clone(path);
+        }
+        self.lose(Loss::Paths, records);
+        overflow()
+    }
+
+    /// Whether another path may be kept apart.
+    fn has_room(&self, kind: PathKind) -> bool {
+        let limit = match kind {
             PathKind::Handler => self.limits.paths,
             // One per service: many strange paths must not hide the calls of a service that links none.
             PathKind::Unlinked => self.limits.paths.saturating_mul(2),
             PathKind::Overflow => usize::MAX,
         };
-        if self.paths.contains_key(&path.id) || self.paths.len() < limit {
-            return Arc::clone(path);
-        }
-        self.lose(Loss::Paths, records);
-        overflow()
+        self.paths.len() < limit
     }
 
     /// Where calls from an admitted path to `callee` are counted, and whether that is what was asked for.
@@ -398,7 +421,7 @@ impl Window {
     }
 
     fn stats_of(&mut self, path: &Arc<PathDefinition>) -> &mut HandlingStats {
-        let fresh = || PathReport { path: Arc::clone(path), stats: HandlingStats::default() };
+        let fresh = || Box::new(PathReport { path: Arc::clone(path), stats: HandlingStats::default() });
         let report = self.paths.entry(path.id).or_insert_with(fresh);
         if report.path.evidence < path.evidence {
             // A path is as sure as the weakest link on which it was reached.
@@ -412,7 +435,8 @@ impl Window {
             self.stats_of(&overflow());
         }
         let key = (path, callee.key());
-        &mut self.calls.entry(key).or_insert_with(|| CallReport { path, callee, stats: CallStats::default() }).stats
+        let fresh = || Box::new(CallReport { path, callee, stats: CallStats::default() });
+        &mut self.calls.entry(key).or_insert_with(fresh).stats
     }
 }
 
@@ -571,6 +595,28 @@ mod tests {
         }
         left.merge(right);
         assert_eq!(report(left), report(one));
+    }
+
+    #[test]
+    fn merging_beyond_the_limits_loses_no_count_and_tells_what_was_merged() {
+        let callee = Arc::new(Callee::new("stock", "GET /"));
+        let limits = WindowLimits { callees: 20, ..LIMITS };
+        let (mut left, mut right) = (Window::new(limits), Window::new(limits));
+        for (window, paths) in [(&mut left, 0..7), (&mut right, 5..15)] {
+            for n in paths {
+                window.call(&path(&format!("GET /{n}")), &callee, &call());
+                window.handling(&path(&format!("GET /{n}")), &handling(&[]));
+            }
+        }
+        left.merge(right);
+        let report = report(left);
+        // Two of the ten are known already, and three find room.
+        assert_eq!(report.losses, [(Loss::Paths, 5)]);
+        assert_eq!(report.paths.len(), limits.paths + 1, "and the overflow path");
+        assert_eq!(report.paths.iter().map(|path| path.stats.outcomes.total()).sum::<u64>(), 17);
+        assert_eq!(report.calls.iter().map(|call| call.stats.outcomes.total()).sum::<u64>(), 17);
+        let known = |call: &CallReport| report.paths.iter().any(|path| path.path.id == call.path);
+        assert!(report.calls.iter().all(known), "no call without its path");
     }
 
     #[test]
