@@ -30,6 +30,7 @@ mod signals;
 mod settings;
 mod client;
 mod log;
+mod allocator;
 mod output;
 mod exit;
 
