@@ -133,8 +133,15 @@ fn run(args: &Args) -> Result<ExitCode> {
     let markdown = table::markdown(&cases, &results, &releases, &missing, &bars);
     println!("{markdown}");
     save(&document, &markdown)?;
-    let met = bars.iter().all(bars::Bar::is_met);
-    Ok(if args.check && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if !args.check {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let broken: Vec<_> = bars.iter().filter(|bar| !bar.is_met()).collect();
+    for bar in &broken {
+        let is = bar.is.map_or("was not measured".to_owned(), |is| format!("is {is:.2}"));
+        eprintln!("error: {} {is}, and may be {} at most", bar.what, bar.first_bar);
+    }
+    Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The peers that are here, with their releases, and those that are not, with the reason.

@@ -17,8 +17,9 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
+    /// What was not measured is not known to be met.
     pub(crate) fn is_met(&self) -> bool {
-        self.is.is_none_or(|is| is <= self.first_bar)
+        self.is.is_some_and(|is| is <= self.first_bar)
     }
 }
 
