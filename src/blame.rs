@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let answer: Answer = args.analyzer.client().ask(&path)?;
     output::result(&match args.format {
         Format::Text => printable(&answer.entries.iter().map(text).collect::<Vec<_>>().join("\n")),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(&answer)?),
+        Format::Json => output::json(&answer)?,
     })?;
     if answer.entries.is_empty() {
         return Err(Fault::Evidence.because("the analyzer has not seen any request from outside yet").into());

@@ -58,7 +58,6 @@ const EXAMPLES: &str = "\
 Examples:
   couplet breakers report
   couplet breakers report --format json | jq '.edges[] | {from, to, would_have}'
-
   couplet breakers simulate --to payments --set breakers.defaults.failure_rate=0.3
   couplet breakers suggest --recording monday.couplet --from shop > rules.yaml
 
@@ -76,8 +75,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let page: BreakerPage = args.analyzer.client().read("/api/v1/breakers")?;
     output::result(&match args.format {
-        Format::Json => format!("{:#}\n", serde_json::to_value(&page)?),
-        Format::Text => text(&page, args.all),
+        Format::Json => output::json(&page)?,
+        Format::Text => output::printable(&text(&page, args.all)),
     })?;
     if page.edges.is_empty() {
         let way_out = "send requests through a sidecar, wait a few seconds and ask again";

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let answer: Answer = args.analyzer.client().ask(&format!("/api/v1/cuts?k={}", args.k))?;
     output::result(&match args.format {
         Format::Text => printable(&text(&answer)),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(&answer)?),
+        Format::Json => output::json(&answer)?,
     })?;
     if answer.score.is_none() {
         let seen = answer.requests;

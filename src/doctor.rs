@@ -7,7 +7,7 @@ use couplet_analyzer::doctor::{Diagnosis, Examination, Shares, Verdict};
 
 use crate::client::WindowArgs;
 use crate::exit::Fault;
-use crate::output;
+use crate::output::{self, name};
 
 /// What `couplet doctor` is told.
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let examination: Examination = args.analyzer.client().read("/api/v1/doctor")?;
     output::result(&match args.format {
         Format::Text => text(&examination),
-        Format::Json => format!("{:#}\n", serde_json::to_value(&examination)?),
+        Format::Json => output::json(&examination)?,
     })?;
     if examination.links.calls == 0 {
         let way_out = "send requests through a sidecar, wait a few seconds and ask again";
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     output::remark(&format!(
         "less than {:.0} % of the calls are linked exactly in: {}",
         100.0 * required,
-        printable(&below.join(", "))
+        name(&below.join(", "))
     ));
     Ok(ExitCode::FAILURE)
 }
@@ -81,8 +81,8 @@ fn text(examination: &Examination) -> String {
     let _ = writeln!(text, "{} calls: {}", links.calls, shares(links));
     let verdict = match breaks.as_slice() {
         [] => "No service breaks chains.".to_owned(),
-        [one] => format!("{} breaks chains: what it calls cannot be seen below what called it.", printable(one)),
-        more => format!("{} services break chains: {}.", more.len(), printable(&more.join(", "))),
+        [one] => format!("{} breaks chains: what it calls cannot be seen below what called it.", name(one)),
+        more => format!("{} services break chains: {}.", more.len(), name(&more.join(", "))),
     };
     let _ = writeln!(text, "{verdict}");
     let width = services.iter().map(|service| service.service.chars().count()).max().unwrap_or(0).max("SERVICE".len());
@@ -91,12 +91,12 @@ fn text(examination: &Examination) -> String {
         row(&mut text, service, width);
     }
     for service in services.iter().filter(|service| !service.advice.is_empty()) {
-        let _ = writeln!(text, "\n{}", printable(&service.service));
+        let _ = writeln!(text, "\n{}", name(&service.service));
         if !service.cut_off.is_empty() {
-            let _ = writeln!(text, "  cuts off {}", printable(&service.cut_off.join(", ")));
+            let _ = writeln!(text, "  cuts off {}", name(&service.cut_off.join(", ")));
         }
         for advice in &service.advice {
-            lines(&mut text, &printable(advice));
+            lines(&mut text, &name(advice));
         }
     }
     text
@@ -115,8 +115,8 @@ fn row(text: &mut String, service: &Diagnosis, width: usize) {
     let (exact, inferred, unknown) = (percent(exact), percent(inferred), percent(unknown));
     let line = format!(
         "{mark} {:width$}  {calls:>9}  {exact:>5}  {inferred:>8}  {unknown:>7}  {}",
-        printable(&service.service),
-        printable(&by.join(", "))
+        name(&service.service),
+        name(&by.join(", "))
     );
     let _ = writeln!(text, "{}", line.trim_end());
 }
@@ -144,9 +144,4 @@ fn lines(text: &mut String, advice: &str) {
         at += length;
     }
     text.push('\n');
-}
-
-/// Names come from strangers: nothing of theirs may move the cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

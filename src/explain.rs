@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let finding: Finding = args.analyzer.client().ask(&format!("/api/v1/findings/{}", query(&args.id)))?;
     output::result(&match args.format {
         Format::Text => printable(&text(&finding)),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(&finding)?),
+        Format::Json => output::json(&finding)?,
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use couplet_analyzer::view::document::Document;
 
 use crate::client::WindowArgs;
 use crate::exit::Fault;
-use crate::output;
+use crate::output::{self, name};
 
 /// What `couplet findings` is told.
 #[derive(Debug, clap::Args)]
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let shown: Vec<&Finding> = document.findings.iter().filter(|finding| finding.severity >= least).collect();
     output::result(&match args.format {
         Format::Table => table(&shown),
-        Format::Json => format!("{:#}\n", serde_json::json!({ "findings": shown })),
+        Format::Json => output::json(&serde_json::json!({ "findings": shown }))?,
     })?;
     if document.services.iter().all(|service| service.requests == 0) {
         let way_out = "send requests through a sidecar, wait a few seconds and ask again";
@@ -88,7 +88,7 @@ fn table(findings: &[&Finding]) -> String {
     let mut rows = vec![["SEVERITY", "ID", "TITLE", "SERVICES"].map(str::to_owned)];
     rows.extend(findings.iter().map(|finding| {
         let services = finding.services.join(", ");
-        [finding.severity.as_str(), &finding.id, &finding.title, &services].map(printable)
+        [finding.severity.as_str(), &finding.id, &finding.title, &services].map(name)
     }));
     if findings.is_empty() {
         return String::new();
@@ -100,9 +100,4 @@ fn table(findings: &[&Finding]) -> String {
         let _ = writeln!(text, "{a:severity$}  {b:id$}  {c:title$}  {d}");
     }
     text
-}
-
-/// Names come from strangers: nothing of theirs may move the cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -23,9 +23,17 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Names come from strangers: nothing of theirs may move the cursor.
+/// Names come from strangers: nothing of theirs may move the cursor, break a line or turn the direction of writing.
+pub(crate) use couplet_analyzer::export::plain_name as name;
+
+/// The same for a text of several lines.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.split('\n').map(name).collect::<Vec<_>>().join("\n")
+}
+
+/// An answer for programs, indented, with a line end.
+pub(crate) fn json(answer: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(answer)? + "\n")
 }
 
 /// A duration for people: `840 µs`, `52 ms`, `1.40 s`.

@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let told: WhatIf = args.analyzer.client().ask(&format!("/api/v1/whatif?{}", cuts.join("&")))?;
     output::result(&match args.format {
         Format::Text => printable(&text(&told)),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(&told)?),
+        Format::Json => output::json(&told)?,
     })?;
     Ok(ExitCode::SUCCESS)
 }

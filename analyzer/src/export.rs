@@ -11,6 +11,7 @@ mod plain;
 
 pub use dot::dot;
 pub use mermaid::mermaid;
+pub use plain::name as plain_name;
 pub use text::text;
 
 #[cfg(test)]

@@ -88,8 +88,8 @@ pub(super) fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let edges = history.edges.iter().filter(wanted);
     let simulated: Vec<_> = edges.map(|edge| simulated(edge, &rehearse(edge, rules.breakers.of(&edge.to)))).collect();
     output::result(&match args.format {
-        Format::Json => format!("{:#}\n", serde_json::json!({ "edges": simulated })),
-        Format::Text => simulated.iter().map(paragraph).collect(),
+        Format::Json => output::json(&serde_json::json!({ "edges": simulated }))?,
+        Format::Text => output::printable(&simulated.iter().map(paragraph).collect::<String>()),
     })?;
     if simulated.is_empty() {
         return Err(Fault::Evidence.because(NOTHING).into());

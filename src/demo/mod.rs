@@ -130,7 +130,7 @@ async fn show(args: &Args, scenario: &Scenario, plan: &Plan) -> anyhow::Result<E
     let verdict = verdict?;
     match args.format {
         Format::Text => narrator.verdict(&verdict),
-        Format::Json => output::result(&(serde_json::to_string_pretty(&verdict)? + "\n"))?,
+        Format::Json => output::result(&output::json(&verdict)?)?,
     }
     // Without a time the spectator ends the demo, perhaps before there was anything to find.
     Ok(if verdict.ok || args.length.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

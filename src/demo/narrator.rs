@@ -10,6 +10,7 @@ use std::{
 use couplet_analyzer::findings::{Finding, Severity};
 
 use super::{scenario::Scenario, verdict::Verdict};
+use crate::output::name;
 
 /// Tells the story of a demo, line by line.
 pub(crate) struct Narrator {
@@ -58,7 +59,7 @@ impl Narrator {
     /// The analyzer found something new.
     pub(crate) fn found(&mut self, after: Duration, finding: &Finding) {
         let severity = self.paint(colour_of(finding.severity), &format!("{:<8}", finding.severity.as_str()));
-        self.tell(after, &format!("{severity} {:<9}  {}", plain(&finding.id), plain(&finding.title)));
+        self.tell(after, &format!("{severity} {:<9}  {}", name(&finding.id), name(&finding.title)));
     }
 
     /// How it ended.
@@ -84,7 +85,7 @@ impl Narrator {
         }
         for planted in &verdict.planted {
             let found = match &planted.finding {
-                Some(id) => self.paint(GREEN, &plain(id)),
+                Some(id) => self.paint(GREEN, &name(id)),
                 None => self.paint(RED, "no"),
             };
             self.line(&format!("  {:<width$}  {:<4}  {found}", planted.problem, planted.rule.as_str()));
@@ -95,7 +96,7 @@ impl Narrator {
         for line in verdict
             .breakers
             .iter()
-            .flat_map(|edge| crate::breakers::paragraph(edge).lines().map(plain).collect::<Vec<_>>())
+            .flat_map(|edge| crate::breakers::paragraph(edge).lines().map(name).collect::<Vec<_>>())
         {
             self.line(&format!("  {line}"));
         }
@@ -108,7 +109,7 @@ impl Narrator {
                 let badly = self.paint(RED, "not ok");
                 self.line(&format!("\nverdict: {badly}"));
                 for reason in reasons {
-                    self.line(&format!("  {}", plain(reason)));
+                    self.line(&format!("  {}", name(reason)));
                 }
             }
         }
@@ -127,11 +128,6 @@ impl Narrator {
 /// Whether colours help: a person looks on, and did not ask for none.
 fn colours(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-/// Names come over the network: control characters must not reach the terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn colour_of(severity: Severity) -> &'static str {

@@ -2,7 +2,8 @@
 
 /// A name that cannot disturb a terminal or a line: control characters, line ends and what changes the direction of
 /// writing are shown as a replacement character.
-pub(super) fn name(text: &str) -> String {
+#[must_use]
+pub fn name(text: &str) -> String {
     text.chars().map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
