@@ -4,6 +4,8 @@ use serde::Serialize;
 
 /// Values up to this one are kept exactly.
 const EXACT: u32 = 63;
+/// Values that are kept at most.
+const MOST: usize = 64 + 26 * 32;
 
 /// A distribution of whole numbers. Bounded: at most 64 exact values and 32 per power of two above.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,10 +54,17 @@ impl Counts {
         self.max = self.max.max(other.max);
     }
 
+    /// Adds all values of `other`; where there are none yet, they are taken over.
+    pub fn absorb(&mut self, other: Self) {
+        if self.count == 0 { *self = other } else { self.merge(&other) }
+    }
+
     /// Rebuilds a distribution from what came over a wire; values are rounded and sorted again.
     #[must_use]
     pub fn from_parts(values: impl IntoIterator<Item = (u32, u64)>, sum: u64, max: u32) -> Self {
         let mut counts = Self::default();
+        let values = values.into_iter();
+        counts.values.reserve_exact(values.size_hint().0.min(MOST));
         for (value, times) in values {
             if times > 0 {
                 counts.add(rounded(value), times);
@@ -125,6 +134,10 @@ impl Counts {
     fn add(&mut self, value: u32, times: u64) {
         self.count = self.count.saturating_add(times);
         self.max = self.max.max(value);
+        if self.values.last().is_some_and(|(last, _)| *last < value) {
+            self.values.push((value, times));
+            return;
+        }
         match self.values.binary_search_by_key(&value, |(value, _)| *value) {
             Ok(at) => {
                 if let Some((_, n)) = self.values.get_mut(at) {
@@ -187,7 +200,7 @@ mod tests {
         fn the_number_of_kept_values_is_bounded(values in prop::collection::vec(any::<u32>(), 0..3000)) {
             let mut counts = Counts::default();
             for value in values { counts.record(value); }
-            prop_assert!(counts.iter().count() <= 64 + 26 * 32);
+            prop_assert!(counts.iter().count() <= MOST);
         }
     }
 }

@@ -90,19 +90,35 @@ impl Histogram {
         }
     }
 
+    /// Adds all values of `other`; where there are none yet, they are taken over.
+    pub fn absorb(&mut self, other: Self) {
+        if self.count == 0 { *self = other } else { self.merge(&other) }
+    }
+
     /// Rebuilds a histogram from what came over a wire. `buckets` are counts from bucket `offset` upwards; `sum`,
     /// `min`, `max` in nanoseconds. The count is what the buckets and zeros add up to, whatever the sender claims.
     #[must_use]
     pub fn from_parts(zeros: u64, offset: i32, buckets: &[u64], sum: u64, min: u64, max: u64) -> Self {
         let mut histogram = Self { zeros, count: zeros, ..Self::default() };
         let filled = |count: &u64| *count > 0;
-        if let (Some(first), Some(last)) = (buckets.iter().position(filled), buckets.iter().rposition(filled)) {
-            histogram.buckets.reserve_exact((last - first + 1).min((HIGHEST - LOWEST + 1) as usize));
-        }
-        for (position, count) in (0i32..).zip(buckets) {
-            if *count > 0 {
-                histogram.add_bucket(offset.saturating_add(position), *count);
-                histogram.count = histogram.count.saturating_add(*count);
+        let (first, last) = (buckets.iter().position(filled), buckets.iter().rposition(filled));
+        let places = first.zip(last).and_then(|(first, last)| {
+            let place = |position: usize| offset.checked_add(i32::try_from(position).ok()?);
+            Some((place(first)?, place(last)?, buckets.get(first..=last)?))
+        });
+        match places {
+            Some((lowest, highest, filled)) if lowest >= LOWEST && highest <= HIGHEST => {
+                histogram.offset = lowest;
+                histogram.buckets = filled.to_vec();
+                histogram.count = filled.iter().fold(zeros, |sum, count| sum.saturating_add(*count));
+            }
+            // What lies outside is put together at the ends.
+            _ => {
+                for (position, count) in (0i32..).zip(buckets).filter(|(_, count)| **count > 0) {
+                    histogram.add_bucket(offset.saturating_add(position), *count);
+                    histogram.count = histogram.count.saturating_add(*count);
+                }
+                histogram.buckets.shrink_to_fit();
             }
         }
         if histogram.count > 0 {

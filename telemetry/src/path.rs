@@ -54,10 +54,31 @@ impl PathId {
         (id != 0).then_some(Self(id))
     }
 
+    /// The id as 16 hexadecimal digits.
+    #[must_use]
+    pub fn hex(self) -> Hex {
+        let mut digits = [0; 16];
+        for (digit, shift) in digits.iter_mut().rev().zip((0..64).step_by(4)) {
+            let value = (self.0 >> shift & 0xf) as u8;
+            *digit = value + if value < 10 { b'0' } else { b'a' - 10 };
+        }
+        Hex(digits)
+    }
+
     /// Reads 16 hexadecimal digits, lower case.
     #[must_use]
     pub fn parse(text: impl AsRef<[u8]>) -> Option<Self> {
         parse_hex64(text).and_then(Self::new)
+    }
+}
+
+/// The text of a [`PathId`].
+#[derive(Debug, Clone, Copy)]
+pub struct Hex([u8; 16]);
+
+impl AsRef<str> for Hex {
+    fn as_ref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default() // they are digits
     }
 }
 
@@ -92,7 +113,7 @@ const NO_DIGIT: u8 = 0x10;
 
 impl fmt::Display for PathId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(self.hex().as_ref())
     }
 }
 

@@ -1,101 +1,87 @@
-//! Report → OTLP.
+//! Report → OTLP. The bytes are written one after the other, and no message is built for them; fields that have their
+//! default value are left out, as protobuf has it.
 
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
-use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram as ExplicitHistogram,
-    HistogramDataPoint, Metric, NumberDataPoint, Sum, exponential_histogram_data_point::Buckets, metric::Data,
-    number_data_point,
-};
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use prost::encoding::{WireType, encode_key, encode_varint, message};
+mod points;
 
+use self::points::{Attribute, Key, Keys, Metrics, Times};
 use super::words;
-use crate::breaker::{BreakerReport, Count};
+use super::write::Writer;
+use crate::breaker::BreakerReport;
 use crate::counts::Counts;
-use crate::histogram::{Histogram, SCALE, seconds};
 use crate::opaque::{OpaqueReport, OpaqueStats};
-use crate::outcome::{Evidence, Links, Outcomes};
+use crate::outcome::{Evidence, Links};
 use crate::propagation::Propagation;
 use crate::report::{CallReport, CallStats, ExpectedReport, HandlingStats, PathReport, Report};
 
 /// Writes a report as the protobuf bytes of an `ExportMetricsServiceRequest`.
-///
-/// One metric after the other: as messages, all of a full window would take ten times the memory of its bytes.
 #[must_use]
 pub fn encode(report: &Report) -> Vec<u8> {
-    let times = Times { start: report.start, end: report.end };
-    let mut metrics = Metrics(Vec::new());
-    let scope = InstrumentationScope {
-        name: "couplet".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
-    // The numbers of the fields are those of opentelemetry-proto's metrics.proto: first of a `ScopeMetrics`, then of a
-    // `ResourceMetrics`, then of the request.
-    message::encode(1, &scope, &mut metrics.0);
-    handlings(&mut metrics, times, &report.paths);
-    calls(&mut metrics, times, &report.calls);
-    opaque(&mut metrics, times, &report.opaque);
-    propagation(&mut metrics, times, &report.propagation);
-    breakers(&mut metrics, times, &report.breakers);
-    expected(&mut metrics, times, &report.expected);
-    let losses = report.losses.iter().map(|(loss, n)| (vec![text(words::LOSS, loss.as_str())], *n));
-    push_sum(&mut metrics, times, words::LOSSES, "1", losses);
-
-    // What stands before the bytes that are there already, from the inside out.
-    let mut head = Vec::new();
-    message::encode(1, &resource(report), &mut head);
-    prefix(2, metrics.0.len(), &mut head);
-    let mut request = Vec::with_capacity(head.len() + 16);
-    prefix(1, head.len() + metrics.0.len(), &mut request);
-    request.append(&mut head);
-    metrics.0.splice(0..0, request);
-    metrics.0
+    let mut out = Writer::default();
+    // The numbers of the fields are those of opentelemetry-proto: of the request, a `ResourceMetrics`, a `ScopeMetrics`.
+    out.message(1, |out| {
+        out.message(1, |out| resource(out, report));
+        out.message(2, |out| {
+            out.message(1, |out| {
+                out.sized(1, b"couplet");
+                out.sized(2, env!("CARGO_PKG_VERSION").as_bytes());
+            });
+            let metrics = &mut Metrics { out, times: Times { start: report.start, end: report.end } };
+            handlings(metrics, &report.paths);
+            calls(metrics, &report.calls);
+            opaque(metrics, &report.opaque);
+            propagation(metrics, &report.propagation);
+            breakers(metrics, &report.breakers);
+            expected(metrics, &report.expected);
+            metrics.sum(words::LOSSES, "1", |sum| {
+                for (loss, n) in &report.losses {
+                    sum.add(*n, Key::NONE, &[Attribute::Text(words::LOSS, loss.as_str())]);
+                }
+            });
+        });
+    });
+    out.into_inner()
 }
 
-/// Number and length of a field whose bytes follow.
-fn prefix(field: u32, length: usize, out: &mut Vec<u8>) {
-    encode_key(field, WireType::LengthDelimited, out);
-    encode_varint(length as u64, out);
-}
-
-/// The bytes of a `ScopeMetrics`.
-struct Metrics(Vec<u8>);
-
-impl Metrics {
-    fn push(&mut self, metric: &Metric) {
-        message::encode(2, metric, &mut self.0);
+fn resource(out: &mut Writer, report: &Report) {
+    let origin = &report.origin;
+    out.text(1, words::SERVICE, &origin.service);
+    out.text(1, words::INSTANCE, &origin.instance);
+    out.int(1, words::SEQUENCE, report.sequence);
+    // Repeated here because a report without any data point must still tell its window.
+    out.int(1, words::WINDOW_START, report.start);
+    out.int(1, words::WINDOW_END, report.end);
+    if let Some(version) = &origin.version {
+        out.text(1, words::VERSION, version);
+    }
+    if let Some(inbound) = &origin.inbound {
+        out.text(1, words::INBOUND, inbound);
     }
 }
 
-fn resource(report: &Report) -> Resource {
-    let origin = &report.origin;
-    let mut attributes = vec![
-        text(words::SERVICE, &origin.service),
-        text(words::INSTANCE, &origin.instance),
-        int(words::SEQUENCE, report.sequence),
-        // Repeated here because a report without any data point must still tell its window.
-        int("couplet.window.start", report.start),
-        int("couplet.window.end", report.end),
-    ];
-    attributes.extend(origin.version.as_deref().map(|version| text(words::VERSION, version)));
-    attributes.extend(origin.inbound.as_deref().map(|inbound| text(words::INBOUND, inbound)));
-    Resource { attributes, ..Resource::default() }
-}
-
-fn handlings(metrics: &mut Metrics, times: Times, paths: &[PathReport]) {
-    let key = |report: &PathReport| vec![text(words::PATH, &report.path.id.to_string())];
-    let durations = paths.iter().map(|report| (definition(report), &report.stats.duration));
-    push_durations(metrics, times, words::SERVER_DURATION, durations.collect::<Vec<_>>());
-
-    push_outcomes(metrics, times, words::HANDLINGS, paths.iter().map(|report| (key(report), &report.stats.outcomes)));
-    push_links(metrics, times, words::HANDLING_LINKS, paths.iter().map(|report| (key(report), report.stats.links)));
-    push_links(metrics, times, words::HANDLING_BELOW, paths.iter().map(|report| (key(report), report.stats.below)));
-    let origins = paths.iter().flat_map(|report| {
-        let point = move |(service, n)| (with(key(report), text(words::ORIGIN, service)), n);
-        report.stats.origins.iter().map(point)
+fn handlings(metrics: &mut Metrics<'_>, paths: &[PathReport]) {
+    let keys = Keys::of(paths, 1, |report, keys| keys.push(words::PATH, report.path.id.hex()));
+    let rows = || paths.iter().map(|report| &report.stats).zip(keys.iter());
+    metrics.durations(words::SERVER_DURATION, |points| {
+        for (report, key) in paths.iter().zip(keys.iter()) {
+            points.add(&report.stats.duration, key, &definition(report));
+        }
     });
-    push_sum(metrics, times, words::HANDLING_ORIGINS, "{handling}", origins);
+    metrics.sum(words::HANDLINGS, "{request}", |sum| {
+        for (stats, key) in rows() {
+            for (outcome, n) in stats.outcomes.iter() {
+                sum.add(n, key, &[Attribute::Text(words::OUTCOME, outcome.as_str())]);
+            }
+        }
+    });
+    metrics.links(words::HANDLING_LINKS, rows().map(|(stats, key)| (stats.links, key)));
+    metrics.links(words::HANDLING_BELOW, rows().map(|(stats, key)| (stats.below, key)));
+    metrics.sum(words::HANDLING_ORIGINS, "{handling}", |sum| {
+        for (stats, key) in rows() {
+            for (service, n) in stats.origins.iter() {
+                sum.add(n, key, &[Attribute::Text(words::ORIGIN, service)]);
+            }
+        }
+    });
     type Number = fn(&HandlingStats) -> u64;
     let numbers: [(&str, &str, Number); 4] = [
         (words::HANDLING_RETRIES, "{call}", |stats| stats.retries),
@@ -104,7 +90,7 @@ fn handlings(metrics: &mut Metrics, times: Times, paths: &[PathReport]) {
         (words::HANDLING_ASYNCHRONOUS, "{call}", |stats| stats.asynchronous),
     ];
     for (name, unit, of) in numbers {
-        push_sum(metrics, times, name, unit, paths.iter().map(|report| (key(report), of(&report.stats))));
+        metrics.sum(name, unit, |sum| rows().for_each(|(stats, key)| sum.add(of(stats), key, &[])));
     }
     type Distribution = fn(&HandlingStats) -> &Counts;
     let distributions: [(&str, Distribution); 5] = [
@@ -115,42 +101,47 @@ fn handlings(metrics: &mut Metrics, times: Times, paths: &[PathReport]) {
         (words::SERVICES_BELOW, |stats| &stats.services_below),
     ];
     for (name, of) in distributions {
-        push_counts(metrics, times, name, paths.iter().map(|report| (key(report), of(&report.stats))));
+        metrics.counts(name, |points| rows().for_each(|(stats, key)| points.add(of(stats), key)));
     }
 }
 
-/// The attributes that define a path; they ride on its duration, which every path has, be it empty.
-fn definition(report: &PathReport) -> Vec<KeyValue> {
+/// What defines a path, beside its id; it rides on the duration, which every path has, be it empty.
+fn definition(report: &PathReport) -> Vec<Attribute<'_>> {
     let path = &report.path;
     let mut attributes = vec![
-        text(words::PATH, &path.id.to_string()),
-        text(words::ROOT, &path.root.to_string()),
-        text(words::ENDPOINT, &path.endpoint),
-        int(words::DEPTH, u64::from(path.depth)),
-        text(words::KIND, path.kind.as_str()),
-        text(words::EVIDENCE, path.evidence.as_str()),
+        Attribute::Path(words::ROOT, path.root),
+        Attribute::Text(words::ENDPOINT, &path.endpoint),
+        Attribute::Int(words::DEPTH, u64::from(path.depth)),
+        Attribute::Text(words::KIND, path.kind.as_str()),
+        Attribute::Text(words::EVIDENCE, path.evidence.as_str()),
     ];
-    attributes.extend(path.parent.map(|parent| text(words::PARENT, &parent.to_string())));
-    attributes.extend(path.caller.as_deref().map(|caller| text(words::CALLER, caller)));
+    attributes.extend(path.parent.map(|parent| Attribute::Path(words::PARENT, parent)));
+    attributes.extend(path.caller.as_deref().map(|caller| Attribute::Text(words::CALLER, caller)));
     attributes
 }
 
-fn calls(metrics: &mut Metrics, times: Times, calls: &[CallReport]) {
-    let key = |report: &CallReport| {
-        vec![
-            text(words::PATH, &report.path.to_string()),
-            text(words::PEER, report.callee.service()),
-            text(words::PEER_ENDPOINT, report.callee.endpoint()),
-        ]
-    };
+fn calls(metrics: &mut Metrics<'_>, calls: &[CallReport]) {
+    let keys = Keys::of(calls, 3, |report, keys| {
+        keys.push(words::PATH, report.path.hex());
+        keys.push(words::PEER, report.callee.service());
+        keys.push(words::PEER_ENDPOINT, report.callee.endpoint());
+    });
+    let rows = || calls.iter().map(|report| &report.stats).zip(keys.iter());
     // As with paths: the duration is there for every pair, be it empty, and makes the pair known.
-    let durations = calls.iter().map(|report| (key(report), &report.stats.duration));
-    push_durations(metrics, times, words::CLIENT_DURATION, durations.collect::<Vec<_>>());
-    let first_bytes = calls.iter().filter(|report| report.stats.first_byte.count() > 0);
-    let first_bytes = first_bytes.map(|report| (key(report), &report.stats.first_byte));
-    push_durations(metrics, times, words::FIRST_BYTE, first_bytes.collect::<Vec<_>>());
-
-    push_outcomes(metrics, times, words::CALLS, calls.iter().map(|report| (key(report), &report.stats.outcomes)));
+    metrics.durations(words::CLIENT_DURATION, |points| {
+        rows().for_each(|(stats, key)| points.add(&stats.duration, key, &[]));
+    });
+    metrics.durations(words::FIRST_BYTE, |points| {
+        let some = rows().filter(|(stats, _)| stats.first_byte.count() > 0);
+        some.for_each(|(stats, key)| points.add(&stats.first_byte, key, &[]));
+    });
+    metrics.sum(words::CALLS, "{request}", |sum| {
+        for (stats, key) in rows() {
+            for (outcome, n) in stats.outcomes.iter() {
+                sum.add(n, key, &[Attribute::Text(words::OUTCOME, outcome.as_str())]);
+            }
+        }
+    });
     type Number = fn(&CallStats) -> u64;
     let numbers: [(&str, &str, Number); 7] = [
         (words::CALL_BLOCKING, "{call}", |stats| stats.blocking),
@@ -162,38 +153,39 @@ fn calls(metrics: &mut Metrics, times: Times, calls: &[CallReport]) {
         (words::CALL_RESPONSE_BYTES, "By", |stats| stats.response_bytes),
     ];
     for (name, unit, of) in numbers {
-        push_sum(metrics, times, name, unit, calls.iter().map(|report| (key(report), of(&report.stats))));
+        metrics.sum(name, unit, |sum| rows().for_each(|(stats, key)| sum.add(of(stats), key, &[])));
     }
-    push_counts(
-        metrics,
-        times,
-        words::CALL_PER_HANDLING,
-        calls.iter().map(|report| (key(report), &report.stats.per_handling)),
-    );
-
-    push_links(metrics, times, words::CALL_LINKS, calls.iter().map(|report| (key(report), report.stats.links)));
-    let joint = calls.iter().flat_map(|report| {
-        let table = report.stats.joint;
-        let cells = [
-            (false, false, table.neither),
-            (false, true, table.handling_only),
-            (true, false, table.call_only),
-            (true, true, table.both),
-        ];
-        cells.into_iter().map(move |(call_failed, handling_failed, n)| {
-            let attributes = with(key(report), flag(words::CALL_FAILED, call_failed));
-            (with(attributes, flag(words::HANDLING_FAILED, handling_failed)), n)
-        })
+    metrics.counts(words::CALL_PER_HANDLING, |points| {
+        rows().for_each(|(stats, key)| points.add(&stats.per_handling, key));
     });
-    push_sum(metrics, times, words::CALL_JOINT, "{handling}", joint);
+    metrics.links(words::CALL_LINKS, rows().map(|(stats, key)| (stats.links, key)));
+    metrics.sum(words::CALL_JOINT, "{handling}", |sum| {
+        for (stats, key) in rows() {
+            let table = stats.joint;
+            let cells = [
+                (false, false, table.neither),
+                (false, true, table.handling_only),
+                (true, false, table.call_only),
+                (true, true, table.both),
+            ];
+            for (call, handling, n) in cells {
+                let call = Attribute::Flag(words::CALL_FAILED, call);
+                sum.add(n, key, &[call, Attribute::Flag(words::HANDLING_FAILED, handling)]);
+            }
+        }
+    });
 }
 
-fn opaque(metrics: &mut Metrics, times: Times, opaque: &[OpaqueReport]) {
-    let key =
-        |report: &OpaqueReport| vec![text(words::PEER, &report.peer), text(words::PROTOCOL, report.protocol.as_str())];
+fn opaque(metrics: &mut Metrics<'_>, opaque: &[OpaqueReport]) {
+    let keys = Keys::of(opaque, 2, |report, keys| {
+        keys.push(words::PEER, &report.peer);
+        keys.push(words::PROTOCOL, report.protocol.as_str());
+    });
+    let rows = || opaque.iter().map(|report| &report.stats).zip(keys.iter());
     // There for every peer, be it empty: so a peer of which nothing else is told is known as well.
-    let durations = opaque.iter().map(|report| (key(report), &report.stats.duration));
-    push_durations(metrics, times, words::OPAQUE_DURATION, durations.collect::<Vec<_>>());
+    metrics.durations(words::OPAQUE_DURATION, |points| {
+        rows().for_each(|(stats, key)| points.add(&stats.duration, key, &[]));
+    });
     type Number = fn(&OpaqueStats) -> u64;
     let events: [(&str, Number); 4] = [
         (words::OPENED, |stats| stats.opened),
@@ -203,192 +195,80 @@ fn opaque(metrics: &mut Metrics, times: Times, opaque: &[OpaqueReport]) {
     ];
     let directions: [(&str, Number); 2] =
         [(words::TRANSMIT, |stats| stats.sent), (words::RECEIVE, |stats| stats.received)];
-    let mut push = |name, unit, attribute, numbers: &[(&str, Number)]| {
-        let points = opaque.iter().flat_map(|report| {
-            numbers.iter().map(move |(word, of)| (with(key(report), text(attribute, word)), of(&report.stats)))
+    let mut sum = |name, unit, attribute, numbers: &[(&'static str, Number)]| {
+        metrics.sum(name, unit, |sum| {
+            for (stats, key) in rows() {
+                numbers.iter().for_each(|(word, of)| sum.add(of(stats), key, &[Attribute::Text(attribute, word)]));
+            }
         });
-        push_sum(metrics, times, name, unit, points);
     };
-    push(words::OPAQUE_CONNECTIONS, "{connection}", words::EVENT, &events);
-    push(words::OPAQUE_IO, "By", words::DIRECTION, &directions);
+    sum(words::OPAQUE_CONNECTIONS, "{connection}", words::EVENT, &events);
+    sum(words::OPAQUE_IO, "By", words::DIRECTION, &directions);
 }
 
-fn propagation(metrics: &mut Metrics, times: Times, propagation: &Propagation) {
-    let headers = propagation.headers.iter().flat_map(|(name, used)| {
-        let events = [
-            (words::INBOUND_REQUEST, used.inbound),
-            (words::OUTBOUND_CALL, used.outbound),
-            (words::LINKED_CALL, used.linked),
-        ];
-        events.into_iter().map(move |(event, n)| (vec![text(words::HEADER, name), text(words::HEADER_EVENT, event)], n))
-    });
-    push_sum(metrics, times, words::HEADERS, "1", headers);
-    let clients =
-        propagation.clients.iter().map(|(client, links)| (vec![text(words::CLIENT, client.as_str())], *links));
-    push_links(metrics, times, words::CLIENTS, clients);
-}
-
-fn breakers(metrics: &mut Metrics, times: Times, breakers: &[BreakerReport]) {
-    // There for every breaker: makes it known. Its value is the peak of calls under way.
-    let states = breakers.iter().map(|report| NumberDataPoint {
-        attributes: vec![
-            text(words::PEER, &report.to),
-            text(words::BREAKER_STATE, &report.state),
-            text(words::BREAKER_MODE, &report.mode),
-        ],
-        time_unix_nano: times.end,
-        value: Some(number_data_point::Value::AsInt(i64::try_from(report.peak).unwrap_or(i64::MAX))),
-        ..NumberDataPoint::default()
-    });
-    let gauge = Gauge { data_points: states.collect() };
-    push(metrics, breakers.is_empty(), words::BREAKER_PEAK, "{call}", Data::Gauge(gauge));
-    let counts = breakers.iter().flat_map(|report| {
-        let key = |count: Count| vec![text(words::PEER, &report.to), text(words::BREAKER_COUNT, count.as_str())];
-        report.counts.iter().map(move |(count, n)| (key(count), n))
-    });
-    push_sum(metrics, times, words::BREAKER_COUNTS, "1", counts);
-    let records = breakers.iter().flat_map(|report| report.transitions.iter().map(move |record| (report, record)));
-    let records = records.filter_map(|(report, record)| {
-        let record = serde_json::to_string(record).ok()?;
-        Some((vec![text(words::PEER, &report.to), text(words::BREAKER_RECORD, &record)], 1))
-    });
-    push_sum(metrics, times, words::BREAKER_TRANSITIONS, "{transition}", records);
-}
-
-fn expected(metrics: &mut Metrics, times: Times, expected: &[ExpectedReport]) {
-    let points = expected.iter().flat_map(|report| {
-        report.stats.parts().into_iter().map(move |(word, n)| {
-            let attributes = vec![
-                text(words::ENDPOINT, &report.endpoint),
-                text(words::PEER, report.callee.service()),
-                text(words::PEER_ENDPOINT, report.callee.endpoint()),
-                text(words::PART, word),
+fn propagation(metrics: &mut Metrics<'_>, propagation: &Propagation) {
+    metrics.sum(words::HEADERS, "1", |sum| {
+        for (name, used) in &propagation.headers {
+            let events = [
+                (words::INBOUND_REQUEST, used.inbound),
+                (words::OUTBOUND_CALL, used.outbound),
+                (words::LINKED_CALL, used.linked),
             ];
-            (attributes, n)
-        })
-    });
-    push_sum(metrics, times, words::EXPECTED, "1", points);
-}
-
-#[derive(Clone, Copy)]
-struct Times {
-    start: u64,
-    end: u64,
-}
-
-fn push_outcomes<'a>(
-    metrics: &mut Metrics,
-    times: Times,
-    name: &str,
-    outcomes: impl Iterator<Item = (Vec<KeyValue>, &'a Outcomes)>,
-) {
-    let points = outcomes.flat_map(|(key, outcomes)| {
-        outcomes.iter().map(move |(outcome, n)| (with(key.clone(), text(words::OUTCOME, outcome.as_str())), n))
-    });
-    push_sum(metrics, times, name, "{request}", points);
-}
-
-fn push_links(metrics: &mut Metrics, times: Times, name: &str, links: impl Iterator<Item = (Vec<KeyValue>, Links)>) {
-    let points = links.flat_map(|(key, links)| {
-        let evidence = |evidence: Evidence| text(words::EVIDENCE, evidence.as_str());
-        Evidence::ALL.into_iter().map(move |kind| (with(key.clone(), evidence(kind)), links.get(kind)))
-    });
-    push_sum(metrics, times, name, "1", points);
-}
-
-/// Adds a sum; zeros are left out, since absent means zero.
-fn push_sum(
-    metrics: &mut Metrics,
-    times: Times,
-    name: &str,
-    unit: &str,
-    points: impl Iterator<Item = (Vec<KeyValue>, u64)>,
-) {
-    let points = points.filter(|(_, n)| *n > 0).map(|(attributes, n)| NumberDataPoint {
-        attributes,
-        start_time_unix_nano: times.start,
-        time_unix_nano: times.end,
-        value: Some(number_data_point::Value::AsInt(i64::try_from(n).unwrap_or(i64::MAX))),
-        ..NumberDataPoint::default()
-    });
-    let data_points: Vec<_> = points.collect();
-    let empty = data_points.is_empty();
-    let sum = Sum { data_points, aggregation_temporality: AggregationTemporality::Delta.into(), is_monotonic: true };
-    push(metrics, empty, name, unit, Data::Sum(sum));
-}
-
-fn push_counts<'a>(
-    metrics: &mut Metrics,
-    times: Times,
-    name: &str,
-    points: impl Iterator<Item = (Vec<KeyValue>, &'a Counts)>,
-) {
-    let points = points.filter(|(_, counts)| counts.count() > 0).map(|(attributes, counts)| HistogramDataPoint {
-        attributes,
-        start_time_unix_nano: times.start,
-        time_unix_nano: times.end,
-        count: counts.count(),
-        sum: Some(counts.sum() as f64),
-        explicit_bounds: counts.iter().map(|(value, _)| f64::from(value)).collect(),
-        // One bucket more than bounds: nothing is above the largest value.
-        bucket_counts: counts.iter().map(|(_, times)| times).chain([0]).collect(),
-        min: counts.iter().next().map(|(value, _)| f64::from(value)),
-        max: Some(f64::from(counts.max())),
-        ..HistogramDataPoint::default()
-    });
-    let data_points: Vec<_> = points.collect();
-    let empty = data_points.is_empty();
-    let histogram = ExplicitHistogram { data_points, aggregation_temporality: AggregationTemporality::Delta.into() };
-    push(metrics, empty, name, "1", Data::Histogram(histogram));
-}
-
-fn push_durations(metrics: &mut Metrics, times: Times, name: &str, points: Vec<(Vec<KeyValue>, &Histogram)>) {
-    let points = points.into_iter().map(|(attributes, histogram)| {
-        let (offset, buckets) = histogram.dense();
-        let some = histogram.count() > 0;
-        ExponentialHistogramDataPoint {
-            attributes,
-            start_time_unix_nano: times.start,
-            time_unix_nano: times.end,
-            count: histogram.count(),
-            sum: some.then(|| seconds(histogram.sum())),
-            scale: SCALE,
-            zero_count: histogram.zeros(),
-            positive: some.then(|| Buckets { offset, bucket_counts: buckets.to_vec() }),
-            min: some.then(|| seconds(histogram.min())),
-            max: some.then(|| seconds(histogram.max())),
-            ..ExponentialHistogramDataPoint::default()
+            for (event, n) in events {
+                let name = Attribute::Text(words::HEADER, name);
+                sum.add(n, Key::NONE, &[name, Attribute::Text(words::HEADER_EVENT, event)]);
+            }
         }
     });
-    let data_points: Vec<_> = points.collect();
-    let empty = data_points.is_empty();
-    let histogram = ExponentialHistogram { data_points, aggregation_temporality: AggregationTemporality::Delta.into() };
-    push(metrics, empty, name, "s", Data::ExponentialHistogram(histogram));
+    metrics.sum(words::CLIENTS, "1", |sum| {
+        for (client, links) in &propagation.clients {
+            for evidence in Evidence::ALL {
+                let client = Attribute::Text(words::CLIENT, client.as_str());
+                sum.add(links.get(evidence), Key::NONE, &[client, Attribute::Text(words::EVIDENCE, evidence.as_str())]);
+            }
+        }
+    });
 }
 
-fn push(metrics: &mut Metrics, empty: bool, name: &str, unit: &str, data: Data) {
-    if !empty {
-        metrics.push(&Metric { name: name.to_owned(), unit: unit.to_owned(), data: Some(data), ..Metric::default() });
-    }
+fn breakers(metrics: &mut Metrics<'_>, breakers: &[BreakerReport]) {
+    // There for every breaker: makes it known. Its value is the peak of calls under way.
+    metrics.gauge(words::BREAKER_PEAK, "{call}", |gauge| {
+        for report in breakers {
+            let state = Attribute::Text(words::BREAKER_STATE, &report.state);
+            let mode = Attribute::Text(words::BREAKER_MODE, &report.mode);
+            gauge.set(report.peak, Key::NONE, &[Attribute::Text(words::PEER, &report.to), state, mode]);
+        }
+    });
+    metrics.sum(words::BREAKER_COUNTS, "1", |sum| {
+        for report in breakers {
+            for (count, n) in report.counts.iter() {
+                let to = Attribute::Text(words::PEER, &report.to);
+                sum.add(n, Key::NONE, &[to, Attribute::Text(words::BREAKER_COUNT, count.as_str())]);
+            }
+        }
+    });
+    metrics.sum(words::BREAKER_TRANSITIONS, "{transition}", |sum| {
+        for report in breakers {
+            for record in report.transitions.iter().filter_map(|record| serde_json::to_string(record).ok()) {
+                let to = Attribute::Text(words::PEER, &report.to);
+                sum.add(1, Key::NONE, &[to, Attribute::Text(words::BREAKER_RECORD, &record)]);
+            }
+        }
+    });
 }
 
-fn with(mut attributes: Vec<KeyValue>, one_more: KeyValue) -> Vec<KeyValue> {
-    attributes.push(one_more);
-    attributes
-}
-
-fn text(key: &str, value: &str) -> KeyValue {
-    attribute(key, any_value::Value::StringValue(value.to_owned()))
-}
-
-fn int(key: &str, value: u64) -> KeyValue {
-    attribute(key, any_value::Value::IntValue(i64::try_from(value).unwrap_or(i64::MAX)))
-}
-
-fn flag(key: &str, value: bool) -> KeyValue {
-    attribute(key, any_value::Value::BoolValue(value))
-}
-
-fn attribute(key: &str, value: any_value::Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+fn expected(metrics: &mut Metrics<'_>, expected: &[ExpectedReport]) {
+    metrics.sum(words::EXPECTED, "1", |sum| {
+        for report in expected {
+            for (word, n) in report.stats.parts() {
+                let attributes = [
+                    Attribute::Text(words::ENDPOINT, &report.endpoint),
+                    Attribute::Text(words::PEER, report.callee.service()),
+                    Attribute::Text(words::PEER_ENDPOINT, report.callee.endpoint()),
+                    Attribute::Text(words::PART, word),
+                ];
+                sum.add(n, Key::NONE, &attributes);
+            }
+        }
+    });
 }
