@@ -59,10 +59,14 @@ impl<'a> Reader<'a> {
     /// The key of the next field; none at the end. Whoever does not know it [passes](super::schema::Schema::pass) it on.
     #[inline]
     pub(super) fn key(&mut self) -> Result<Option<u32>, WireError> {
-        if self.0.is_empty() {
-            return Ok(None);
+        match self.0 {
+            [] => Ok(None),
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.0 = rest;
+                Ok(Some(u32::from(*byte)))
+            }
+            _ => u32::try_from(self.long_varint()?).map(Some).map_err(|_| WireError::Key),
         }
-        u32::try_from(self.varint()?).map(Some).map_err(|_| WireError::Key)
     }
 
     #[inline]
@@ -108,9 +112,12 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
+    /// A text, as its bytes: they are UTF-8.
     #[inline]
-    pub(super) fn text(&mut self) -> Result<&'a str, WireError> {
-        std::str::from_utf8(self.sized()?).map_err(|_| WireError::Text)
+    pub(super) fn text(&mut self) -> Result<&'a [u8], WireError> {
+        let bytes = self.sized()?;
+        // Nearly all are ASCII, which is seen sooner.
+        if bytes.is_ascii() || std::str::from_utf8(bytes).is_ok() { Ok(bytes) } else { Err(WireError::Text) }
     }
 
     /// Passes over the value of a field that nobody knows. `left`: how deep it may be nested still.

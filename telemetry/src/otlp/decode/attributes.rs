@@ -15,14 +15,15 @@ const INT: u32 = varint(3);
 /// One attribute.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attribute<'a> {
-    pub(super) key: &'a str,
+    /// UTF-8, as the values that are texts.
+    pub(super) key: &'a [u8],
     pub(super) value: Value<'a>,
 }
 
 /// What an attribute says, as far as anybody asks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Value<'a> {
-    Text(&'a str),
+    Text(&'a [u8]),
     Flag(bool),
     Int(i64),
     /// Nothing, or something that no proxy says.
@@ -32,7 +33,7 @@ pub(super) enum Value<'a> {
 impl<'a> Attribute<'a> {
     /// Reads a `KeyValue`. `left`: how deep what is in it may be nested.
     pub(super) fn read(bytes: &'a [u8], left: u32) -> Result<Self, WireError> {
-        let mut attribute = Self { key: "", value: Value::Other };
+        let mut attribute = Self { key: b"", value: Value::Other };
         let mut fields = Reader::new(bytes);
         while let Some(key) = fields.key()? {
             match key {
@@ -70,12 +71,12 @@ pub(super) struct Attributes<'s, 'a>(pub(super) &'s [Attribute<'a>]);
 
 impl<'a> Attributes<'_, 'a> {
     fn value(&self, key: &str) -> Option<Value<'a>> {
-        self.0.iter().find(|attribute| attribute.key == key).map(|attribute| attribute.value)
+        self.0.iter().find(|attribute| attribute.key == key.as_bytes()).map(|attribute| attribute.value)
     }
 
     pub(super) fn text(&self, key: &str) -> Option<&'a str> {
         match self.value(key)? {
-            Value::Text(text) => Some(text),
+            Value::Text(text) => std::str::from_utf8(text).ok(),
             _ => None,
         }
     }
@@ -99,18 +100,28 @@ impl<'a> Attributes<'_, 'a> {
     }
 
     pub(super) fn path(&self, key: &str) -> Result<PathId, String> {
+        if let Some(Value::Text(text)) = self.value(key)
+            && let Some(path) = PathId::parse(text)
+        {
+            return Ok(path);
+        }
         let text = self.required(key)?;
-        PathId::parse(text).ok_or_else(|| format!("{key}: {:?} is no path id", text.get(..16).unwrap_or(text)))
+        Err(format!("{key}: {:?} is no path id", text.get(..16).unwrap_or(text)))
     }
 
     pub(super) fn outcome(&self) -> Result<Outcome, String> {
-        let word = self.required(words::OUTCOME)?;
-        Outcome::parse(word).ok_or_else(|| format!("{word:?} is no outcome"))
+        self.word(words::OUTCOME, &Outcome::ALL, Outcome::as_str)
     }
 
     pub(super) fn evidence(&self) -> Result<Evidence, String> {
-        let word = self.required(words::EVIDENCE)?;
-        Evidence::parse(word).ok_or_else(|| format!("{word:?} is no evidence"))
+        self.word(words::EVIDENCE, &Evidence::ALL, Evidence::as_str)
+    }
+
+    /// Which of the words it is that the attribute of this key says.
+    fn word<T: Copy>(&self, key: &str, words: &[T], of: impl Fn(T) -> &'static str) -> Result<T, String> {
+        let Some(Value::Text(text)) = self.value(key) else { return Err(format!("{key} is missing")) };
+        let found = words.iter().find(|word| of(**word).as_bytes() == text).copied();
+        found.ok_or_else(|| format!("{:?} is no {key}", String::from_utf8_lossy(text)))
     }
 }
 

@@ -39,7 +39,7 @@ impl<'a> Parts<'a> {
         let first = self.attributes.bytes().first().copied().unwrap_or_default();
         let attributes = self.attributes.all()?;
         let path = Arc::new(definition(&attributes)?);
-        let usual = attributes.0.first().is_some_and(|attribute| attribute.key == words::PATH);
+        let usual = attributes.0.first().is_some_and(|attribute| attribute.key == words::PATH.as_bytes());
         let stats =
             HandlingStats { duration: self.numbers.as_durations(words::SERVER_DURATION)?, ..Default::default() };
         match self.paths.define(PathReport { path, stats }, [if usual { first } else { &[] }]) {
@@ -60,19 +60,15 @@ impl<'a> Parts<'a> {
         {
             let callee = Arc::clone(callee);
             let path = Attribute::read(path, POINT - 1)?;
-            if path.key == words::PATH {
+            if path.key == words::PATH.as_bytes() {
                 let path = Attributes(&[path]).path(words::PATH)?;
                 return self.define_pair(CallReport { path, callee, stats }, key);
             }
         }
         let attributes = self.attributes.all()?;
         let (path, callee) = (attributes.path(words::PATH)?, Arc::new(callee(&attributes)?));
-        let usual = match attributes.0 {
-            [path, service, endpoint] => {
-                path.key == words::PATH && service.key == words::PEER && endpoint.key == words::PEER_ENDPOINT
-            }
-            _ => false,
-        };
+        let names = [words::PATH, words::PEER, words::PEER_ENDPOINT].map(str::as_bytes);
+        let usual = attributes.0.iter().map(|attribute| attribute.key).eq(names);
         let key = key.filter(|_| usual);
         if let Some([_, service, endpoint]) = key {
             self.callees.insert([service, endpoint], Arc::clone(&callee));

@@ -66,7 +66,7 @@ impl<'a> Metric<'a> {
             let here = fields;
             match fields.key()? {
                 None => return Ok(metric),
-                Some(NAME) => metric.name = fields.text()?,
+                Some(NAME) => metric.name = std::str::from_utf8(fields.text()?).map_err(|_| WireError::Text)?,
                 Some(key @ (GAUGE | SUM | HISTOGRAM | EXPONENTIAL | SUMMARY)) => {
                     fields.sized()?;
                     if metric.kind != key {
