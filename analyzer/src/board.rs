@@ -110,8 +110,9 @@ impl Board {
 
     /// Shows a new state, which holds every report acknowledged so far.
     pub fn publish(&self, published: Published) {
-        self.unshown.store(0, Ordering::Relaxed);
         self.published.send_replace(Arc::new(published));
+        // Not before: whoever hears that there is no lag finds everything shown.
+        self.unshown.store(0, Ordering::Release);
     }
 
     /// Notes that a report was applied that the latest state does not show.
@@ -124,7 +125,7 @@ impl Board {
     /// How long the oldest report that the latest state does not show has been waiting; zero where it shows all.
     #[must_use]
     pub fn lag(&self, now: Instant) -> Duration {
-        match self.unshown.load(Ordering::Relaxed) {
+        match self.unshown.load(Ordering::Acquire) {
             0 => Duration::ZERO,
             millis => now.saturating_duration_since(self.started + Duration::from_millis(millis - 1)),
         }

@@ -48,20 +48,27 @@ impl Watch {
         known.is_none_or(|known| finding.severity > known)
     }
 
-    /// The document, once it has settled: all reports have been received, so it stays as it is from the next snapshot on.
+    /// The document, once it shows every report that the analyzer has acknowledged. That two of them are the same does not
+    /// say so: a machine that is busy may take long for the next one.
     ///
     /// # Errors
-    /// The analyzer does not answer, or not with a document.
-    pub(crate) async fn settled_document(&self, snapshot_every: Duration) -> anyhow::Result<Document> {
+    /// The analyzer does not answer, not with a document, or not in time.
+    pub(crate) async fn settled_document(&self, look_every: Duration) -> anyhow::Result<Document> {
+        #[derive(Deserialize)]
+        struct Status {
+            lag_seconds: f64,
+        }
         let deadline = Instant::now() + SETTLES_WITHIN;
-        let mut before = self.get("/api/v1/document").await?;
         loop {
-            tokio::time::sleep(snapshot_every * 2).await;
-            let now = self.get("/api/v1/document").await?;
-            if now == before || Instant::now() >= deadline {
-                return serde_json::from_slice(&now).context("the analyzer's document cannot be read");
+            let status: Status = serde_json::from_slice(&self.get("/api/v1/status").await?)
+                .context("the analyzer's status cannot be read")?;
+            if status.lag_seconds <= 0.0 {
+                let document = self.get("/api/v1/document").await?;
+                return serde_json::from_slice(&document).context("the analyzer's document cannot be read");
             }
-            before = now;
+            let late = status.lag_seconds;
+            ensure!(Instant::now() < deadline, "the analyzer has not shown all reports after {late:.0} s");
+            tokio::time::sleep(look_every).await;
         }
     }
 
@@ -86,4 +93,50 @@ impl Watch {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the last snapshot is waited for.
-const SETTLES_WITHIN: Duration = Duration::from_secs(10);
+const SETTLES_WITHIN: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    /// An analyzer that shows all reports once it was asked about that often enough; and what it was asked for.
+    fn analyzer(lags: &'static [f64]) -> (SocketAddr, std::thread::JoinHandle<Vec<String>>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = move || {
+            let (mut lags, mut asked) = (lags.iter(), Vec::new());
+            loop {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = [0; 1024];
+                let length = stream.read(&mut head).unwrap();
+                let target = String::from_utf8_lossy(&head[..length]).split(' ').nth(1).unwrap().to_owned();
+                let shown = lags.as_slice().is_empty();
+                let body = match target.as_str() {
+                    "/api/v1/status" => format!("{{\"lag_seconds\":{:?}}}", lags.next().unwrap_or(&0.0)),
+                    _ => DOCUMENT.replace("\"requests\":0", if shown { "\"requests\":100" } else { "\"requests\":98" }),
+                };
+                let length = body.len();
+                write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+                    .unwrap();
+                asked.push(target);
+                if asked.last().unwrap().ends_with("document") {
+                    return asked;
+                }
+            }
+        };
+        (address, std::thread::spawn(serve))
+    }
+
+    const DOCUMENT: &str = r#"{"version":1,"name":"","window":{"start":0.0,"end":1.0},"requests":0,
+        "links":{"exact":0,"inferred":0,"unknown":0,"coverage":null},"services":[],"edges":[],"entries":[],"findings":[],"losses":{}}"#;
+
+    #[tokio::test]
+    async fn the_document_is_the_one_that_shows_every_report_however_long_that_takes() {
+        let (address, asked) = analyzer(&[0.3, 0.8, 1.3, 1.8, 2.3]);
+        let document = Watch::new(address).settled_document(Duration::from_millis(1)).await.unwrap();
+        assert_eq!(document.requests, 100);
+        assert_eq!(asked.join().unwrap(), [&["/api/v1/status"; 6][..], &["/api/v1/document"]].concat());
+    }
+}
