@@ -134,6 +134,10 @@ pub struct CallTotals {
     pub blocked: u64,
     /// Attempts on the wire.
     pub attempts: u64,
+    /// Requests that injected faults held up before they became calls.
+    pub delayed: u64,
+    /// Requests that injected faults answered: they are no calls.
+    pub aborted: u64,
     /// Nanoseconds of all of them.
     pub nanos: u64,
     /// Handlings that made at least one.
@@ -190,8 +194,9 @@ impl Packed<CallStats> {
         let mut numbers = numbers.into_iter();
         let (outcomes, links) = (outcomes_of(&mut numbers), links_of(&mut numbers));
         let joint = joint_of(&mut numbers);
-        let [blocking, blocked, attempts, _, _, _, _, users, nanos] = std::array::from_fn(|_| next(&mut numbers));
-        CallTotals { outcomes, links, joint, blocking, blocked, attempts, nanos, users }
+        let [blocking, blocked, attempts, delayed, aborted, _, _, users, nanos] =
+            std::array::from_fn(|_| next(&mut numbers));
+        CallTotals { outcomes, links, joint, blocking, blocked, attempts, delayed, aborted, nanos, users }
     }
 
     /// Calls per handling that made at least one.

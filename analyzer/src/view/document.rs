@@ -142,6 +142,12 @@ pub struct Edge {
     /// Calls that only one side counted although both report.
     #[serde(default)]
     pub unpaired: u64,
+    /// Requests that faults injected on purpose held up before they became calls.
+    #[serde(default)]
+    pub delayed: u64,
+    /// Requests that faults injected on purpose answered: they are no calls, and the callee knows nothing of them.
+    #[serde(default)]
+    pub aborted: u64,
     /// How the calls were linked.
     pub links: Links,
     /// Whether callee and caller depend on one another, directly or through others.
@@ -404,6 +410,8 @@ fn edges(snapshot: &Snapshot) -> Vec<Edge> {
             duration: (&edge.duration()).into(),
             network: edge.on_the_way().map(|nanos| nanos / 1e9),
             unpaired: snapshot.unpaired(edge),
+            delayed: client.delayed,
+            aborted: client.aborted,
             links: (&client.links).into(),
             circular,
             endpoints: edge

@@ -248,3 +248,15 @@ fn connections_that_nobody_can_read_are_edges_of_their_own_in_every_view() {
     let expected = serde_json::json!({ "edges": [["shop", "stock", 0], ["shop", "10.0.0.9:3306", 1]], "of": 2 });
     assert_eq!(drawn, expected);
 }
+
+#[test]
+fn what_faults_on_purpose_held_up_and_answered_is_shown_beside_the_calls() {
+    let analyzer = analyzer().start();
+    let mut report = report("s1", 1, 10);
+    (report.calls[0].stats.delayed, report.calls[0].stats.aborted) = (3, 4);
+    analyzer.report(&report);
+    let document = analyzer.document_with_requests(10);
+    let edge = &document["edges"][0];
+    assert_eq!((&edge["delayed"], &edge["aborted"]), (&3.into(), &4.into()), "{edge}");
+    assert_eq!(edge["calls"], 10, "they are no calls");
+}
