@@ -20,6 +20,8 @@
 #[path = "fleet/ground.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end tests; each uses a part of it")]
 mod ground;
+#[path = "fleet/intake.rs"]
+mod intake;
 #[path = "fleet/large.rs"]
 mod large;
 #[path = "fleet/scale.rs"]

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use couplet_analyzer::findings::findings;
-use couplet_analyzer::graph::{Graph, GraphLimits};
 use couplet_analyzer::score::score;
 use couplet_analyzer::view::document::Document;
 use couplet_config::{AnalyzerConfig, AnalyzerLimits, Architecture, FindingThresholds};
-use couplet_telemetry::otlp::{self, Bounds};
+use couplet_telemetry::otlp;
 
+use super::intake::intake;
 use super::large::{Large, Size};
 
 /// The first word of a process that is the analyzer.
@@ -55,26 +55,7 @@ pub(crate) fn measure(seed: u64) {
 
 /// One core, step by step.
 fn stages(large: &Large) {
-    println!("\n{} services, {} edges, {} paths, one core:", large.services(), large.edges(), large.paths());
-    let bounds = Bounds { paths: 1_200_000, calls: 1_200_000 };
-    let mut graph = Graph::new(GraphLimits::default());
-    for sequence in 1..=WINDOWS {
-        let reports: Vec<_> = (0..large.services()).map(|service| large.report(service, sequence)).collect();
-        let records: usize = reports.iter().map(|report| report.paths.len() + report.calls.len()).sum();
-        let bodies: Vec<_> = reports.iter().map(otlp::encode).collect();
-        let bytes: usize = bodies.iter().map(Vec::len).sum();
-        let begun = Instant::now();
-        let decoded: Vec<_> =
-            bodies.iter().flat_map(|body| otlp::decode(body, &bounds).expect("ours").reports).collect();
-        let decoding = begun.elapsed();
-        decoded.iter().for_each(|report| graph.apply(report));
-        let all = begun.elapsed();
-        let rate = records as f64 / all.as_secs_f64();
-        println!(
-            "window {sequence}: {records} records in {bytes} bytes, decoded in {decoding:.1?}, applied in {:.1?}: {rate:.0} records/s",
-            all.checked_sub(decoding).unwrap_or_default()
-        );
-    }
+    let graph = intake(large, WINDOWS);
     let (thresholds, architecture) = (FindingThresholds::default(), Architecture::default());
     for _ in 0..3 {
         let begun = Instant::now();

@@ -290,6 +290,15 @@ impl HandlingStats {
         self.retries = self.retries.saturating_add(other.retries);
         self.origins.merge(&other.origins);
     }
+
+    /// Adds all of `other`, which is taken over where there is nothing yet.
+    pub fn absorb(&mut self, other: Self) {
+        if *self == Self::default() {
+            *self = other;
+        } else {
+            self.merge(&other);
+        }
+    }
 }
 
 /// Failures by the service in which they began: the deepest one that failed by itself, and not because of another.
@@ -458,6 +467,15 @@ impl CallStats {
         self.aborted = self.aborted.saturating_add(other.aborted);
         self.request_bytes = self.request_bytes.saturating_add(other.request_bytes);
         self.response_bytes = self.response_bytes.saturating_add(other.response_bytes);
+    }
+
+    /// Adds all of `other`, which is taken over where there is nothing yet.
+    pub fn absorb(&mut self, other: Self) {
+        if *self == Self::default() {
+            *self = other;
+        } else {
+            self.merge(&other);
+        }
     }
 }
 

@@ -99,7 +99,7 @@ pub struct WindowLimits {
 type Map<K, V> = HashMap<K, V, RandomState>;
 
 /// Under which path the calls of a merged one are counted: under itself, or the overflow path.
-type Admitted = HashMap<PathId, Arc<PathDefinition>>;
+type Admitted = Map<PathId, Arc<PathDefinition>>;
 
 /// Everything that happened since the window opened.
 #[derive(Debug)]
@@ -267,13 +267,13 @@ impl Window {
             return;
         }
         // What is new here moves in as it is: while a report is made, that is most of it, and there are no two copies.
-        let mut admitted = HashMap::new();
+        let mut admitted = Admitted::default();
         for (id, report) in other.paths {
             if !self.paths.contains_key(&id) && self.has_room(report.path.kind) {
                 admitted.insert(id, Arc::clone(&report.path));
                 self.paths.insert(id, report);
             } else {
-                self.add_path(&report, &mut admitted);
+                self.add_path(*report, &mut admitted);
             }
         }
         for (key, report) in other.calls {
@@ -281,7 +281,7 @@ impl Window {
             if at_home && !self.calls.contains_key(&key) && self.calls.len() < self.limits.callees {
                 self.calls.insert(key, report);
             } else {
-                self.add_call(&report, &admitted);
+                self.add_call(*report, &admitted);
             }
         }
         for (protocol, peers) in other.opaque {
@@ -300,7 +300,7 @@ impl Window {
     ///
     /// Reports are not trusted: a path that this one defines otherwise than those before it is counted on the overflow
     /// path, and so is a call whose path it does not define.
-    pub fn absorb(&mut self, report: &Report) {
+    pub fn absorb(&mut self, report: Report) {
         // Whoever adds a field to reports is told here that windows have to keep it.
         // What breakers say is of a moment, and no part of a window.
         let Report {
@@ -316,18 +316,18 @@ impl Window {
             breakers: _,
             losses,
         } = report;
-        let mut admitted = HashMap::new();
-        paths.iter().for_each(|report| self.add_path(report, &mut admitted));
-        calls.iter().for_each(|report| self.add_call(report, &admitted));
+        let mut admitted = Admitted::default();
+        paths.into_iter().for_each(|report| self.add_path(report, &mut admitted));
+        calls.into_iter().for_each(|report| self.add_call(report, &admitted));
         for opaque in opaque {
             self.opaque(&opaque.peer, opaque.protocol, &opaque.stats);
         }
         for report in expected {
             self.expected(&report.endpoint, &report.callee, &report.stats);
         }
-        self.propagation.merge(propagation);
+        self.propagation.merge(&propagation);
         for (loss, count) in losses {
-            self.lose(*loss, *count);
+            self.lose(loss, count);
         }
     }
 
@@ -338,28 +338,30 @@ impl Window {
     }
 
     /// `admitted` is told under which path the calls of this one are counted.
-    fn add_path(&mut self, report: &PathReport, admitted: &mut Admitted) {
-        let total = report.stats.outcomes.total();
-        let path = match self.paths.get(&report.path.id) {
-            Some(known) if contradicts(&known.path, &report.path) => {
+    fn add_path(&mut self, report: PathReport, admitted: &mut Admitted) {
+        let PathReport { path: told, stats } = report;
+        let total = stats.outcomes.total();
+        let path = match self.paths.get(&told.id) {
+            Some(known) if contradicts(&known.path, &told) => {
                 self.lose(Loss::Paths, total);
                 overflow()
             }
-            _ => self.admit(&report.path, total),
+            _ => self.admit(&told, total),
         };
-        self.stats_of(&path).merge(&report.stats);
-        admitted.insert(report.path.id, path);
+        self.stats_of(&path).absorb(stats);
+        admitted.insert(told.id, path);
     }
 
-    fn add_call(&mut self, report: &CallReport, admitted: &Admitted) {
-        let total = report.stats.outcomes.total();
-        let path = admitted.get(&report.path).cloned().unwrap_or_else(|| {
+    fn add_call(&mut self, report: CallReport, admitted: &Admitted) {
+        let CallReport { path, callee, stats } = report;
+        let total = stats.outcomes.total();
+        let path = admitted.get(&path).cloned().unwrap_or_else(|| {
             self.lose(Loss::Paths, total);
             overflow()
         });
-        let (path, callee, whole) = self.place(&path, &report.callee);
+        let (path, callee, whole) = self.place(&path, &callee);
         self.lose(Loss::Callees, if whole { 0 } else { total });
-        self.call_stats_of(path, callee).merge(&report.stats);
+        self.call_stats_of(path, callee).absorb(stats);
     }
 
     /// Closes the window: its contents as a report, sorted, and an empty window again.
@@ -632,9 +634,9 @@ mod tests {
         }
         let mut absorbed = Window::new(LIMITS);
         let reports = [&mut first, &mut second].map(|window| window.close(Origin::default(), 1, 0, 1));
-        reports.iter().for_each(|report| absorbed.absorb(report));
-        for report in &reports {
+        for report in reports {
             assert_eq!(report.paths.len(), 6);
+            absorbed.absorb(report);
         }
         let report = self::report(absorbed);
         assert_eq!(report.losses, [(Loss::Depth, 2)]);
@@ -652,8 +654,8 @@ mod tests {
             report(window)
         };
         let mut window = Window::new(LIMITS);
-        window.absorb(&told("GET /"));
-        window.absorb(&told("GET /lies"));
+        window.absorb(told("GET /"));
+        window.absorb(told("GET /lies"));
         let report = report(window);
         assert_eq!(report.losses, [(Loss::Paths, 1)]);
         let endpoints: Vec<_> = report.paths.iter().map(|path| path.path.endpoint.as_str()).collect();

@@ -67,7 +67,7 @@ fn recording(folder: &tempfile::TempDir, well: u64) -> PathBuf {
     for step in 0..12 {
         let begin = BEGIN + step * 10_000;
         let mut slot = OpenSlot::new(LIMITS, begin);
-        slot.absorb(&report(step, well, begin));
+        slot.absorb(report(step, well, begin));
         writer.add(&slot.seal(begin + 10_000)).unwrap();
     }
     file

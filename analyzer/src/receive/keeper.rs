@@ -137,8 +137,8 @@ impl Keeper {
         let replayed = history.replay(|received, body| match decode(body) {
             Some(reports) => {
                 open.begin(received);
-                reports.iter().for_each(|report| {
-                    each(report);
+                reports.into_iter().for_each(|report| {
+                    each(&report);
                     open.absorb(report);
                 });
                 true
@@ -181,8 +181,8 @@ impl Keeper {
         for (received, body) in reports {
             last.begin(received);
             match decode(&body) {
-                Some(reports) => reports.iter().for_each(|report| {
-                    each(report);
+                Some(reports) => reports.into_iter().for_each(|report| {
+                    each(&report);
                     last.absorb(report);
                 }),
                 None => damaged += 1,
@@ -219,7 +219,7 @@ impl Keeper {
     }
 
     /// Adds a report that is safe to the open slot.
-    pub(super) fn absorb(&mut self, report: &Report, wall: u64) {
+    pub(super) fn absorb(&mut self, report: Report, wall: u64) {
         self.open.begin(wall);
         self.open.absorb(report);
     }

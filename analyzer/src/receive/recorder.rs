@@ -199,8 +199,9 @@ impl Recorder {
         }
         for (job, verdicts) in batch.into_iter().zip(judged) {
             let full = verdicts.contains(&Verdict::Full);
+            let Delivery { reports, answer: waiting } = job;
             if safe {
-                self.apply(&job, &verdicts, received, now);
+                self.apply(reports, &verdicts, received, now);
             }
             let answer = match (safe, full) {
                 (false, _) if self.recording => Err(Refusal::Recording),
@@ -209,7 +210,7 @@ impl Recorder {
                 (true, true) => Err(Refusal::Proxies),
                 (true, false) => Ok(()),
             };
-            let _ = job.answer.send(answer); // a proxy that hung up sends again, and is told it is a duplicate
+            let _ = waiting.send(answer); // a proxy that hung up sends again, and is told it is a duplicate
         }
         self.board.counters.instances.set(self.ledger.len() as u64);
     }
@@ -239,15 +240,15 @@ impl Recorder {
         self.keeper.store(&fresh, received)
     }
 
-    fn apply(&mut self, job: &Delivery, verdicts: &[Verdict], received: u64, now: Instant) {
+    fn apply(&mut self, reports: Vec<(Report, Bytes)>, verdicts: &[Verdict], received: u64, now: Instant) {
         let counters = &self.board.counters;
-        for ((report, _), verdict) in job.reports.iter().zip(verdicts) {
+        for ((report, _), verdict) in reports.into_iter().zip(verdicts) {
             match verdict {
                 Verdict::Fresh { missing } => {
-                    self.graph.apply(report);
+                    self.graph.apply(&report);
+                    self.board.registry.lock().hear(&report, now);
+                    self.board.breakers.lock().hear(&report);
                     self.keeper.absorb(report, received);
-                    self.board.registry.lock().hear(report, now);
-                    self.board.breakers.lock().hear(report);
                     self.board.applied(now);
                     self.dirty = true;
                     counters.reports.add(1);

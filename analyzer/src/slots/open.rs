@@ -29,7 +29,7 @@ impl OpenSlot {
     }
 
     /// Adds a report.
-    pub fn absorb(&mut self, report: &Report) {
+    pub fn absorb(&mut self, report: Report) {
         let limits = self.limits;
         let known = self.services.get_mut(&report.origin.service);
         let gathered = match known {

@@ -72,7 +72,7 @@ pub fn fold(rollups: &[Arc<Rollup>], tier: Tier, bounds: &Bounds, limits: Window
         let mut gathered = Gathered::new(limits);
         for part in &parts {
             match part.reports(bounds) {
-                Some(reports) => reports.iter().for_each(|report| gathered.absorb(report)),
+                Some(reports) => reports.into_iter().for_each(|report| gathered.absorb(report)),
                 None => unreadable += 1,
             }
         }
@@ -91,7 +91,7 @@ pub fn fetched(body: &[u8], times: (u64, u64), bounds: &Bounds, limits: WindowLi
     let mut services: BTreeMap<String, Gathered> = BTreeMap::new();
     for report in otlp::decode(&bytes, bounds).ok()?.reports {
         let service = report.origin.service.clone();
-        services.entry(service).or_insert_with(|| Gathered::new(limits)).absorb(&report);
+        services.entry(service).or_insert_with(|| Gathered::new(limits)).absorb(report);
     }
     let pack = |(service, gathered): (String, Gathered)| gathered.pack(&service, Tier::Seconds, times);
     Some(services.into_iter().flat_map(pack).collect())
@@ -124,8 +124,7 @@ impl Gathered {
     }
 
     /// Adds a report; whoever calls sees to it that it is one of this service.
-    pub(super) fn absorb(&mut self, report: &Report) {
-        self.window.absorb(report);
+    pub(super) fn absorb(&mut self, report: Report) {
         let source = self.sources.entry(report.origin.instance.clone()).or_insert_with(|| Source {
             // Where it listens is of today; nobody asks for it later.
             origin: Origin { inbound: None, ..report.origin.clone() },
@@ -148,6 +147,7 @@ impl Gathered {
             let (start, end) = self.times.unwrap_or((report.start, report.end));
             self.times = Some((start.min(report.start), end.max(report.end)));
         }
+        self.window.absorb(report);
     }
 
     /// What its memory is in proportion to.
@@ -229,7 +229,7 @@ mod tests {
 
     fn rollup(start: u64, reports: &[Report]) -> Vec<Arc<Rollup>> {
         let mut gathered = Gathered::new(LIMITS);
-        reports.iter().for_each(|report| gathered.absorb(report));
+        reports.iter().for_each(|report| gathered.absorb(report.clone()));
         gathered.pack("shop", Tier::Seconds, (start, start + 10_000)).into_iter().map(Arc::new).collect()
     }
 
@@ -254,7 +254,7 @@ mod tests {
     fn breakers_beyond_the_limit_are_one_and_lose_no_count() {
         let mut gathered = Gathered::new(LIMITS);
         gathered.breakers = BREAKERS;
-        (1..=5).for_each(|sequence| gathered.absorb(&report("a", sequence, 2, "closed")));
+        (1..=5).for_each(|sequence| gathered.absorb(report("a", sequence, 2, "closed")));
         let packed = gathered.pack("shop", Tier::Seconds, (0, 10_000));
         let reports = packed[0].reports(&BOUNDS).unwrap();
         let [breaker] = reports[0].breakers.as_slice() else { panic!("{reports:?}") };

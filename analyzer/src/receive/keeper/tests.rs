@@ -68,7 +68,7 @@ impl Desk {
         if safe {
             for report in reports {
                 self.graph.apply(report);
-                self.keeper.absorb(report, wall);
+                self.keeper.absorb(report.clone(), wall);
             }
         }
         safe
