@@ -1,7 +1,7 @@
 //! What OTLP's messages for metrics consist of, field by field: so that what nobody reads is checked all the same, and
 //! a request is refused or taken in whatever it is that is damaged in it.
 //!
-//! Numbers and types are those of opentelemetry-proto 1.9.
+//! Numbers and types are those of opentelemetry-proto 1.10.
 
 use super::wire::{Reader, WireError};
 
