@@ -312,6 +312,8 @@ mod tests {
         assert_eq!(histogram.count(), 6);
         assert!(histogram.min() <= histogram.max());
         assert_eq!(histogram.buckets().count(), 1);
+        let histogram = Histogram::from_parts(0, -1_000, &[1, 2, 3], 10, 1, 5);
+        assert_eq!((histogram.count(), histogram.dense().0), (6, LOWEST));
     }
 
     proptest! {

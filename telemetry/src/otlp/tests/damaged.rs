@@ -6,6 +6,7 @@ use prost::Message;
 
 use super::super::schema::{self, Kind, Schema};
 use super::super::wire::Reader;
+use super::super::write::Writer;
 use super::*;
 
 /// Random numbers, good enough to choose with.
@@ -255,10 +256,126 @@ fn an_attribute_of_no_bytes_names_no_row() {
         match &mut metric.data {
             Some(Data::ExponentialHistogram(data)) => data.data_points[0].attributes.rotate_left(1),
             Some(Data::Sum(sum)) => {
-                sum.data_points[0].attributes = vec![Default::default(), Default::default(), Default::default()];
+                sum.data_points[0].attributes[..3].fill(Default::default());
             }
             _ => {}
         }
     }
     assert!(!agreed(&request.encode_to_vec(), &BOUNDS).unwrap());
+}
+
+/// A request of a proxy with these metrics.
+fn request(metrics: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.message(1, |out| {
+        out.message(1, |out| {
+            out.text(1, "service.name", "shop");
+            out.text(1, "service.instance.id", "shop-1");
+            out.int(1, "couplet.sequence", 1);
+        });
+        out.message(2, metrics);
+    });
+    out.into_inner()
+}
+
+/// A metric with one data point, of the kind whose field this is.
+fn metric(out: &mut Writer, name: &str, kinds: &[u32], point: impl Fn(&mut Writer)) {
+    out.message(2, |out| {
+        out.sized(1, name.as_bytes());
+        kinds.iter().for_each(|kind| out.message(*kind, |out| out.message(1, &point)));
+    });
+}
+
+const GAUGE: u32 = 5;
+const SUM: u32 = 7;
+const HISTOGRAM: u32 = 9;
+const EXPONENTIAL: u32 = 10;
+
+fn told(bytes: &[u8]) -> bool {
+    agreed(bytes, &BOUNDS).unwrap()
+}
+
+#[test]
+fn of_several_kinds_of_data_the_last_counts_and_all_are_checked() {
+    let loss = |out: &mut Writer| {
+        out.fixed64(6, 3);
+        out.text(7, "couplet.loss", "paths");
+    };
+    for (kinds, losses) in [(&[SUM][..], 1), (&[SUM, SUM], 1), (&[SUM, GAUGE], 0), (&[GAUGE, SUM], 1)] {
+        let bytes = request(|out| metric(out, "couplet.losses", kinds, loss));
+        assert!(told(&bytes), "{kinds:?}");
+        assert_eq!(decode(&bytes, &BOUNDS).unwrap().reports[0].losses.len(), losses, "{kinds:?}");
+    }
+    let damaged = |out: &mut Writer| out.sized(7, &[0x0a]);
+    assert!(!told(&request(|out| metric(out, "couplet.losses", &[SUM, GAUGE], damaged))));
+}
+
+#[test]
+fn a_sum_that_nobody_knows_may_have_any_values() {
+    let half = |out: &mut Writer| out.fixed64(4, 0.5_f64.to_bits());
+    assert!(told(&request(|out| metric(out, "couplet.of.a.later.release", &[SUM], half))));
+    assert!(!told(&request(|out| metric(out, "couplet.losses", &[SUM], half))));
+}
+
+#[test]
+fn packed_numbers_that_end_amidst_one_are_an_error_whether_somebody_reads_them_or_not() {
+    let path = |out: &mut Writer| {
+        out.text(1, "couplet.path", "00000000000000ff");
+        out.text(1, "couplet.path.root", "00000000000000ff");
+        out.text(1, "couplet.endpoint", "GET /");
+        out.text(1, "couplet.path.kind", "handler");
+        out.text(1, "couplet.evidence", "exact");
+        out.varint(6, 6);
+    };
+    for name in ["couplet.handling.calls", "couplet.of.a.later.release"] {
+        for (length, fits) in [(8, true), (7, false), (9, false)] {
+            let point = |out: &mut Writer| {
+                out.sized(6, &[0; 9][..length]);
+                out.text(9, "couplet.path", "00000000000000ff");
+            };
+            let bytes = request(|out| {
+                metric(out, "http.server.request.duration", &[EXPONENTIAL], path);
+                metric(out, name, &[HISTOGRAM], point);
+            });
+            assert_eq!(told(&bytes), fits, "{name} {length}");
+        }
+    }
+}
+
+#[test]
+fn an_attribute_more_of_a_callee_that_is_known_is_checked() {
+    for (more, fits) in [(&[][..], true), (&[0x0a], false)] {
+        let pair = |path: &'static str, more: &'static [u8]| {
+            move |out: &mut Writer| {
+                out.text(1, "couplet.path", path);
+                out.text(1, "service.peer.name", "stock");
+                out.text(1, "couplet.peer.endpoint", "GET /");
+                out.sized(1, more);
+                out.varint(6, 6);
+            }
+        };
+        let first = |out: &mut Writer| {
+            out.text(1, "couplet.path", "00000000000000f0");
+            out.text(1, "service.peer.name", "stock");
+            out.text(1, "couplet.peer.endpoint", "GET /");
+            out.varint(6, 6);
+        };
+        let bytes = request(|out| {
+            metric(out, "http.client.request.duration", &[EXPONENTIAL], first);
+            metric(out, "http.client.request.duration", &[EXPONENTIAL], pair("00000000000000ff", more));
+        });
+        assert_eq!(told(&bytes), fits);
+    }
+}
+
+#[test]
+fn strangers_have_their_limits_too() {
+    let whole = request(|_| {});
+    let with = |more: &[u8]| told(&[&whole, more].concat());
+    let number = |last: u8| [&[0xa8, 0x06][..], &[0xff; 9], &[last]].concat();
+    assert!(with(&number(1)));
+    assert!(!with(&number(2)), "more than 64 bits");
+    let groups = |depth: usize| [[0xab, 0x06].repeat(depth), [0xac, 0x06].repeat(depth)].concat();
+    assert!(with(&groups(90)));
+    assert!(!with(&groups(200)), "too deep");
 }
