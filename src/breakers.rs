@@ -99,11 +99,12 @@ fn text(page: &BreakerPage, all: bool) -> String {
 }
 
 pub(crate) fn paragraph(edge: &BreakerEdge) -> String {
-    let BreakerEdge { from, to, opened, stopped_seconds, rejected, would_have, .. } = edge;
+    let BreakerEdge { from, to, class, opened, stopped_seconds, rejected, would_have, .. } = edge;
     let states: Vec<String> =
         edge.states.iter().map(|(state, n)| if *n == 1 { state.clone() } else { format!("{n} {state}") }).collect();
     let modes: Vec<&str> = edge.modes.keys().map(String::as_str).collect();
-    let mut text = format!("{from} → {to}  [{}; {}]", modes.join(", "), states.join(", "));
+    let class = class.as_ref().map_or(String::new(), |class| format!(" ({class})"));
+    let mut text = format!("{from} → {to}{class}  [{}; {}]", modes.join(", "), states.join(", "));
     if *opened == 0 {
         let calls: u64 = edge.calls.values().sum();
         let _ = write!(text, "\n  never opened in {calls} calls; at most {} at the same time", edge.peak);
@@ -174,6 +175,7 @@ mod tests {
         BreakerEdge {
             from: "shop".to_owned(),
             to: "stock".to_owned(),
+            class: None,
             states: one("closed"),
             modes: one("observe"),
             calls: BTreeMap::from([("failure".to_owned(), 40)]),

@@ -14,11 +14,14 @@ pub use history::{BreakerHistory, EdgeHistory, Step, Steps};
 /// The breakers of all proxies.
 #[derive(Debug, Default)]
 pub struct Breakers {
-    edges: BTreeMap<(String, String), Edge>,
+    edges: BTreeMap<Key, Edge>,
     transitions: VecDeque<Transition>,
     /// Edges and replicas that are not kept apart, since there are too many.
     overflow: u64,
 }
+
+/// Caller, destination and class of calls.
+type Key = (String, String, Option<String>);
 
 #[derive(Debug, Default)]
 struct Edge {
@@ -54,6 +57,9 @@ pub struct BreakerEdge {
     pub from: String,
     /// To whom.
     pub to: String,
+    /// The class of calls that it is for, where it is for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// How many replicas stand where.
     pub states: BTreeMap<String, u32>,
     /// How many replicas observe, and how many enforce.
@@ -80,7 +86,7 @@ impl Breakers {
     /// Takes in what a report says.
     pub fn hear(&mut self, report: &Report) {
         for breaker in &report.breakers {
-            let key = (report.origin.service.clone(), breaker.to.clone());
+            let key = (report.origin.service.clone(), breaker.to.clone(), breaker.class.clone());
             if self.edges.len() >= MAX_EDGES && !self.edges.contains_key(&key) {
                 self.overflow += 1;
                 continue;
@@ -109,7 +115,7 @@ impl Breakers {
     /// What there is to say.
     #[must_use]
     pub fn page(&self) -> BreakerPage {
-        let edges = self.edges.iter().map(|((from, to), edge)| edge.shown(from, to));
+        let edges = self.edges.iter().map(|(key, edge)| edge.shown(key));
         let mut transitions: Vec<Transition> = self.transitions.iter().cloned().collect();
         // Reports of several proxies arrive in any order. The texts of times are all of one form, in UTC.
         transitions.sort_by(|one, other| other.ts.cmp(&one.ts));
@@ -118,7 +124,7 @@ impl Breakers {
 }
 
 impl Edge {
-    fn shown(&self, from: &str, to: &str) -> BreakerEdge {
+    fn shown(&self, (from, to, class): &Key) -> BreakerEdge {
         let counts = &self.counts;
         let tally = |of: fn(&Replica) -> &String| {
             let mut tally: BTreeMap<String, u32> = BTreeMap::new();
@@ -128,8 +134,9 @@ impl Edge {
         let calls = counts.ended().map(|(count, n)| (count.as_str().to_owned(), n));
         let (last_opened, last_reason) = self.last_opened.clone().unzip();
         BreakerEdge {
-            from: from.to_owned(),
-            to: to.to_owned(),
+            from: from.clone(),
+            to: to.clone(),
+            class: class.clone(),
             states: tally(|replica| &replica.state),
             modes: tally(|replica| &replica.mode),
             calls: calls.collect(),
@@ -174,6 +181,7 @@ mod tests {
             expected: Vec::new(),
             breakers: vec![BreakerReport {
                 to: "stock".into(),
+                class: None,
                 state: state.into(),
                 mode: "observe".into(),
                 peak: failed,
@@ -197,5 +205,16 @@ mod tests {
         assert_eq!(states, [("closed", 1), ("half_open", 1)], "where each stands now");
         assert_eq!((edge.would_have.failed, edge.would_have.rejected, edge.opened, edge.peak), (39, 42, 3, 20));
         assert_eq!(edge.would_have.precision, Some(39.0 / 42.0));
+    }
+
+    #[test]
+    fn a_class_of_calls_is_an_edge_of_its_own() {
+        let mut breakers = Breakers::default();
+        let mut report = report("a", "closed", 10);
+        breakers.hear(&report);
+        report.breakers[0].class = Some("export".into());
+        breakers.hear(&report);
+        let classes: Vec<_> = breakers.page().edges.into_iter().map(|edge| (edge.class, edge.opened)).collect();
+        assert_eq!(classes, [(None, 1), (Some("export".to_owned()), 1)]);
     }
 }

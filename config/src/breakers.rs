@@ -13,7 +13,7 @@ use crate::{
     overlay::{Element, Overlay, Reader, Scalar, keys},
     problem::quoted,
     suggest::did_you_mean,
-    tree::{Content, Node},
+    tree::{Content, Entry, Node},
     units,
 };
 
@@ -26,16 +26,18 @@ pub struct Breakers {
     #[garde(dive)]
     pub defaults: BreakerSettings,
 
-    /// Destinations that differ from the defaults; what is left out is as in `defaults`.
+    /// Destinations, and classes of calls to them, that differ from the defaults. What is left out is as in `defaults`; for a
+    /// class, as for the destination.
     #[garde(length(max = 1000), dive)]
     pub edges: Vec<EdgeBreaker>,
 }
 
 impl Breakers {
-    /// The settings for calls to `destination`.
+    /// The settings for calls to `destination`, of a class where they are of one.
     #[must_use]
-    pub fn of(&self, destination: &str) -> &BreakerSettings {
-        let edge = self.edges.iter().find(|edge| edge.to == destination);
+    pub fn of(&self, destination: &str, class: Option<&str>) -> &BreakerSettings {
+        let edge = |class| self.edges.iter().find(|edge| edge.to == destination && edge.class.as_deref() == class);
+        let edge = class.and_then(|class| edge(Some(class))).or_else(|| edge(None));
         edge.map_or(&self.defaults, |edge| &edge.settings)
     }
 }
@@ -52,8 +54,15 @@ impl Overlay for Breakers {
             reader.leave();
         }
         // In whatever order and source both stand: an edge is what it says laid over the defaults.
-        for edge in &mut self.edges {
+        for edge in self.edges.iter_mut().filter(|edge| edge.class.is_none()) {
             edge.lay_over(&self.defaults);
+        }
+        let below: Vec<_> =
+            self.edges.iter().map(|edge| edge.class.as_ref().map(|_| self.of(&edge.to, None).clone())).collect();
+        for (edge, below) in self.edges.iter_mut().zip(below) {
+            if let Some(below) = below {
+                edge.lay_over(&below);
+            }
         }
     }
 }
@@ -66,6 +75,10 @@ pub struct EdgeBreaker {
     #[garde(custom(names::service))]
     #[schemars(required)]
     pub to: String,
+
+    /// Only calls of this class; `class` of a route says which those are. Without it, all that are of none.
+    #[garde(inner(custom(names::service)))]
+    pub class: Option<String>,
 
     /// What is in force for it.
     #[serde(flatten)]
@@ -80,21 +93,21 @@ pub struct EdgeBreaker {
 /// Where it was written does not matter.
 impl PartialEq for EdgeBreaker {
     fn eq(&self, other: &Self) -> bool {
-        self.to == other.to && self.settings == other.settings
+        self.to == other.to && self.class == other.class && self.settings == other.settings
     }
 }
 
 impl EdgeBreaker {
     /// A breaker for calls to `to`.
     pub fn new(to: impl Into<String>, settings: BreakerSettings) -> Self {
-        Self { to: to.into(), settings, written: None }
+        Self { to: to.into(), class: None, settings, written: None }
     }
 
     fn lay_over(&mut self, defaults: &BreakerSettings) {
-        if let Some(written) = &self.written {
+        if let Some(written) = self.written.clone() {
             self.settings = defaults.clone();
             // Its problems were reported when it was read.
-            overlay_edge(&mut self.to, &mut self.settings, written, &mut Reader::default());
+            overlay_edge(self, &written, &mut Reader::default());
         }
     }
 }
@@ -106,7 +119,7 @@ impl Element for EdgeBreaker {
             reader.mismatch(node, "a mapping with `to` and what differs from the defaults");
             return Some(edge);
         }
-        overlay_edge(&mut edge.to, &mut edge.settings, node, reader);
+        overlay_edge(&mut edge, node, reader);
         if edge.to.is_empty() {
             reader.enter("to");
             reader.missing(node);
@@ -117,15 +130,19 @@ impl Element for EdgeBreaker {
     }
 }
 
-fn overlay_edge(to: &mut String, settings: &mut BreakerSettings, node: &Node, reader: &mut Reader) {
+fn overlay_edge(edge: &mut EdgeBreaker, node: &Node, reader: &mut Reader) {
     let Content::Map(entries) = &node.content else { return };
-    let (name, rest) = entries.iter().cloned().partition::<Vec<_>, _>(|entry| entry.key == "to");
-    for entry in name {
-        reader.enter("to");
-        to.overlay(&entry.value, reader);
+    let names = |entry: &Entry| entry.key == "to" || entry.key == "class";
+    let (names, rest) = entries.iter().cloned().partition::<Vec<_>, _>(names);
+    for entry in names {
+        reader.enter(&entry.key);
+        match entry.key.as_str() {
+            "to" => edge.to.overlay(&entry.value, reader),
+            _ => edge.class.overlay(&entry.value, reader),
+        }
         reader.leave();
     }
-    settings.overlay(&Node { place: node.place.clone(), content: Content::Map(rest) }, reader);
+    edge.settings.overlay(&Node { place: node.place.clone(), content: Content::Map(rest) }, reader);
 }
 
 /// What a breaker does with what it finds.
@@ -461,11 +478,34 @@ breakers:
   defaults: { window: 20s, failure_rate: off, open: { base: 2s } }
 ";
         let breakers = load(text, &["breakers.defaults.min_requests=50"]).unwrap();
-        let payments = breakers.of("payments");
+        let payments = breakers.of("payments", None);
         assert_eq!((payments.mode, payments.window.as_secs(), payments.failure_rate), (BreakerMode::Enforce, 20, None));
         assert_eq!((payments.open.base.as_secs(), payments.open.max.as_secs()), (2, 30));
         assert_eq!(payments.min_requests, 50, "a flag that changes the defaults reaches the edges of the file");
-        assert_eq!(breakers.of("stock").mode, BreakerMode::Observe);
+        assert_eq!(breakers.of("stock", None).mode, BreakerMode::Observe);
+    }
+
+    #[test]
+    fn a_class_is_what_it_says_over_its_destination() {
+        let text = "
+routes: [{ to: payments, path: /export/, class: export }, { to: stock, path: /x, class: export }]
+breakers:
+  edges:
+    - { to: payments, class: export, window: 60s }
+    - { to: payments, mode: enforce, min_requests: 7 }
+    - { to: stock, class: export, mode: enforce }
+  defaults: { window: 20s }
+";
+        let breakers = load(text, &[]).unwrap();
+        let of = |to, class| {
+            let settings = breakers.of(to, class);
+            (settings.mode, settings.window.as_secs(), settings.min_requests)
+        };
+        assert_eq!(of("payments", Some("export")), (BreakerMode::Enforce, 60, 7));
+        assert_eq!(of("payments", None), (BreakerMode::Enforce, 20, 7));
+        assert_eq!(of("payments", Some("other")), (BreakerMode::Enforce, 20, 7));
+        assert_eq!(of("stock", Some("export")), (BreakerMode::Enforce, 20, 20));
+        assert_eq!(of("stock", None), (BreakerMode::Observe, 20, 20));
     }
 
     #[test]
@@ -477,6 +517,15 @@ breakers:
             ("breakers: { edges: [{ mode: enforce }] }", "breakers.edges[0].to"),
             ("breakers: { edges: [{ to: a, half_open: { probes: 2 } }] }", "`successes_needed` (3) must not"),
             ("breakers: { edges: [{ to: a }, { to: a }] }", "a breaker for a already"),
+            ("breakers: { edges: [{ to: a, class: b }] }", "no route to a has this class"),
+            (
+                "routes: [{ to: a, class: b }]\nbreakers: { edges: [{ to: a, class: b }, { to: a, class: b }] }",
+                "a breaker for a already",
+            ),
+            (
+                "routes: [{ to: a, class: b }]\nbreakers: { edges: [{ to: a, class: b, max_pending: 3 }] }",
+                "is of the destination, whatever the class",
+            ),
             ("breakers: { edges: [{ to: a, windows: 5s }] }", "did you mean `window`?"),
         ] {
             let message = load(text, &[]).unwrap_err();

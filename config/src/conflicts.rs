@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
+    breakers::EdgeBreaker,
     destinations::Destination,
     proxy::ProxyConfig,
     routes,
@@ -55,9 +56,28 @@ pub(crate) fn conflicts(config: &ProxyConfig) -> Vec<Conflict> {
         found.extend(contradictions.map(|(field, why)| (format!("{key}.{field}"), why.to_owned())));
     }
     for (index, edge) in config.breakers.edges.iter().enumerate() {
-        if config.breakers.edges.iter().take(index).any(|earlier| earlier.to == edge.to) {
+        let same = |earlier: &EdgeBreaker| earlier.to == edge.to && earlier.class == edge.class;
+        if config.breakers.edges.iter().take(index).any(same) {
             let message = format!("there is a breaker for {} already: one of the two would be without effect", edge.to);
             found.push((format!("breakers.edges[{index}].to"), message));
+        }
+        if edge.class.is_none() {
+            continue;
+        }
+        if !config.routes.iter().any(|route| route.to == edge.to && route.class == edge.class) {
+            let message = format!("no route to {} has this class: it would be without effect", edge.to);
+            found.push((format!("breakers.edges[{index}].class"), message));
+        }
+        let (own, all) = (&edge.settings, config.breakers.of(&edge.to, None));
+        for (key, differs) in [
+            ("max_connections", own.max_connections != all.max_connections),
+            ("max_pending", own.max_pending != all.max_pending),
+            ("ejection", own.ejection != all.ejection),
+        ] {
+            if differs {
+                let message = "is of the destination, whatever the class of a call: say it without `class`";
+                found.push((format!("breakers.edges[{index}].{key}"), message.to_owned()));
+            }
         }
     }
     found.extend(routes::conflicts(&config.routes));

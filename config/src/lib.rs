@@ -13,6 +13,7 @@ mod analyzer;
 mod architecture;
 mod link;
 mod outbound;
+mod concurrency;
 mod breakers;
 mod routes;
 mod retry;
@@ -50,6 +51,7 @@ pub use architecture::{
 };
 pub use breakers::{BreakerMode, BreakerSettings, Breakers, EdgeBreaker, HalfOpen, OpenTime, SlowCall};
 pub use capture::{Capture, Mark};
+pub use concurrency::{Adaptive, Concurrency, ConcurrencyLimit};
 pub use destinations::{Destination, Destinations};
 pub use dns::Dns;
 pub use ejection::Ejection;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::{
     breakers::Breakers,
     capture::Capture,
+    concurrency::Concurrency,
     dns::Dns,
     headers::Headers,
     limits::{ProxyLimits, Timeouts},
@@ -94,6 +95,10 @@ pub struct ProxyConfig {
     #[garde(dive)]
     pub breakers: Breakers,
 
+    /// How many requests the application gets at the same time.
+    #[garde(dive)]
+    pub concurrency: Concurrency,
+
     /// How calls are made that differ from others: how long they may take, and whether they are tried again.
     #[garde(length(max = 1000), dive)]
     pub routes: Vec<Route>,
@@ -162,6 +167,7 @@ keys!(ProxyConfig {
     resolve,
     telemetry,
     breakers,
+    concurrency,
     routes,
     endpoints,
     headers,
@@ -200,6 +206,7 @@ impl ProxyConfig {
             resolve: false,
             telemetry: Telemetry::default(),
             breakers: Breakers::default(),
+            concurrency: Concurrency::default(),
             routes: Vec::new(),
             endpoints: Endpoints::default(),
             headers: Headers::default(),

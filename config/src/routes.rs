@@ -29,6 +29,11 @@ pub struct Route {
     #[garde(inner(custom(prefix)))]
     pub path: Option<String>,
 
+    /// Name of a class of calls: those of all routes with it have a breaker of their own, beside the one of the destination's
+    /// other calls. 1 to 63 letters, digits, dots, dashes or underscores.
+    #[garde(inner(custom(names::service)))]
+    pub class: Option<String>,
+
     /// How long these calls may take.
     #[garde(dive)]
     #[schemars(default)]
@@ -42,7 +47,7 @@ pub struct Route {
 impl Route {
     /// A route for calls to `to` that changes nothing.
     pub fn new(to: impl Into<String>) -> Self {
-        Self { to: to.into(), path: None, timeouts: RouteTimeouts::default(), retry: None }
+        Self { to: to.into(), path: None, class: None, timeouts: RouteTimeouts::default(), retry: None }
     }
 
     /// Whether it is for a call of `path` to `to`.
@@ -52,7 +57,7 @@ impl Route {
     }
 }
 
-keys!(Route { to, path, timeouts, retry });
+keys!(Route { to, path, class, timeouts, retry });
 
 impl Element for Route {
     fn element(node: &Node, reader: &mut Reader) -> Option<Self> {

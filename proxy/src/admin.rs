@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use crate::drain::{Phase, Watch};
 use crate::link::Headers;
+use crate::policy::Concurrency;
 use crate::ship::Collector;
 use crate::sidecar::InForce;
 
@@ -35,6 +36,7 @@ pub(crate) struct Admin {
     pub(crate) in_force: Arc<InForce>,
     pub(crate) collector: Arc<Collector>,
     pub(crate) headers: Arc<Headers>,
+    pub(crate) concurrency: Arc<Concurrency>,
     pub(crate) drain: Watch,
     /// Told what somebody asks for.
     pub(crate) ask: mpsc::Sender<Ask>,
@@ -114,7 +116,7 @@ async fn ready(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Re
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let text = metrics::write(&admin.in_force, &admin.collector, &admin.headers);
+    let text = metrics::write(&admin.in_force, &admin.collector, &admin.headers, &admin.concurrency);
     ([(header::CONTENT_TYPE, couplet_telemetry::exposition::MEDIA_TYPE)], text).into_response()
 }
 
@@ -152,11 +154,20 @@ async fn breakers(State(admin): State<Arc<Admin>>) -> Response {
     json(&breakers::page(&sidecar.config.service, &sidecar.breakers, Instant::now()))
 }
 
-async fn breaker(State(admin): State<Arc<Admin>>, Path(to): Path<String>) -> Response {
-    match admin.in_force.sidecar().breakers.known(&to) {
+async fn breaker(
+    State(admin): State<Arc<Admin>>,
+    Path(to): Path<String>,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Response {
+    match admin.in_force.sidecar().breakers.known(&to, class(&parameters)) {
         Some(breaker) => json(&breakers::entry(&breaker, Instant::now())),
         None => unknown(&admin, NO_BREAKER, &to),
     }
+}
+
+/// The class of calls whose breaker is asked for, if it is one of a class.
+fn class(parameters: &[(String, String)]) -> Option<&str> {
+    parameters.iter().find(|(key, _)| key == "class").map(|(_, class)| class.as_str())
 }
 
 /// Somebody wants a breaker to be open or closed, for a time.
@@ -173,7 +184,8 @@ async fn order(
         Ok(order) => order,
         Err(problem) => return (StatusCode::BAD_REQUEST, problem + "\n").into_response(),
     };
-    let Some(breaker) = admin.in_force.sidecar().breakers.known(&to) else { return unknown(&admin, NO_BREAKER, &to) };
+    let breaker = admin.in_force.sidecar().breakers.known(&to, class(&parameters));
+    let Some(breaker) = breaker else { return unknown(&admin, NO_BREAKER, &to) };
     let now = Instant::now();
     match order {
         breakers::Order::Force { forced, lasts } => breaker.force(forced, lasts, now),
@@ -212,7 +224,7 @@ async fn inject(
         Err(problem) => return (StatusCode::BAD_REQUEST, problem + "\n").into_response(),
     };
     let sidecar = admin.in_force.sidecar();
-    if sidecar.breakers.known(&aim.to).is_none() {
+    if sidecar.breakers.known(&aim.to, None).is_none() {
         return unknown(&admin, "there are no calls", &aim.to);
     }
     let now = Instant::now();

@@ -30,7 +30,7 @@ use crate::drain::{Drain, Ending, Phase};
 use crate::link::{Handlers, Headers};
 use crate::metrics::Metrics;
 use crate::original::Dialed;
-use crate::policy::{Breakers, Injections, Routes};
+use crate::policy::{Breakers, Concurrency, Injections, Routes};
 use crate::record::Recorder;
 use crate::registry::Names;
 use crate::resolve::{Directory, Dns};
@@ -173,6 +173,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
     let locals: Vec<Arc<Local>> = (0..config.workers).map(|_| local()).collect();
     let names = config.resolve.then(Names::new);
     let directory = Directory::new(Dns::new(&config.dns.servers), Arc::clone(&metrics));
+    let breakers = Arc::new(Breakers::new(&config.service));
     let sidecar = Arc::new(Sidecar {
         generation: 1,
         service: Services::hash(&config.service),
@@ -185,9 +186,9 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         verdicts: Arc::default(),
         dialed: Arc::new(Dialed::new()),
         mesh: Arc::default(),
-        breakers: Arc::new(Breakers::new(&config.service)),
         injections: Arc::new(Injections::new(&config.service)),
-        routes: Routes::new(&config.routes, None),
+        routes: Routes::new(&config, &breakers, None, Instant::now()),
+        breakers,
         config,
     });
 
@@ -209,6 +210,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
     let headers = Arc::new(Headers::new(&sidecar.config.link));
     let timing = Arc::new(Timing::new(sidecar.config.telemetry.timing, Arc::clone(&sidecar.metrics)));
     running.timing = Some((Arc::clone(&timing), Follower::start(&timing, locals.clone())?));
+    let concurrency = Arc::new(Concurrency::new(&sidecar.config.concurrency, Instant::now()));
     let own = own_addresses(&wanted, &running.places, admin);
     for (worker, local) in locals.iter().enumerate() {
         let recorder = Recorder {
@@ -218,6 +220,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
             metrics: Arc::clone(&sidecar.metrics),
             enabled: sidecar.config.telemetry.enabled,
             timing: Arc::clone(&timing),
+            concurrency: Arc::clone(&concurrency),
             worker,
         };
         let connector = connector(&sidecar, own.clone());
@@ -234,6 +237,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         in_force: Arc::clone(&running.in_force),
         collector: Arc::clone(&collector),
         headers: Arc::clone(&headers),
+        concurrency,
         drain: watch,
         ask,
     };
@@ -404,6 +408,7 @@ impl Running {
         let listening = sockets.addresses.values().copied().chain(self.admin).collect();
         if let Some(hand) = self.workers.first() {
             hand.worker.recorder.headers.configure(&config.link);
+            hand.worker.recorder.concurrency.configure(&config.concurrency);
         }
         let sidecar = Arc::new(before.with(config, tls, listening));
         let generation = sidecar.generation;

@@ -56,6 +56,8 @@ pub(crate) enum Fault {
     DestinationConnections,
     /// More calls wait for a connection to the destination than its limit.
     DestinationPending,
+    /// The application has as many requests as it may have at the same time.
+    Overloaded,
 }
 
 /// What is answered and counted for a [`Fault`].
@@ -72,7 +74,7 @@ pub(crate) struct Answer {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 25] = [
+    pub(crate) const ALL: [Fault; 26] = [
         Fault::BadRequest,
         Fault::Malformed,
         Fault::HeaderFields,
@@ -98,6 +100,7 @@ impl Fault {
         Fault::DestinationInFlight,
         Fault::DestinationConnections,
         Fault::DestinationPending,
+        Fault::Overloaded,
     ];
 
     pub(crate) fn answer(self) -> Answer {
@@ -241,6 +244,13 @@ impl Fault {
                 "destination_in_flight",
                 Outcome::Rejected,
                 "more calls to the destination are under way than max_in_flight allows",
+            ),
+            Fault::Overloaded => answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                14,
+                "overloaded",
+                Outcome::Rejected,
+                "the service has as many requests at the same time as concurrency allows",
             ),
             Fault::DestinationConnections => answer(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -5,15 +5,16 @@ use std::sync::{Arc, OnceLock};
 
 use couplet_config::{CallerNames, RouteTimeouts, SpiffeId};
 use couplet_telemetry::names::{CONTEXT_HEADER, REJECT_HEADER, SUMMARY_HEADER};
+use couplet_telemetry::outcome::Outcome;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request};
 use tokio::time::Instant;
 
 use crate::context::{Calling, Summary, Traceparent, foreign, is_tracestate, tracestate_with};
 use crate::error::Fault;
-use crate::forward::{Reply, bridge, refusal, send};
+use crate::forward::{Exchange, Reply, bridge, refusal, send};
 use crate::http::{Fields, Head, Protocol, RequestBody, Verdict, head, is_grpc, without};
 use crate::link::{Carried, CarriedOnce, Handler};
-use crate::policy::{Patience, allowed};
+use crate::policy::{Concurrency, Patience, allowed};
 use crate::record::Handling;
 use crate::sidecar::Worker;
 use crate::upstream::{Early, Upstream};
@@ -58,19 +59,22 @@ pub(crate) async fn serve(
     request: Request<RequestBody>,
 ) -> Response<Reply<Handling>> {
     let (mut parts, body) = request.into_parts();
-    let (mut handling, in_flight, summarise) = open(worker, caller, &mut parts);
+    let infra = is_infra(&parts.headers);
+    let (mut handling, in_flight, summarise) = open(worker, caller, &mut parts, infra);
     if is_trusted(worker, caller) {
         handling.explains();
     }
     let grpc = is_grpc(&parts.headers);
     let sidecar = &worker.sidecar;
     let allowed = grpc.then(|| allowed(&parts.headers, &sidecar.metrics)).flatten();
-    let patience = Patience::new(&sidecar.config.timeouts, RouteTimeouts::default(), allowed, Instant::now());
+    let received = Instant::now();
+    let patience = Patience::new(&sidecar.config.timeouts, RouteTimeouts::default(), allowed, received);
     let request = Request::from_parts(parts, body);
 
     let limit = worker.sidecar.config.limits.requests_in_flight as u64;
     let exchange = match to {
         _ if in_flight > limit => Err((Fault::InFlight, 0)),
+        Some(_) if !handling.enters(infra) => Err((Fault::Overloaded, 0)),
         Some(Delivery { upstream, early }) => {
             match early.settle(&worker.connector, upstream, Protocol::of(request.version())).await {
                 Ok(()) => send(worker, upstream, request, &patience, |_, _| ()).await,
@@ -79,14 +83,18 @@ pub(crate) async fn serve(
         }
         None => Err((Fault::Unresolved, 0)),
     };
+    time(&worker.recorder.concurrency, &exchange, grpc, infra, received);
     let summary = |handling: &Handling| summarise.then(|| handling.summary(Instant::now())).flatten();
     match exchange {
         Err((fault, _)) => {
             worker.sidecar.metrics.fault(fault);
             handling.failed(fault.answer().outcome);
-            let summary = summary(&handling);
+            let (summary, explained) = (summary(&handling), handling.is_explained());
             let mut response = refusal(fault, &worker.sidecar.config.service, Some(handling), grpc);
             put_summary(response.headers_mut(), summary);
+            if fault == Fault::Overloaded {
+                ask_for_time(response.headers_mut(), explained.then_some(&worker.sidecar.config.service), grpc);
+            }
             response
         }
         Ok(exchange) => {
@@ -108,15 +116,51 @@ pub(crate) async fn serve(
     }
 }
 
+/// Tells how long the application took to answer. What failed at once says nothing of that, and the platform asks for what
+/// is simple.
+fn time(
+    concurrency: &Concurrency,
+    exchange: &Result<Exchange, (Fault, u32)>,
+    grpc: bool,
+    infra: bool,
+    received: Instant,
+) {
+    if infra || !concurrency.wants_times() {
+        return;
+    }
+    let counts = match exchange {
+        Ok(Exchange { response, .. }) => match Verdict::of(grpc, response.status(), response.headers()) {
+            Verdict::Known(outcome) => !outcome.is_failure(),
+            Verdict::InTrailers => true,
+        },
+        Err((fault, _)) => fault.answer().outcome == Outcome::Timeout,
+    };
+    if counts {
+        let now = Instant::now();
+        concurrency.answered(now.saturating_duration_since(received), now);
+    }
+}
+
+/// Says that it is too much for now, and to callers of the mesh (`service` is for those) that nothing has failed.
+fn ask_for_time(headers: &mut HeaderMap, service: Option<&String>, grpc: bool) {
+    match grpc {
+        true => headers.insert("grpc-retry-pushback-ms", HeaderValue::from_static("1000")),
+        false => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
+    };
+    let why = service.map(|service| format!("limit; service=\"{service}\"; reason=limit_concurrency; for=1s"));
+    if let Some(why) = why.and_then(|why| HeaderValue::try_from(why).ok()) {
+        headers.insert(REJECT, why);
+    }
+}
+
 /// Opens the handling of a request. Also says how many are in flight now, and whether the caller is a proxy that wants a
 /// summary.
-fn open(worker: &Worker, caller: &Caller, parts: &mut request::Parts) -> (Handling, u64, bool) {
+fn open(worker: &Worker, caller: &Caller, parts: &mut request::Parts, infra: bool) -> (Handling, u64, bool) {
     let recorder = &worker.recorder;
     if !recorder.enabled {
         let (handling, in_flight) = Handling::silent(recorder);
         return (handling, in_flight, false);
     }
-    let infra = is_infra(&parts.headers);
     let mut admission = admit(worker, caller, &head(parts), infra, Instant::now());
     admission.apply(&mut parts.headers);
     let (handling, in_flight) = match infra {

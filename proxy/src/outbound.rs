@@ -51,7 +51,7 @@ async fn deliver(
     let grpc = is_grpc(&parts.headers);
     let way = worker.sidecar.routes.of(&upstream.name, parts.uri.path());
     let patience = patience(worker, way, &parts.headers, grpc, received);
-    if let Err(refused) = attempt(upstream, &mut call, &parts.headers, now) {
+    if let Err(refused) = attempt(upstream, way, &mut call, &parts.headers, now) {
         return reject(worker, &refused, call, grpc);
     }
     call.counts(body.count());
@@ -75,7 +75,7 @@ async fn deliver(
     };
     let exchange = if in_flight > worker.sidecar.config.limits.requests_in_flight as u64 {
         Err((Fault::InFlight, 0))
-    } else if let Some(again) = way.and_then(|way| Some((&**way, retry(way, &request)?))) {
+    } else if let Some(again) = way.and_then(|way| Some((way, retry(way, &request)?))) {
         // Apart: few calls are on such routes, and all would have room for it.
         Box::pin(send_again(worker, upstream, request, &patience, again, &mut call, dress)).await
     } else {
@@ -152,9 +152,15 @@ fn patience(worker: &Worker, way: Option<&Arc<Way>>, headers: &HeaderMap, grpc: 
     Patience::new(&sidecar.config.timeouts, own, allowed, received)
 }
 
-/// Asks the breaker of the destination, which then looks on.
-fn attempt(upstream: &Upstream, call: &mut Call, headers: &HeaderMap, now: Instant) -> Result<(), Refused> {
-    if let Some(breaker) = &upstream.breaker {
+/// Asks the breaker of the destination, or of the class of the call, which then looks on.
+fn attempt(
+    upstream: &Upstream,
+    way: Option<&Arc<Way>>,
+    call: &mut Call,
+    headers: &HeaderMap,
+    now: Instant,
+) -> Result<(), Refused> {
+    if let Some(breaker) = way.and_then(|way| way.breaker.as_ref()).or(upstream.breaker.as_ref()) {
         call.attempts(Attempt::ask(breaker, is_grpc(headers), headers, now)?);
     }
     Ok(())

@@ -17,7 +17,7 @@ use crate::error::Fault;
 use crate::http::{Verdict, status_of};
 use crate::link::{CallEnd, Found, Handler, Handlers, Headers, Link};
 use crate::metrics::Metrics;
-use crate::policy::Attempt;
+use crate::policy::{Attempt, Concurrency};
 use crate::timing::{Timed, Timing};
 
 /// Watches a response body. Dropped when the body is done with, whole or not: what must happen once, happens there.
@@ -45,6 +45,8 @@ pub(crate) struct Recorder {
     /// Whether there are any: `telemetry.enabled`.
     pub(crate) enabled: bool,
     pub(crate) timing: Arc<Timing>,
+    /// How many requests the application may have.
+    pub(crate) concurrency: Arc<Concurrency>,
     /// Which of the workers this is.
     pub(crate) worker: usize,
 }
@@ -87,6 +89,8 @@ pub(crate) struct Handling {
     infra: bool,
     /// Whether the caller may be told which breaker is the cause of a failure.
     explains: bool,
+    /// Whether the application has it.
+    entered: bool,
     _in_flight: InFlight,
 }
 
@@ -121,10 +125,22 @@ impl Handling {
                 whole_at: None,
                 infra,
                 explains: false,
+                entered: false,
                 _in_flight: in_flight,
             },
             now,
         )
+    }
+
+    /// Whether the application gets it, or has too many already. `infra` as in [`Concurrency::enter`].
+    pub(crate) fn enters(&mut self, infra: bool) -> bool {
+        self.entered = self.recorder.concurrency.enter(infra);
+        self.entered
+    }
+
+    /// Whether the caller may be told who is the cause of a failure.
+    pub(crate) fn is_explained(&self) -> bool {
+        self.explains
     }
 
     /// The answer's head is on its way.
@@ -187,6 +203,9 @@ impl Observer for Handling {
 
 impl Drop for Handling {
     fn drop(&mut self) {
+        if self.entered {
+            self.recorder.concurrency.leave();
+        }
         let Some(handler) = self.handler.as_ref().filter(|_| !self.infra) else { return };
         let now = self.whole_at.unwrap_or_else(Instant::now);
         let handled = handler.end(now);

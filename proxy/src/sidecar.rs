@@ -65,7 +65,7 @@ impl Sidecar {
     /// The next generation.
     pub(crate) fn with(&self, config: ProxyConfig, tls: Arc<Tls>, listening: Vec<SocketAddr>) -> Self {
         Self {
-            routes: Routes::new(&config.routes, Some(&self.routes)),
+            routes: Routes::new(&config, &self.breakers, Some(&self.routes), Instant::now()),
             config,
             generation: self.generation + 1,
             service: self.service,

@@ -143,7 +143,7 @@ mod tests {
     fn edge(steps: Vec<Step>, durations: &[(f64, u64)]) -> EdgeHistory {
         let durations = steps.iter().map(|step| (step.start, durations.to_vec())).collect();
         let replicas = BTreeMap::from([("a".to_owned(), steps)]);
-        EdgeHistory { from: "shop".to_owned(), to: "stock".to_owned(), replicas, durations }
+        EdgeHistory { from: "shop".to_owned(), to: "stock".to_owned(), class: None, replicas, durations }
     }
 
     fn settings() -> BreakerSettings {

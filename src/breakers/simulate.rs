@@ -44,6 +44,9 @@ pub(super) struct SimulateArgs {
 struct Simulated<'a> {
     from: &'a str,
     to: &'a str,
+    /// The class of calls, where they are of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'a str>,
     replicas: usize,
     /// The longest step that it rests on, in seconds.
     step_seconds: f64,
@@ -81,12 +84,13 @@ impl From<&BreakerCounts> for Sum {
 pub(super) fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let rules = settings::proxy(&args.rules, Flags::default().set("--service", "service", Some("any")), &variable)?;
     let history = history(&args.analyzer)?;
+    let rules_of = |edge: &EdgeHistory| rules.breakers.of(&edge.to, edge.class.as_deref());
     let wanted = |edge: &&EdgeHistory| {
         let is = |asked: &Option<String>, name: &str| asked.as_deref().is_none_or(|asked| asked == name);
-        is(&args.from, &edge.from) && is(&args.to, &edge.to) && rules.breakers.of(&edge.to).mode != BreakerMode::Off
+        is(&args.from, &edge.from) && is(&args.to, &edge.to) && rules_of(edge).mode != BreakerMode::Off
     };
     let edges = history.edges.iter().filter(wanted);
-    let simulated: Vec<_> = edges.map(|edge| simulated(edge, &rehearse(edge, rules.breakers.of(&edge.to)))).collect();
+    let simulated: Vec<_> = edges.map(|edge| simulated(edge, &rehearse(edge, rules_of(edge)))).collect();
     output::result(&match args.format {
         Format::Json => output::json(&serde_json::json!({ "edges": simulated }))?,
         Format::Text => output::printable(&simulated.iter().map(paragraph).collect::<String>()),
@@ -118,6 +122,7 @@ fn simulated<'a>(edge: &'a EdgeHistory, rehearsed: &Rehearsed) -> Simulated<'a> 
     Simulated {
         from: &edge.from,
         to: &edge.to,
+        class: edge.class.as_deref(),
         replicas: edge.replicas.len(),
         step_seconds: longest.unwrap_or(0) as f64 / 1_000.0,
         recorded: Sum::from(&recorded(edge)),
@@ -137,9 +142,10 @@ pub(super) fn recorded(edge: &EdgeHistory) -> BreakerCounts {
 }
 
 fn paragraph(edge: &Simulated<'_>) -> String {
-    let Simulated { from, to, replicas, step_seconds, recorded, simulated, calls, unknown } = edge;
+    let Simulated { from, to, class, replicas, step_seconds, recorded, simulated, calls, unknown } = edge;
     let replicas = if *replicas == 1 { "1 replica".to_owned() } else { format!("{replicas} replicas") };
-    let mut text = format!("{from} → {to}  [{calls} calls of {replicas}, in steps of {step_seconds} s]\n");
+    let class = class.map_or(String::new(), |class| format!(" ({class})"));
+    let mut text = format!("{from} → {to}{class}  [{calls} calls of {replicas}, in steps of {step_seconds} s]\n");
     for (what, sum) in [("as recorded", recorded), ("with these rules", simulated)] {
         let _ = writeln!(text, "  {what}: {}", sentence(sum));
     }

@@ -51,7 +51,13 @@ pub(super) fn suggest(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
 fn file(from: &str, edges: &[&EdgeHistory]) -> String {
     let mut text = format!("service: {}\nbreakers:\n  edges:\n", quoted(from));
     for edge in edges {
-        text.push_str(&entry(edge));
+        match &edge.class {
+            None => text.push_str(&entry(edge)),
+            // It is nothing without a route that says which calls those are.
+            Some(class) => {
+                let _ = writeln!(text, "    # Calls to {} of class {class} are left out.", edge.to);
+            }
+        }
     }
     text
 }

@@ -194,6 +194,8 @@ impl From<&BreakerCounts> for WouldHave {
 pub struct BreakerReport {
     /// The service whose calls it stops: the destination's name.
     pub to: String,
+    /// The class of calls that it is for; none where it is for all that are of none.
+    pub class: Option<String>,
     /// Where it stands at the end of the window: `closed`, `open`, `half_open`, `ramp`, `forced_open`, `forced_closed`.
     pub state: String,
     /// `observe` or `enforce`.

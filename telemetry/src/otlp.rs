@@ -23,6 +23,7 @@
 //! | `couplet.breaker.peak` | gauge, calls | peer, `couplet.breaker.state`, `couplet.breaker.mode` |
 //! | `couplet.breaker.counts` | sum | peer, `couplet.breaker.count`; times in ns |
 //! | `couplet.breaker.transitions` | sum | peer, `couplet.breaker.record`: the record as JSON |
+//! | all of a breaker | | `couplet.breaker.class`, where it is for a class of calls |
 //! | `couplet.expected` | sum | `couplet.endpoint`, peer, peer endpoint, `couplet.expected.part`: handlings; thousandths of calls; see [`ExpectedStats`](crate::expected::ExpectedStats) |
 //! | `couplet.losses` | sum | `couplet.loss` |
 //!
@@ -80,6 +81,7 @@ mod words {
     pub(super) const LOSS: &str = "couplet.loss";
     pub(super) const BREAKER_STATE: &str = "couplet.breaker.state";
     pub(super) const BREAKER_MODE: &str = "couplet.breaker.mode";
+    pub(super) const BREAKER_CLASS: &str = "couplet.breaker.class";
     pub(super) const BREAKER_COUNT: &str = "couplet.breaker.count";
     pub(super) const BREAKER_RECORD: &str = "couplet.breaker.record";
     pub(super) const PART: &str = "couplet.expected.part";

@@ -50,6 +50,7 @@ fn report(step: u64, well: u64, begin: u64) -> Report {
     let state = if (4..well).contains(&step) { "open" } else { "closed" };
     let breaker = BreakerReport {
         to: "payments".to_owned(),
+        class: None,
         state: state.to_owned(),
         mode: "observe".to_owned(),
         peak: 9,

@@ -23,6 +23,9 @@ pub struct EdgeHistory {
     pub from: String,
     /// To whom.
     pub to: String,
+    /// The class of calls, where they are of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// By replica of the caller: each has a breaker of its own.
     pub replicas: BTreeMap<String, Vec<Step>>,
     /// How long the calls of all replicas took, by when the step begins that they are in. Pairs of seconds (the upper bound
@@ -52,7 +55,7 @@ impl Step {
 /// Puts the history together from reports, each of a step.
 #[derive(Debug, Default)]
 pub struct Steps {
-    edges: BTreeMap<(String, String), Edge>,
+    edges: BTreeMap<super::Key, Edge>,
     not_shown: u64,
 }
 
@@ -67,7 +70,7 @@ impl Steps {
     pub fn hear(&mut self, report: &Report, (start, end): (u64, u64)) {
         let service = &report.origin.service;
         for breaker in &report.breakers {
-            let key = (service.clone(), breaker.to.clone());
+            let key = (service.clone(), breaker.to.clone(), breaker.class.clone());
             if self.edges.len() >= MAX_EDGES && !self.edges.contains_key(&key) {
                 self.not_shown += 1;
                 continue;
@@ -81,7 +84,7 @@ impl Steps {
             steps.entry((start, end)).or_default().merge(&breaker.counts);
         }
         for call in &report.calls {
-            let key = (service.clone(), call.callee.service().to_owned());
+            let key = (service.clone(), call.callee.service().to_owned(), None);
             if self.edges.len() < MAX_EDGES || self.edges.contains_key(&key) {
                 let edge = self.edges.entry(key).or_default();
                 edge.durations.entry(start).or_default().merge(&call.stats.duration);
@@ -91,12 +94,21 @@ impl Steps {
 
     /// All of it, in order.
     #[must_use]
-    pub fn finish(self) -> BreakerHistory {
+    pub fn finish(mut self) -> BreakerHistory {
+        // How long calls took is known of all calls to a destination together.
+        let classes: Vec<_> = self.edges.keys().filter(|(_, _, class)| class.is_some()).cloned().collect();
+        for (from, to, class) in classes {
+            let all = self.edges.get(&(from.clone(), to.clone(), None)).map(|edge| edge.durations.clone());
+            if let (Some(durations), Some(edge)) = (all, self.edges.get_mut(&(from, to, class))) {
+                edge.durations = durations;
+            }
+        }
         // Destinations beyond the limit of a proxy have no breaker.
         let edges = self.edges.into_iter().filter(|(_, edge)| !edge.replicas.is_empty());
-        let edges = edges.map(|((from, to), edge)| EdgeHistory {
+        let edges = edges.map(|((from, to, class), edge)| EdgeHistory {
             from,
             to,
+            class,
             replicas: edge.replicas.into_iter().map(|(instance, steps)| (instance, steps_of(steps))).collect(),
             durations: edge.durations.iter().map(|(start, durations)| (*start, pairs(durations))).collect(),
         });

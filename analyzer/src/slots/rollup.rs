@@ -114,8 +114,8 @@ struct Source {
     origin: Origin,
     /// Of its last report.
     sequence: u64,
-    /// Its breakers, by destination: each replica has its own, so they are not added up.
-    breakers: BTreeMap<String, BreakerReport>,
+    /// Its breakers, by destination and class of calls: each replica has its own, so they are not added up.
+    breakers: BTreeMap<(String, Option<String>), BreakerReport>,
 }
 
 impl Gathered {
@@ -133,13 +133,15 @@ impl Gathered {
         });
         source.sequence = source.sequence.max(report.sequence);
         for breaker in &report.breakers {
-            let full = self.breakers >= BREAKERS && !source.breakers.contains_key(&breaker.to);
-            let to = if full { OTHER } else { &breaker.to };
-            match source.breakers.get_mut(to) {
+            let key = (breaker.to.clone(), breaker.class.clone());
+            let full = self.breakers >= BREAKERS && !source.breakers.contains_key(&key);
+            let key = if full { (OTHER.to_owned(), None) } else { key };
+            match source.breakers.get_mut(&key) {
                 Some(known) => join(known, breaker),
                 None => {
                     self.breakers += 1;
-                    source.breakers.insert(to.to_owned(), BreakerReport { to: to.to_owned(), ..breaker.clone() });
+                    let (to, class) = key.clone();
+                    source.breakers.insert(key, BreakerReport { to, class, ..breaker.clone() });
                 }
             }
         }
@@ -223,7 +225,7 @@ mod tests {
         let mut counts = BreakerCounts::default();
         counts.add(Count::Failure, failed);
         let (to, state, mode) = ("stock".to_owned(), state.to_owned(), "observe".to_owned());
-        let breaker = BreakerReport { to, state, mode, peak: failed, counts, transitions: Vec::new() };
+        let breaker = BreakerReport { to, class: None, state, mode, peak: failed, counts, transitions: Vec::new() };
         Report { breakers: vec![breaker], ..Window::new(LIMITS).close(origin, sequence, 1, 2) }
     }
 

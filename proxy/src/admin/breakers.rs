@@ -31,6 +31,9 @@ pub(super) struct Page {
 pub(super) struct Entry {
     from: String,
     to: String,
+    /// The class of calls that it is for, where it is for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<String>,
     mode: BreakerMode,
     enforce_percent: u32,
     state: &'static str,
@@ -129,6 +132,7 @@ pub(super) fn entry(breaker: &Breaker, now: Instant) -> Entry {
     Entry {
         from: breaker.from.to_string(),
         to: breaker.to.to_string(),
+        class: breaker.class.as_deref().map(str::to_owned),
         mode: settings.mode,
         enforce_percent: settings.enforce_percent,
         state: stands.as_str(),
@@ -209,7 +213,7 @@ impl Order {
     /// # Errors
     /// A sentence that says what is missing or wrong, and how to write it.
     pub(super) fn read(parameters: &[(String, String)]) -> Result<Self, String> {
-        let parameters = Parameters::of(parameters, &["state", "for", "by", "why"], FORM)?;
+        let parameters = Parameters::of(parameters, &["state", "class", "for", "by", "why"], FORM)?;
         let open = match parameters.find("state") {
             Some("open") => true,
             Some("closed") => false,

@@ -1,6 +1,7 @@
 //! `/metrics`: durations and outcomes from the totals, the rest from the counters.
 
 mod breakers;
+mod concurrency;
 
 use couplet_telemetry::exposition::{Kind, Text, write_process};
 use couplet_telemetry::opaque::OpaqueStats;
@@ -10,14 +11,16 @@ use tokio::time::Instant;
 use super::bypass::past;
 use crate::link::Headers;
 use crate::metrics::{Counter, Metrics};
+use crate::policy::Concurrency;
 use crate::ship::Collector;
 use crate::sidecar::{InForce, Sidecar};
 use crate::totals::{Family, Totals};
 use crate::verdicts::Verdicts;
 use breakers::breakers;
+use concurrency::concurrency;
 
 /// Writes the whole page.
-pub(super) fn write(in_force: &InForce, collector: &Collector, headers: &Headers) -> String {
+pub(super) fn write(in_force: &InForce, collector: &Collector, headers: &Headers, protects: &Concurrency) -> String {
     let sidecar = in_force.sidecar();
     let mut text = Text::default();
     text.family("couplet_build_info", Kind::Gauge, "Always 1; the labels say which build this is.");
@@ -38,6 +41,7 @@ pub(super) fn write(in_force: &InForce, collector: &Collector, headers: &Headers
     timing(&mut text, &sidecar.metrics);
     tls(&mut text, &sidecar);
     breakers(&mut text, &sidecar.breakers);
+    concurrency(&mut text, protects);
     super::faults::count(&mut text, &sidecar.injections);
     verdicts(&mut text, &sidecar.verdicts);
     capture(&mut text, &sidecar);

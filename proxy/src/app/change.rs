@@ -40,6 +40,7 @@ fn with_live_keys_of(old: &ProxyConfig, new: &ProxyConfig) -> ProxyConfig {
         timeouts: new.timeouts.clone(),
         headers: new.headers.clone(),
         breakers: new.breakers.clone(),
+        concurrency: new.concurrency.clone(),
         routes: new.routes.clone(),
         link: new.link.clone(),
         watch: new.watch,

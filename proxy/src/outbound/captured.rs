@@ -66,7 +66,8 @@ pub(crate) async fn serve(
             let now = Instant::now();
             let (mut call, _) = open(worker, &upstream, &head(&parts), now);
             let grpc = is_grpc(&parts.headers);
-            match attempt(&upstream, &mut call, &parts.headers, now) {
+            let way = worker.sidecar.routes.of(&upstream.name, parts.uri.path());
+            match attempt(&upstream, way, &mut call, &parts.headers, now) {
                 Ok(()) => refuse(worker, fault, &upstream, call, grpc),
                 Err(refused) => reject(worker, &refused, call, grpc),
             }

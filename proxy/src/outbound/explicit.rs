@@ -115,13 +115,13 @@ async fn tunnel(
     let now = Instant::now();
     let (mut call, in_flight) = open(worker, upstream, &head(&parts), now);
     call.delayed(delayed);
-    if let Err(refused) = attempt(upstream, &mut call, &parts.headers, now) {
+    let way = worker.sidecar.routes.of(&upstream.name, parts.uri.path());
+    if let Err(refused) = attempt(upstream, way, &mut call, &parts.headers, now) {
         return reject(worker, &refused, call, false);
     }
     if in_flight > worker.sidecar.config.limits.requests_in_flight as u64 {
         return refuse(worker, Fault::InFlight, upstream, call, false);
     }
-    let way = worker.sidecar.routes.of(&upstream.name, parts.uri.path());
     let patience = patience(worker, way, &parts.headers, false, now);
     match connect_through(&worker.connector, upstream, patience.connect).await {
         Err(fault) => refuse(worker, fault, upstream, call, false),

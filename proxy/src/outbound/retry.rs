@@ -36,7 +36,7 @@ pub(super) async fn send_again(
     upstream: &Arc<Upstream>,
     request: Request<RequestBody>,
     patience: &Patience,
-    (way, retry): (&Way, &Retry),
+    (way, retry): (&Arc<Way>, &Retry),
     call: &mut Call,
     dress: impl Fn(&mut HeaderMap, &Lease),
 ) -> Result<Exchange, (Fault, u32)> {
@@ -85,7 +85,7 @@ pub(super) async fn send_again(
         }
         conclude(call, &result, reached.into_inner(), now);
         tokio::time::sleep(wait).await;
-        if attempt(upstream, call, &head.headers, Instant::now()).is_err() {
+        if attempt(upstream, Some(way), call, &head.headers, Instant::now()).is_err() {
             metrics.retry_denied(Denied::Breaker);
             return result;
         }

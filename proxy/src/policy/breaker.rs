@@ -37,6 +37,8 @@ pub(crate) struct Breaker {
     pub(crate) from: Arc<str>,
     /// To whom.
     pub(crate) to: Arc<str>,
+    /// Of which class; none where it is for all that are of none.
+    pub(crate) class: Option<Arc<str>>,
     /// What can be said without the lock: the epoch while calls simply pass, [`OFF`] where there is no breaker, else zero.
     passing: AtomicU64,
     /// Calls under way.
@@ -77,6 +79,7 @@ pub(crate) struct Forced {
 pub(crate) struct Refused {
     pub(crate) from: Arc<str>,
     pub(crate) to: Arc<str>,
+    pub(crate) class: Option<Arc<str>>,
     pub(crate) why: Why,
 }
 
@@ -106,7 +109,8 @@ impl Refused {
     }
 
     pub(crate) fn new(breaker: &Breaker, why: Why) -> Self {
-        Self { from: Arc::clone(&breaker.from), to: Arc::clone(&breaker.to), why }
+        let (from, to) = (Arc::clone(&breaker.from), Arc::clone(&breaker.to));
+        Self { from, to, class: breaker.class.clone(), why }
     }
 
     /// When it is worth trying again; zero where that depends on calls that are under way.
@@ -138,7 +142,11 @@ impl fmt::Display for Refused {
             Why::Connections => ("limit", "limit_connections"),
             Why::Pending => ("limit", "limit_pending"),
         };
-        write!(f, "{state}; edge=\"{}>{}\"; reason={reason}; for={seconds}s", self.from, self.to)
+        write!(f, "{state}; edge=\"{}>{}\"", self.from, self.to)?;
+        if let Some(class) = &self.class {
+            write!(f, "; class=\"{class}\"")?;
+        }
+        write!(f, "; reason={reason}; for={seconds}s")
     }
 }
 
@@ -170,7 +178,7 @@ pub(crate) struct View {
 impl Breaker {
     pub(crate) fn new(
         from: Arc<str>,
-        to: Arc<str>,
+        (to, class): (Arc<str>, Option<Arc<str>>),
         settings: BreakerSettings,
         neighbour: Arc<Neighbour>,
         transitions: Arc<Transitions>,
@@ -192,12 +200,14 @@ impl Breaker {
             random: fastrand::Rng::with_seed(seed),
         };
         let passing = AtomicU64::new(inner.passing());
-        Self { from, to, passing, in_flight, neighbour, inner: Mutex::new(inner), transitions }
+        Self { from, to, class, passing, in_flight, neighbour, inner: Mutex::new(inner), transitions }
     }
 
     /// Other rules are in force.
     pub(crate) fn configure(&self, settings: &BreakerSettings, now: Instant) {
-        self.neighbour.configure(settings);
+        if self.class.is_none() {
+            self.neighbour.configure(settings);
+        }
         self.in_flight.configure(settings.max_in_flight, settings.mode);
         self.locked(now, |inner| {
             if inner.settings != *settings {
@@ -333,6 +343,7 @@ impl Breaker {
         let news = counts != before || stands != stood || !transitions.is_empty();
         news.then(|| BreakerReport {
             to: self.to.to_string(),
+            class: self.class.as_deref().map(str::to_owned),
             state: stands.as_str().to_owned(),
             mode: inner.settings.mode.as_str().to_owned(),
             peak: self.in_flight.peak(),
@@ -380,7 +391,10 @@ impl Breaker {
         Arc::new(Transition {
             ts: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             number: self.transitions.next(),
-            edge: format!("{}→{}", self.from, self.to),
+            edge: match &self.class {
+                None => format!("{}→{}", self.from, self.to),
+                Some(class) => format!("{}→{} ({class})", self.from, self.to),
+            },
             breaker: "edge".to_owned(),
             epoch: change.epoch,
             from: change.from.as_str().to_owned(),

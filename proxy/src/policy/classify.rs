@@ -122,7 +122,7 @@ pub(crate) fn fault(fault: Fault, deadline: Deadline) -> Class {
     match fault {
         Fault::BadRequest | Fault::Malformed | Fault::HeaderFields | Fault::Loop | Fault::InFlight => Class::Ignored,
         Fault::BreakerOpen | Fault::DestinationInFlight | Fault::Injected => Class::Ignored,
-        Fault::DestinationConnections | Fault::DestinationPending => Class::Ignored,
+        Fault::DestinationConnections | Fault::DestinationPending | Fault::Overloaded => Class::Ignored,
         Fault::Unresolved | Fault::Connect | Fault::ConnectTimeout => Class::Local,
         Fault::ClearText | Fault::Tls | Fault::Identity | Fault::Alpn | Fault::TlsRefused => Class::Local,
         Fault::Reset | Fault::MalformedResponse => Class::Failure,

@@ -32,9 +32,14 @@ impl Limit {
     /// One more, and how many that makes; none where that is too much. It is no peak until it has been
     /// [`reached`](Self::reached), and has to [`leave`](Self::leave) in the end.
     pub(crate) fn enter(&self) -> Option<u64> {
+        self.enter_beyond(0)
+    }
+
+    /// The same, for one of those that may be so many more.
+    pub(crate) fn enter_beyond(&self, reserve: u64) -> Option<u64> {
         let now = self.now.up_for_now();
         let most = self.most.load(Ordering::Relaxed);
-        if most == NONE || now <= most / 2 {
+        if most == NONE || now <= most / 2 + reserve {
             return Some(now);
         }
         if most % 2 == 1 {

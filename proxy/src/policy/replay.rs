@@ -34,7 +34,8 @@ impl Replay {
         let name: Arc<str> = Arc::from("");
         let transitions = Arc::<Transitions>::default();
         let neighbour = Arc::new(Neighbour::new(settings));
-        let breaker = Breaker::new(Arc::clone(&name), name, settings.clone(), neighbour, transitions, seed, start);
+        let breaker =
+            Breaker::new(Arc::clone(&name), (name, None), settings.clone(), neighbour, transitions, seed, start);
         Self { breaker, start }
     }
 

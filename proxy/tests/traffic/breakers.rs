@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use couplet_config::{BreakerMode, BreakerSettings, EdgeBreaker, HalfOpen, OpenTime, ProxyConfig};
+use couplet_config::{BreakerMode, BreakerSettings, EdgeBreaker, HalfOpen, OpenTime, ProxyConfig, Route};
 use couplet_proxy::Running;
+use couplet_telemetry::breaker::Count;
 use http::{HeaderMap, Request};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
@@ -507,4 +508,66 @@ async fn calls_beyond_the_limit_are_rejected_and_feed_no_breaker() {
         assert_eq!(page["in_flight_peak"], passes, "who was rejected was never under way");
         assert_eq!(stock.seen().len(), passes + 1);
     }
+}
+
+#[tokio::test]
+async fn a_class_of_calls_has_a_breaker_of_its_own() {
+    let analyzer = analyzer().await;
+    let stock = service(|request: Request<Bytes>| async move {
+        answer(if request.uri().path().starts_with("/export/") { 500 } else { 200 }, "")
+    })
+    .await;
+    let mut config = with("shop", quick(BreakerMode::Enforce)).to("stock", stock.address).reports_to(&analyzer);
+    let long = Duration::from_secs(600);
+    config.breakers.defaults.open = OpenTime { base: long, max: long, ..OpenTime::default() };
+    let mut export = Route::new("stock");
+    (export.path, export.class) = (Some("/export/".to_owned()), Some("export".to_owned()));
+    config.routes.push(export);
+    let mut proxy = config.clone().start();
+    let mut client = client(proxy.outbound()[0].1).await;
+    for n in 0..7 {
+        assert_eq!(client.get("/export/all").await.status, 500);
+        assert_eq!(client.get(&format!("/items/{n}")).await.status, 200);
+    }
+    let refused = client.get("/export/all").await;
+    assert_eq!(refused.status, 503);
+    let why = field(&refused.headers, "couplet-reject");
+    assert!(why.starts_with("open; edge=\"shop>stock\"; class=\"export\"; reason="), "{why}");
+    for n in 0..50 {
+        assert_eq!(client.get(&format!("/items/{n}")).await.status, 200, "others are not stopped");
+    }
+    let (all, class) = (breaker(&proxy, "stock").await, breaker(&proxy, "stock?class=export").await);
+    assert_eq!(
+        (&all["state"], &all["calls"]["success"], &all["calls"]["failure"]),
+        (&"closed".into(), &57.into(), &0.into())
+    );
+    assert_eq!(
+        (&class["state"], &class["class"], &class["calls"]["failure"]),
+        (&"open".into(), &"export".into(), &7.into())
+    );
+    assert_eq!(client_page(&proxy).await["transitions"][0]["edge"], "shop→stock (export)");
+    let metrics = metrics(&proxy).await;
+    for line in [
+        "couplet_breaker_state{service_peer_name=\"stock\",state=\"closed\"} 1",
+        "couplet_breaker_state{service_peer_name=\"stock\",route_class=\"export\",state=\"open\"} 1",
+        "couplet_breaker_connections_peak{service_peer_name=\"stock\"} 1",
+    ] {
+        assert!(metrics.contains(line), "no {line} in\n{metrics}");
+    }
+    assert!(!metrics.contains("couplet_breaker_connections_peak{service_peer_name=\"stock\",route_class"));
+    // By hand, and over another configuration.
+    let mut admin = self::client(proxy.admin().unwrap()).await;
+    let order =
+        Request::builder().method("POST").uri("/breakers/stock?class=export&state=closed&for=5m&by=ann&why=drill");
+    assert_eq!(admin.ask(order.header("host", "admin").body(Body::default()).unwrap()).await.status, 200);
+    assert_eq!(client.get("/export/all").await.status, 500);
+    config.timeouts.drain = Duration::from_secs(9);
+    proxy.reload(Ok(config)).unwrap();
+    assert_eq!(breaker(&proxy, "stock?class=export").await["state"], "forced_closed", "it is the same one");
+    stop(proxy).await;
+    let reports = analyzer.reports();
+    let told = reports.iter().flat_map(|report| &report.breakers);
+    let opened: u64 =
+        told.filter(|told| told.class.as_deref() == Some("export")).map(|told| told.counts.get(Count::Opened)).sum();
+    assert_eq!(opened, 1);
 }

@@ -5,6 +5,7 @@
 mod admin;
 mod breakers;
 mod chain;
+mod concurrency;
 mod conformance;
 mod ejection;
 mod endpoints;

@@ -236,25 +236,31 @@ fn breakers(metrics: &mut Metrics<'_>, breakers: &[BreakerReport]) {
         for report in breakers {
             let state = Attribute::Text(words::BREAKER_STATE, &report.state);
             let mode = Attribute::Text(words::BREAKER_MODE, &report.mode);
-            gauge.set(report.peak, Key::NONE, &[Attribute::Text(words::PEER, &report.to), state, mode]);
+            gauge.set(report.peak, Key::NONE, &of_breaker(report, [state, mode]));
         }
     });
     metrics.sum(words::BREAKER_COUNTS, "1", |sum| {
         for report in breakers {
             for (count, n) in report.counts.iter() {
-                let to = Attribute::Text(words::PEER, &report.to);
-                sum.add(n, Key::NONE, &[to, Attribute::Text(words::BREAKER_COUNT, count.as_str())]);
+                let count = Attribute::Text(words::BREAKER_COUNT, count.as_str());
+                sum.add(n, Key::NONE, &of_breaker(report, [count]));
             }
         }
     });
     metrics.sum(words::BREAKER_TRANSITIONS, "{transition}", |sum| {
         for report in breakers {
             for record in report.transitions.iter().filter_map(|record| serde_json::to_string(record).ok()) {
-                let to = Attribute::Text(words::PEER, &report.to);
-                sum.add(1, Key::NONE, &[to, Attribute::Text(words::BREAKER_RECORD, &record)]);
+                let record = Attribute::Text(words::BREAKER_RECORD, &record);
+                sum.add(1, Key::NONE, &of_breaker(report, [record]));
             }
         }
     });
+}
+
+/// What names a breaker, and more.
+fn of_breaker<'a>(report: &'a BreakerReport, more: impl IntoIterator<Item = Attribute<'a>>) -> Vec<Attribute<'a>> {
+    let class = report.class.as_ref().map(|class| Attribute::Text(words::BREAKER_CLASS, class));
+    std::iter::once(Attribute::Text(words::PEER, &report.to)).chain(class).chain(more).collect()
 }
 
 fn expected(metrics: &mut Metrics<'_>, expected: &[ExpectedReport]) {

@@ -137,7 +137,7 @@ prop_compose! {
             open_for_ms: Some(5_000), attempt: 1, by: None, why: why.clone(), config: "xxh3:0".to_owned(),
         };
         BreakerReport {
-            to: String::new(), state: state.to_owned(), mode: mode.to_owned(), peak, counts,
+            to: String::new(), class: None, state: state.to_owned(), mode: mode.to_owned(), peak, counts,
             transitions: (0..transitions).map(transition).collect(),
         }
     }
@@ -160,11 +160,13 @@ fn report() -> impl Strategy<Value = Report> {
         paths.dedup_by_key(|report| report.path.id);
         let ids = paths.iter().map(|report| report.path.id).collect();
         let opaque = prop::collection::vec(opaque_report(), 0..5);
-        let breakers = prop::collection::btree_map("[a-z]{1,9}", breaker_report(), 0..4);
+        let breakers =
+            prop::collection::btree_map(("[a-z]{1,9}", prop::option::of("[a-z]{1,3}")), breaker_report(), 0..4);
         let expected = prop::collection::vec(expected_report(), 0..5);
         let parts = (prop::collection::vec(call_report(ids), 0..6), opaque, expected, propagation(), breakers);
         parts.prop_map(move |(mut calls, mut opaque, mut expected, propagation, breakers)| {
-            let breakers = breakers.into_iter().map(|(to, report)| BreakerReport { to, ..report }).collect();
+            let breakers =
+                breakers.into_iter().map(|((to, class), report)| BreakerReport { to, class, ..report }).collect();
             expected.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
             expected.dedup_by(|a, b| a.order() == b.order());
             opaque.sort_unstable_by(|a, b| (&a.peer, a.protocol).cmp(&(&b.peer, b.protocol)));

@@ -15,7 +15,7 @@ pub(super) fn breakers(text: &mut Text, breakers: &Breakers) {
     let state = "couplet_breaker_state";
     text.family(state, Kind::Gauge, "1 for the state in which the breaker of calls to a service stands.");
     for (view, breaker) in &views {
-        text.sample(state, &[("service_peer_name", &breaker.to), ("state", view.stands.as_str())], 1.0);
+        text.sample(state, &of(breaker, &[("state", view.stands.as_str())]), 1.0);
     }
     let enforced = "couplet_breaker_enforced";
     text.family(
@@ -26,13 +26,13 @@ pub(super) fn breakers(text: &mut Text, breakers: &Breakers) {
     for (view, breaker) in &views {
         let share = f64::from(view.settings.enforce_percent) / 100.0;
         let share = if view.settings.mode == BreakerMode::Enforce { share } else { 0.0 };
-        sample(text, enforced, &[("service_peer_name", &breaker.to)], share);
+        sample(text, enforced, &of(breaker, &[]), share);
     }
     let calls = "couplet_breaker_calls_total";
     text.family(calls, Kind::Counter, "Calls that were let through, by what their end counts as.");
     for (view, breaker) in &views {
         for (count, n) in view.done.ended() {
-            sample(text, calls, &[("service_peer_name", &breaker.to), ("class", count.as_str())], n as f64);
+            sample(text, calls, &of(breaker, &[("class", count.as_str())]), n as f64);
         }
     }
     let shadow = "couplet_breaker_shadow_outcome_total";
@@ -44,7 +44,7 @@ pub(super) fn breakers(text: &mut Text, breakers: &Breakers) {
             ("succeeded", Count::ShadowSucceeded),
             ("unknown", Count::ShadowUnknown),
         ] {
-            let labels = [("service_peer_name", &*breaker.to), ("outcome", outcome)];
+            let labels = of(breaker, &[("outcome", outcome)]);
             sample(text, shadow, &labels, view.done.get(count) as f64);
         }
     }
@@ -61,18 +61,19 @@ pub(super) fn breakers(text: &mut Text, breakers: &Breakers) {
         for (view, breaker) in &views {
             let n = view.done.get(count);
             let value = if matches!(count, Count::Stopped | Count::ShadowTime) { seconds(n) } else { n as f64 };
-            sample(text, name, &[("service_peer_name", &breaker.to)], value);
+            sample(text, name, &of(breaker, &[]), value);
         }
     }
-    for (name, explanation, _, limit) in LIMITS {
+    for (name, explanation, key, limit) in LIMITS {
         let name = format!("couplet_breaker_{name}_peak");
         text.family(&name, Kind::Gauge, explanation);
-        for (_, breaker) in &views {
-            sample(text, &name, &[("service_peer_name", &breaker.to)], limit(breaker).peak() as f64);
+        for (_, breaker) in views.iter().filter(|(_, breaker)| !is_of_others(breaker, key)) {
+            sample(text, &name, &of(breaker, &[]), limit(breaker).peak() as f64);
         }
     }
+    let destinations = views.iter().filter(|(_, breaker)| breaker.class.is_none());
     let endpoints: Vec<_> =
-        views.iter().map(|(_, breaker)| (&breaker.to, breaker.neighbour.endpoints.view(now))).collect();
+        destinations.map(|(_, breaker)| (&breaker.to, breaker.neighbour.endpoints.view(now))).collect();
     let ejected = "couplet_endpoints_ejected";
     text.family(
         ejected,
@@ -95,10 +96,10 @@ pub(super) fn breakers(text: &mut Text, breakers: &Breakers) {
         "Calls beyond a limit of their destination; where breakers observe, those that passed all the same.";
     text.family(limited, Kind::Counter, explanation);
     for (_, breaker) in &views {
-        for (_, _, key, limit) in LIMITS {
+        for (_, _, key, limit) in LIMITS.into_iter().filter(|(_, _, key, _)| !is_of_others(breaker, key)) {
             let limit = limit(breaker);
             for (result, counter) in [("rejected", &limit.rejected), ("would_reject", &limit.would_reject)] {
-                let labels = [("service_peer_name", &*breaker.to), ("limit", key), ("result", result)];
+                let labels = of(breaker, &[("limit", key), ("result", result)]);
                 sample(text, limited, &labels, counter.get() as f64);
             }
         }
@@ -106,6 +107,17 @@ pub(super) fn breakers(text: &mut Text, breakers: &Breakers) {
     let overflow = "couplet_breakers_overflow_total";
     text.family(overflow, Kind::Counter, "Destinations without a breaker, since there were too many.");
     text.sample(overflow, &[], breakers.overflow.get() as f64);
+}
+
+/// The labels of a breaker, and more.
+fn of<'a>(breaker: &'a Breaker, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let class = breaker.class.as_deref().map(|class| ("route_class", class));
+    std::iter::once(("service_peer_name", &*breaker.to)).chain(class).chain(more.iter().copied()).collect()
+}
+
+/// Whether a limit is one of the destination, and this breaker of a class of calls to it.
+fn is_of_others(breaker: &Breaker, key: &str) -> bool {
+    breaker.class.is_some() && key != "max_in_flight"
 }
 
 type Row = (&'static str, &'static str, &'static str, fn(&Breaker) -> &Limit);

@@ -7,9 +7,12 @@ use super::words;
 use crate::breaker::{BreakerCounts, BreakerReport};
 use crate::names::is_service_name;
 
+/// Breakers by destination and class of calls.
+pub(super) type Known = BTreeMap<(String, Option<String>), BreakerReport>;
+
 /// Takes in where a breaker stands.
 pub(super) fn fill(
-    known: &mut BTreeMap<String, BreakerReport>,
+    known: &mut Known,
     attributes: &Attributes<'_, '_>,
     peak: Option<i64>,
     limit: usize,
@@ -28,7 +31,7 @@ pub(super) fn fill(
 
 /// The breaker that the attributes name; the first time it is met it is made known.
 pub(super) fn named<'s>(
-    known: &'s mut BTreeMap<String, BreakerReport>,
+    known: &'s mut Known,
     attributes: &Attributes<'_, '_>,
     limit: usize,
 ) -> Result<&'s mut BreakerReport, String> {
@@ -36,11 +39,17 @@ pub(super) fn named<'s>(
     if !is_service_name(to) {
         return Err(format!("{} is not a service name", words::PEER));
     }
-    if known.len() >= limit && !known.contains_key(to) {
+    let class = attributes.text(words::BREAKER_CLASS);
+    if class.is_some_and(|class| !is_service_name(class)) {
+        return Err(format!("{} is not a name", words::BREAKER_CLASS));
+    }
+    let key = (to.to_owned(), class.map(str::to_owned));
+    if known.len() >= limit && !known.contains_key(&key) {
         return Err(format!("more than {limit} breakers in one report"));
     }
-    Ok(known.entry(to.to_owned()).or_insert_with(|| BreakerReport {
-        to: to.to_owned(),
+    Ok(known.entry(key).or_insert_with_key(|(to, class)| BreakerReport {
+        to: to.clone(),
+        class: class.clone(),
         state: "closed".to_owned(),
         mode: "observe".to_owned(),
         peak: 0,

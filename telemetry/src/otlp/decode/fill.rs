@@ -11,7 +11,7 @@ use super::metrics::{EXPONENTIAL, GAUGE, HISTOGRAM, Metric, SUM};
 use super::points::{Numbers, number};
 use super::rows::{Rows, order};
 use super::{Bounds, Fault, breakers, words};
-use crate::breaker::{BreakerReport, Count, Transition};
+use crate::breaker::{Count, Transition};
 use crate::counts::Counts;
 use crate::expected::ExpectedStats;
 use crate::loss::Loss;
@@ -47,7 +47,7 @@ pub(super) struct Parts<'a> {
     pub(super) numbers: Numbers,
     pub(super) opaque: BTreeMap<(String, Protocol), OpaqueStats>,
     pub(super) propagation: Propagation,
-    pub(super) breakers: BTreeMap<String, BreakerReport>,
+    pub(super) breakers: breakers::Known,
     pub(super) expected: BTreeMap<(String, String, String), ExpectedStats>,
     pub(super) losses: BTreeMap<Loss, u64>,
 }

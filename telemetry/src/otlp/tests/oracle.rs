@@ -179,7 +179,7 @@ struct Parts {
     calls: HashMap<(PathId, u64), CallReport>,
     opaque: BTreeMap<(String, Protocol), OpaqueStats>,
     propagation: Propagation,
-    breakers: BTreeMap<String, BreakerReport>,
+    breakers: BTreeMap<(String, Option<String>), BreakerReport>,
     expected: BTreeMap<(String, String, String), ExpectedStats>,
     losses: BTreeMap<Loss, u64>,
 }
@@ -533,11 +533,17 @@ impl Parts {
         if !is_service_name(to) {
             return Err(format!("{} is not a service name", words::PEER));
         }
-        if self.breakers.len() >= self.bounds.calls && !self.breakers.contains_key(to) {
+        let class = attributes.text(words::BREAKER_CLASS);
+        if class.is_some_and(|class| !is_service_name(class)) {
+            return Err(format!("{} is not a name", words::BREAKER_CLASS));
+        }
+        let key = (to.to_owned(), class.map(str::to_owned));
+        if self.breakers.len() >= self.bounds.calls && !self.breakers.contains_key(&key) {
             return Err(format!("more than {} breakers in one report", self.bounds.calls));
         }
-        Ok(self.breakers.entry(to.to_owned()).or_insert_with(|| BreakerReport {
-            to: to.to_owned(),
+        Ok(self.breakers.entry(key).or_insert_with_key(|(to, class)| BreakerReport {
+            to: to.clone(),
+            class: class.clone(),
             state: "closed".to_owned(),
             mode: "observe".to_owned(),
             peak: 0,
