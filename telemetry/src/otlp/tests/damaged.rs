@@ -306,8 +306,19 @@ fn of_several_kinds_of_data_the_last_counts_and_all_are_checked() {
         assert!(told(&bytes), "{kinds:?}");
         assert_eq!(decode(&bytes, &BOUNDS).unwrap().reports[0].losses.len(), losses, "{kinds:?}");
     }
-    let damaged = |out: &mut Writer| out.sized(7, &[0x0a]);
-    assert!(!told(&request(|out| metric(out, "couplet.losses", &[SUM, GAUGE], damaged))));
+    // Data that others replace are checked all the same.
+    for damaged in [SUM, GAUGE] {
+        let bytes = request(|out| {
+            out.message(2, |out| {
+                out.sized(1, b"couplet.losses");
+                for kind in [SUM, GAUGE] {
+                    let point = |out: &mut Writer| if kind == damaged { out.sized(7, &[0x0a]) } else { loss(out) };
+                    out.message(kind, |out| out.message(1, point));
+                }
+            });
+        });
+        assert!(!told(&bytes), "{damaged}");
+    }
 }
 
 #[test]
