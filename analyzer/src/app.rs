@@ -28,6 +28,8 @@ use crate::{receive, view};
 const WAITING_REPORTS: usize = 1_024;
 /// Requests with spans that wait to be taken up; what is beyond is asked to come again.
 const WAITING_EXPORTS: usize = 64;
+/// Threads for what would hold up the one that serves: answers being written, windows, questions, large reports.
+const BLOCKING_THREADS: usize = 4;
 /// Connections beyond one for every proxy and page: tools, probes, scrapes.
 const SPARE_CONNECTIONS: usize = 256;
 
@@ -129,7 +131,7 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(StartError::System)?;
     let listener = {
@@ -140,13 +142,14 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     let (stop, stopping) = watch::channel(());
     let limit = config.limits.proxies.saturating_add(config.limits.ui_clients).saturating_add(SPARE_CONNECTIONS);
     let limit = limit.min(connections_with_a_descriptor());
-    let views = view::routes(&config, judge, Arc::clone(&board), jobs.clone(), stopping.clone());
+    let (views, keeping_up) = view::routes(&config, judge, Arc::clone(&board), jobs.clone(), stopping.clone());
     let (spans, arriving) = sync_channel(WAITING_EXPORTS);
     let collector = Collector::new(&config, Arc::clone(&board), jobs.clone(), stopping.clone());
     let receiving = receive::otlp::routes(&config, Arc::clone(&board), jobs, spans);
     let routes = Router::new().merge(receiving).merge(views);
     let routes = guard::around(routes, address.ip());
 
+    runtime.spawn(keeping_up);
     thread("couplet-traces", move || collector.run(&arriving))?;
     let recording = thread("couplet-record", move || recorder.run(&waiting))?;
     let serving = thread("couplet-serve", move || {

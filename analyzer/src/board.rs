@@ -131,6 +131,13 @@ impl Board {
         }
     }
 
+    /// The same of a state that views show: one that is published is shown a little later.
+    #[must_use]
+    pub fn lag_of(&self, shown: &Published, now: Instant) -> Duration {
+        let lag = self.lag(now);
+        if self.latest().number > shown.number { lag.max(Duration::from_millis(1)) } else { lag }
+    }
+
     /// Forgets all slots.
     pub(crate) fn clear_shelf(&self) {
         *self.shelf.lock() = Shelf::new(self.slot_bytes);

@@ -76,6 +76,7 @@ pub struct Casebook {
     cases: BTreeMap<String, Case>,
     acknowledgements: BTreeMap<String, Acknowledgement>,
     lost: u64,
+    revision: u64,
 }
 
 /// What changed in a casebook: what is to be written down.
@@ -93,11 +94,12 @@ impl Casebook {
     /// An empty book for so many cases and as many acknowledgements.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), cases: BTreeMap::new(), acknowledgements: BTreeMap::new(), lost: 0 }
+        Self { limit: limit.max(1), cases: BTreeMap::new(), acknowledgements: BTreeMap::new(), lost: 0, revision: 0 }
     }
 
     /// Takes over what was remembered before a restart.
     pub fn remember(&mut self, cases: Vec<Case>, acknowledgements: Vec<(String, Acknowledgement)>) {
+        self.revision += 1;
         self.cases.extend(cases.into_iter().map(|case| (case.id.clone(), case)).take(self.limit));
         self.acknowledgements.extend(acknowledgements.into_iter().take(self.limit));
     }
@@ -124,6 +126,7 @@ impl Casebook {
                 fixed: None,
             };
             changes.events.push((EventKind::FindingOpened, case.id.clone(), case.title.clone()));
+            self.revision += 1;
             self.cases.insert(case.id.clone(), case.clone());
             changes.cases.push(case);
         }
@@ -134,6 +137,7 @@ impl Casebook {
     /// witnesses saw less than `min_samples` requests.
     pub fn judge(&mut self, snapshot: &Snapshot, findings: &[Finding], min_samples: u64, now: u64) -> Changes {
         let mut changes = self.open(findings, now);
+        self.revision += 1;
         let found: BTreeMap<&str, &Finding> = findings.iter().map(|finding| (finding.id.as_str(), finding)).collect();
         let busy = Busy::of(snapshot, min_samples);
         for case in self.cases.values_mut() {
@@ -159,6 +163,7 @@ impl Casebook {
 
     /// Writes down an acknowledgement, or takes it back. False where there is no such case, or no room.
     pub fn acknowledge(&mut self, finding: &str, acknowledgement: Option<Acknowledgement>) -> bool {
+        self.revision += 1;
         let Some(acknowledgement) = acknowledgement else {
             return self.acknowledgements.remove(finding).is_some();
         };
@@ -197,6 +202,21 @@ impl Casebook {
             None if case.first_seen.saturating_add(NEW) > now => Status::New,
             None => Status::Known,
         }
+    }
+
+    /// Another one whenever anything in the book has changed.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The first moment after `now` at which a case stands otherwise although nothing happens: it is no longer new, or its
+    /// acknowledgement ends.
+    #[must_use]
+    pub fn next_change(&self, now: u64) -> u64 {
+        let known = self.cases.values().map(|case| case.first_seen.saturating_add(NEW));
+        let ended = self.acknowledgements.values().filter_map(|given| given.until);
+        known.chain(ended).filter(|at| *at > now).min().unwrap_or(u64::MAX)
     }
 
     /// Findings for which there was no room.

@@ -28,6 +28,7 @@ use std::collections::HashMap;
 
 use couplet_config::{Architecture, FindingThresholds};
 
+use crate::coupling::flow::Flows;
 use crate::graph::Snapshot;
 
 use case::Case;
@@ -38,7 +39,18 @@ pub use finding::{Evidence, Finding, Rule, Severity, Step};
 /// by id.
 #[must_use]
 pub fn findings(snapshot: &Snapshot, thresholds: &FindingThresholds, architecture: &Architecture) -> Vec<Finding> {
-    let case = Case::new(snapshot, thresholds, architecture);
+    findings_in(snapshot, &Flows::of(snapshot), thresholds, architecture)
+}
+
+/// As [`findings`], where the flows of the snapshot are known already.
+#[must_use]
+pub fn findings_in(
+    snapshot: &Snapshot,
+    flows: &Flows,
+    thresholds: &FindingThresholds,
+    architecture: &Architecture,
+) -> Vec<Finding> {
+    let case = Case::new(snapshot, flows, thresholds, architecture);
     let of_snapshot = [chain::find, fan_out::find, cycle::find, repeat::find];
     let mut found: Vec<Finding> = of_snapshot.iter().flat_map(|find| find(snapshot, &case.thresholds)).collect();
     let of_case = [

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use couplet_config::{AnalyzerConfig, Architecture, FindingThresholds, ServiceRole};
 
+use crate::coupling::flow::Flows;
 use crate::coupling::roles::roles;
-use crate::findings::{Finding, findings};
+use crate::findings::{Finding, findings, findings_in};
 use crate::graph::Snapshot;
-use crate::score::{Score, score};
+use crate::score::{Score, Scorer};
 use crate::whatif::{BestCut, Cut, WhatIf, best_cuts, what_if};
 
 /// Finds what is wrong with snapshots, always by the same measure.
@@ -33,10 +34,13 @@ impl Judge {
         found
     }
 
-    /// How much of a distributed monolith a snapshot shows.
+    /// The gravest findings, and how much of a distributed monolith a snapshot shows.
     #[must_use]
-    pub fn score(&self, snapshot: &Snapshot) -> Score {
-        score(snapshot, &self.thresholds, &self.architecture)
+    pub fn judge(&self, snapshot: &Snapshot) -> (Vec<Finding>, Score) {
+        let flows = Flows::of(snapshot);
+        let mut found = findings_in(snapshot, &flows, &self.thresholds, &self.architecture);
+        found.truncate(self.kept);
+        (found, Scorer::new(snapshot, &self.thresholds, &self.architecture).score(&flows))
     }
 
     /// What part every service of a snapshot plays, in their order.

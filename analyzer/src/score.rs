@@ -16,7 +16,7 @@ use crate::coupling::flow::{Flow, Flows};
 use crate::coupling::hub;
 use crate::coupling::interval::Interval;
 use crate::coupling::roles::roles;
-use crate::graph::{ServiceIx, Snapshot};
+use crate::graph::{EntryIx, ServiceIx, Snapshot};
 use severity::{Measured, Scale};
 
 /// The score of a system.
@@ -132,70 +132,87 @@ impl<'a> Scorer<'a> {
     /// Scores the flows of a snapshot.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, thresholds: &'a FindingThresholds, architecture: &Architecture) -> Self {
-        Self { snapshot, scale: Scale::new(thresholds, roles(snapshot, architecture)) }
+        Self { snapshot, scale: Scale::new(snapshot, thresholds, roles(snapshot, architecture)) }
     }
 
     /// The score with its interval and all that makes it.
     #[must_use]
     pub fn score(&self, flows: &Flows) -> Score {
-        let parts = self.parts(flows);
-        let value = parts.score();
+        let mut parts = Parts::default();
+        let values = self.values(flows, &mut |weight, place, measured| parts.offer(weight, place, measured));
+        parts.add_up(&values);
+        let value = values.score();
         let interval = value.map(|value| self.interval(flows, value));
         let dimension = |dimension: Dimension| DimensionScore {
             dimension,
-            value: parts.values.get(&dimension).copied().map(rounded),
+            value: values.get(dimension).map(rounded),
             weight: dimension.weight(),
         };
         Score {
             value: value.map(points),
             interval: interval.map(|interval| [points(interval.low), points(interval.high)]),
             label: interval.and_then(label).map(str::to_owned),
-            observed: parts.values.len(),
+            observed: values.observed(),
             dimensions: Dimension::ALL.map(dimension).to_vec(),
-            drivers: self.drivers(parts),
+            drivers: self.drivers(parts, &values),
         }
     }
 
     /// The number alone: what comparing many changes needs.
     #[must_use]
     pub fn value(&self, flows: &Flows) -> Option<f64> {
-        self.parts(flows).score()
+        self.values(flows, &mut |_, _, _| {}).score()
     }
 
-    fn parts(&self, flows: &Flows) -> Parts {
-        let mut parts = Parts::default();
+    /// The value of every dimension. All that goes into it is told: how much it weighs, of which flow or service, and what.
+    fn values(&self, flows: &Flows, tell: &mut impl FnMut(f64, Place, Measured<'_>)) -> Values {
+        let mut values = Values::default();
         let enough: Vec<&Flow> = flows.iter().filter(|flow| self.scale.is_enough(flow)).collect();
         if enough.is_empty() {
-            return parts;
+            return values;
         }
-        let radii = self.scale.radii(self.snapshot, flows);
-        let total: f64 = enough.iter().map(|flow| (flow.requests as f64).sqrt()).sum();
         let failures = self.scale.failures_observed(flows);
+        for dimension in [Dimension::Temporal, Dimension::Chattiness, Dimension::Structure] {
+            values.observe(dimension);
+        }
+        if failures {
+            values.observe(Dimension::Failure);
+        }
+        let radii = if failures { self.scale.radii(flows) } else { BTreeMap::new() };
+        let total: f64 = enough.iter().map(|flow| (flow.requests as f64).sqrt()).sum();
         for flow in &enough {
             let weight = (flow.requests as f64).sqrt() / total;
-            for measured in self.scale.flow(flow, &radii) {
-                if measured.dimension != Dimension::Failure || failures {
-                    parts.offer(weight, flow.entry.position(), measured);
+            let mut worst = [0.0_f64; Dimension::ALL.len()];
+            self.scale.flow(flow, &radii, &mut |measured| {
+                if measured.dimension == Dimension::Failure && !failures {
+                    return;
                 }
-            }
-        }
-        parts.observe(Dimension::Temporal);
-        parts.observe(Dimension::Chattiness);
-        parts.observe(Dimension::Structure);
-        if failures {
-            parts.observe(Dimension::Failure);
+                tell(weight, Place::Flow(flow.entry), measured);
+                if let Some(slot) = worst.get_mut(measured.dimension as usize) {
+                    *slot = slot.max(measured.severity);
+                }
+            });
+            values.add(weight, worst);
         }
         let shares = hub::shares(flows);
         let through: f64 = shares.values().map(|share| share.flows).sum();
-        for measured in self.scale.structure(flows) {
-            for service in measured.services.clone() {
-                let share = shares.get(&service).map_or(0.0, |share| share.flows);
-                let weight = if through > 0.0 { share / through } else { 0.0 };
-                parts.offer(weight, usize::MAX - service.position(), measured.clone());
+        let mut worst: BTreeMap<ServiceIx, f64> = BTreeMap::new();
+        let weight = |service: &ServiceIx| {
+            let share = shares.get(service).map_or(0.0, |share| share.flows);
+            if through > 0.0 { share / through } else { 0.0 }
+        };
+        self.scale.structure(flows, &mut |measured| {
+            for service in measured.services {
+                tell(weight(service), Place::Service(*service), measured);
+                let slot = worst.entry(*service).or_default();
+                *slot = slot.max(measured.severity);
             }
+        });
+        for (service, severity) in worst {
+            let of = |dimension| if dimension == Dimension::Structure { severity } else { 0.0 };
+            values.add(weight(&service), Dimension::ALL.map(of));
         }
-        parts.add_up();
-        parts
+        values
     }
 
     fn interval(&self, flows: &Flows, value: f64) -> Interval {
@@ -206,8 +223,8 @@ impl<'a> Scorer<'a> {
         Interval { low: at(0.05).min(value), high: at(0.95).max(value) }
     }
 
-    fn drivers(&self, parts: Parts) -> Vec<Driver> {
-        let weights: f64 = parts.values.keys().map(|dimension| dimension.weight()).sum();
+    fn drivers(&self, parts: Parts, values: &Values) -> Vec<Driver> {
+        let weights = values.weights();
         let name = |service: &ServiceIx| self.snapshot[*service].name.to_string();
         let mut drivers: Vec<Driver> = parts
             .drivers
@@ -234,14 +251,63 @@ impl<'a> Scorer<'a> {
 /// Drivers that are named.
 const MOST_DRIVERS: usize = 50;
 
+/// Where a severity counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Flow(EntryIx),
+    Service(ServiceIx),
+}
+
+/// The value of every dimension that was observed, 0 to 1 and a little more by rounding.
+#[derive(Debug, Default)]
+struct Values([Option<f64>; Dimension::ALL.len()]);
+
+impl Values {
+    fn observe(&mut self, dimension: Dimension) {
+        if let Some(slot) = self.0.get_mut(dimension as usize) {
+            slot.get_or_insert_default();
+        }
+    }
+
+    /// Adds the worst severities of one place.
+    fn add(&mut self, weight: f64, worst: [f64; Dimension::ALL.len()]) {
+        for (value, worst) in self.0.iter_mut().zip(worst) {
+            if let Some(value) = value {
+                *value += weight * worst;
+            }
+        }
+    }
+
+    fn get(&self, dimension: Dimension) -> Option<f64> {
+        self.0.get(dimension as usize).copied().flatten()
+    }
+
+    fn observed(&self) -> usize {
+        self.0.iter().flatten().count()
+    }
+
+    fn weights(&self) -> f64 {
+        self.each().map(|(dimension, _)| dimension.weight()).sum()
+    }
+
+    fn score(&self) -> Option<f64> {
+        let weights = self.weights();
+        let sum: f64 = self.each().map(|(dimension, value)| dimension.weight() * value.min(1.0)).sum();
+        (weights > 0.0).then(|| 100.0 * sum / weights)
+    }
+
+    fn each(&self) -> impl Iterator<Item = (Dimension, f64)> {
+        Dimension::ALL.into_iter().filter_map(|dimension| Some((dimension, self.get(dimension)?)))
+    }
+}
+
 type DriverKey = (Dimension, &'static str, Vec<ServiceIx>);
 
-/// Severities while they are put together.
+/// What makes a score, while it is put together.
 #[derive(Debug, Default)]
 struct Parts {
-    /// By dimension and flow (or service): the weight, the worst and the second worst severity, and whose the worst is.
-    cells: BTreeMap<(Dimension, usize), Cell>,
-    values: BTreeMap<Dimension, f64>,
+    /// By dimension and place: the weight, the worst and the second worst severity, and whose the worst is.
+    cells: BTreeMap<(Dimension, Place), Cell>,
     /// By driver: the largest severity, and the part of its dimension that would go with it.
     drivers: BTreeMap<DriverKey, (f64, f64)>,
 }
@@ -255,16 +321,12 @@ struct Cell {
 }
 
 impl Parts {
-    fn observe(&mut self, dimension: Dimension) {
-        self.values.entry(dimension).or_default();
-    }
-
-    fn offer(&mut self, weight: f64, place: usize, measured: Measured) {
+    fn offer(&mut self, weight: f64, place: Place, measured: Measured<'_>) {
         let Measured { dimension, rule, services, severity } = measured;
         if severity <= 0.0 {
             return;
         }
-        let key = (dimension, rule, services);
+        let key = (dimension, rule, services.to_vec());
         let slot = self.drivers.entry(key.clone()).or_default();
         slot.0 = slot.0.max(severity);
         let cell = self.cells.entry((dimension, place)).or_default();
@@ -279,21 +341,14 @@ impl Parts {
         }
     }
 
-    fn add_up(&mut self) {
+    /// What would go with each driver, of the dimensions that were observed.
+    fn add_up(&mut self, values: &Values) {
         for ((dimension, _), cell) in &self.cells {
-            if let Some(value) = self.values.get_mut(dimension) {
-                *value += cell.weight * cell.worst;
-            }
-            if let Some(driver) = cell.whose.as_ref().and_then(|whose| self.drivers.get_mut(whose)) {
+            let driver = cell.whose.as_ref().filter(|_| values.get(*dimension).is_some());
+            if let Some(driver) = driver.and_then(|whose| self.drivers.get_mut(whose)) {
                 driver.1 += cell.weight * (cell.worst - cell.second);
             }
         }
-    }
-
-    fn score(&self) -> Option<f64> {
-        let weights: f64 = self.values.keys().map(|dimension| dimension.weight()).sum();
-        let sum: f64 = self.values.iter().map(|(dimension, value)| dimension.weight() * value.min(1.0)).sum();
-        (weights > 0.0).then(|| 100.0 * sum / weights)
     }
 }
 

@@ -6,6 +6,7 @@ mod page;
 mod metrics;
 mod sliding;
 mod written;
+mod listed;
 pub mod document;
 mod expected;
 
@@ -19,18 +20,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use couplet_config::{AnalyzerConfig, Secret};
 use http::{StatusCode, Uri, header};
-use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use crate::board::Board;
 use crate::judge::Judge;
 use crate::receive::recorder::Job;
 use crate::slots::SlidingWindow;
+use written::Part;
 
 /// What the views share.
 struct Desk {
     board: Arc<Board>,
-    writer: written::Writer,
+    writer: Arc<written::Writer>,
     windows: sliding::Windows,
     judge: Judge,
     /// To the recorder: what people say about findings.
@@ -38,7 +39,6 @@ struct Desk {
     token: Option<Secret>,
     /// Pages that may still listen for snapshots.
     seats: Arc<Semaphore>,
-    budgets: Mutex<metrics::Budgets>,
     /// Questions that may be worked on at the same time.
     questions: Semaphore,
     stopping: watch::Receiver<()>,
@@ -47,28 +47,29 @@ struct Desk {
 /// A question may take a whole processor for some time.
 const QUESTIONS_AT_ONCE: usize = 1;
 
-/// Everything that can be looked at.
+/// Everything that can be looked at, and what keeps it up to date for as long as it is polled.
 pub(crate) fn routes(
     config: &AnalyzerConfig,
     judge: Judge,
     board: Arc<Board>,
     jobs: SyncSender<Job>,
     stopping: watch::Receiver<()>,
-) -> Router {
+) -> (Router, impl Future<Output = ()> + use<>) {
+    let writer = Arc::new(written::Writer::new(Arc::clone(&board)));
+    let keeping_up = Arc::clone(&writer).keep_up();
     let desk = Desk {
         windows: sliding::Windows::new(config, judge.clone(), Arc::clone(&board)),
         judge,
         jobs,
         token: config.token.clone(),
-        writer: written::Writer::new(Arc::clone(&board)),
+        writer,
         board,
         seats: Arc::new(Semaphore::new(config.limits.ui_clients.min(Semaphore::MAX_PERMITS))),
-        budgets: Mutex::default(),
         questions: Semaphore::new(QUESTIONS_AT_ONCE),
         stopping,
     };
     let api = api::routes().route("/events", get(events::events));
-    Router::new()
+    let routes = Router::new()
         .nest("/api/v1", api)
         .route("/metrics", get(scrape))
         .route("/livez", get(alive))
@@ -77,15 +78,16 @@ pub(crate) fn routes(
         .merge(page::routes())
         .fallback(nothing)
         .method_not_allowed_fallback(api::not_allowed)
-        .with_state(Arc::new(desk))
+        .with_state(Arc::new(desk));
+    (routes, keeping_up)
 }
 
 impl Desk {
-    /// The document of a sliding window, or of everything. None only where that failed by a defect.
+    /// The state of a sliding window, or of everything. None only where that failed by a defect.
     async fn latest(&self, window: Option<SlidingWindow>) -> Option<Arc<written::Written>> {
         match window {
             Some(window) => self.windows.latest(window).await,
-            None => self.writer.latest().await,
+            None => Some(self.writer.latest()),
         }
     }
 }
@@ -96,17 +98,12 @@ async fn nothing(uri: Uri) -> Response {
 }
 
 async fn scrape(State(desk): State<Arc<Desk>>) -> Response {
-    let Some(written) = desk.writer.latest().await else {
+    let written = desk.writer.latest();
+    let Some(graph) = desk.writer.body(&written, Part::Metrics).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    // A large graph makes a large text: it is written where it holds nobody up.
-    let text = tokio::task::spawn_blocking(move || {
-        metrics::write(&written, &desk.board, &mut desk.budgets.lock(), Instant::now())
-    });
-    match text.await {
-        Ok(text) => ([(header::CONTENT_TYPE, couplet_telemetry::exposition::MEDIA_TYPE)], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    let text = metrics::of_analyzer(&graph.bytes, &written.published, &desk.board, Instant::now());
+    ([(header::CONTENT_TYPE, couplet_telemetry::exposition::MEDIA_TYPE)], text).into_response()
 }
 
 /// Alive and ready are the same: whoever can connect finds the history replayed, and without a recorder nothing works.

@@ -7,6 +7,7 @@
 mod apply;
 mod best;
 mod parse;
+mod spread;
 
 use couplet_config::{Architecture, FindingThresholds};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::coupling::flow::{Flow, Flows};
 use crate::coupling::interval::Interval;
 use crate::graph::{ServiceIx, Snapshot};
 use crate::score::Scorer;
+use spread::{Moments, Spread};
 
 pub use best::{BestCut, best_cuts};
 pub use parse::{CutError, parse};
@@ -116,14 +118,14 @@ pub fn what_if(
     cuts: &[Cut],
 ) -> WhatIf {
     let scorer = Scorer::new(snapshot, thresholds, architecture);
-    let before = Flows::of(snapshot);
-    let after = cuts.iter().fold(before.clone(), |flows, cut| apply::apply(&flows, *cut));
+    let (before, spread) = (Flows::of(snapshot), Spread::of(snapshot));
+    let after = cuts.iter().fold(before.clone(), |flows, cut| apply::apply(&flows, *cut, &spread));
     let radius = |flows: &Flows| {
         let radii = blast::radii(snapshot, flows, thresholds.min_failures);
         radii.values().map(|radius| radius.structural).fold(0.0, f64::max)
     };
     let mut entries: Vec<EntryChange> =
-        before.iter().zip(&after).filter_map(|(before, after)| compare(snapshot, before, after)).collect();
+        before.iter().zip(&after).filter_map(|(before, after)| compare(snapshot, &spread, before, after)).collect();
     entries.sort_by(|a, b| {
         let gain = |entry: &EntryChange| (entry.p95.before - entry.p95.after) * entry.requests as f64;
         gain(b).total_cmp(&gain(a)).then_with(|| a.entry.cmp(&b.entry))
@@ -139,15 +141,22 @@ pub fn what_if(
 }
 
 /// What changed for an entry; none where nothing did.
-fn compare(snapshot: &Snapshot, before: &Flow, after: &Flow) -> Option<EntryChange> {
+fn compare(snapshot: &Snapshot, spread: &Spread, before: &Flow, after: &Flow) -> Option<EntryChange> {
     if before.nodes == after.nodes {
         return None;
     }
     let entry = &snapshot[before.entry];
-    let seconds = |q: f64| entry.stats.duration.quantile(q) / 1e9;
+    let recorded = spread::moments(&entry.stats.duration);
     let wall = |flow: &Flow| flow.root().map_or(0.0, |root| root.nanos as f64);
     let saved = if wall(before) > 0.0 { (1.0 - wall(after) / wall(before)).clamp(0.0, 1.0) } else { 0.0 };
-    let time = |q: f64| Change { before: rounded_time(seconds(q)), after: rounded_time(seconds(q) * (1.0 - saved)) };
+    let stretched = stretched(recorded, spread, before, after).unwrap_or(1.0 - saved);
+    let time = |q: f64| {
+        let before = entry.stats.duration.quantile(q);
+        // Moved with the mean, and as far from it as times then vary. No cut makes anybody wait longer.
+        let after = recorded.mean * (1.0 - saved) + (before - recorded.mean) * stretched;
+        let after = after.clamp(0.0, before);
+        Change { before: rounded_time(before / 1e9), after: rounded_time(after / 1e9) }
+    };
     let (old, new) = (availability(before)?, availability(after)?);
     let pair = |interval: Interval| [rounded(interval.low), rounded(interval.high)];
     Some(EntryChange {
@@ -165,6 +174,18 @@ fn compare(snapshot: &Snapshot, before: &Flow, after: &Flow) -> Option<EntryChan
     })
 }
 
+/// By how much the deviation of the requests of an entry is another one; none where nothing varies, or nobody can tell.
+fn stretched(recorded: Moments, spread: &Spread, before: &Flow, after: &Flow) -> Option<f64> {
+    if before.nodes.len() != after.nodes.len() || recorded.variance <= 0.0 {
+        return None;
+    }
+    let variance = recorded.variance + spread.change(before, after)?;
+    Some((variance / recorded.variance).clamp(LEAST_VARIANCE, 1.0 / LEAST_VARIANCE).sqrt())
+}
+
+/// What is left of a variance at least: estimates of what makes it may be larger than all of it.
+const LEAST_VARIANCE: f64 = 0.04;
+
 /// A node that fewer of the requests reach has no say in their 95th percentile.
 const SELDOM: f64 = 0.05;
 
@@ -173,7 +194,7 @@ fn depth(flow: &Flow) -> u32 {
 }
 
 fn services(flow: &Flow) -> u32 {
-    u32::try_from(flow.reach().values().filter(|reach| **reach >= SELDOM).count()).unwrap_or(u32::MAX)
+    u32::try_from(flow.reach().iter().filter(|(_, reach)| *reach >= SELDOM).count()).unwrap_or(u32::MAX)
 }
 
 fn rounded(value: f64) -> f64 {

@@ -47,6 +47,27 @@ fn it_is_fixed_when_the_traffic_comes_that_would_show_it_and_does_not() {
 }
 
 #[test]
+fn the_book_says_when_it_has_changed_and_when_time_alone_changes_what_it_says() {
+    let mut book = Casebook::new(10);
+    assert_eq!(book.next_change(0), u64::MAX);
+    let (snapshot, found) = seen(100, &DEEP);
+    let mut last = book.revision();
+    let mut changed = |book: &Casebook| std::mem::replace(&mut last, book.revision()) != book.revision();
+    book.open(&found, 1_000);
+    assert!(changed(&book));
+    book.open(&found, 2_000);
+    assert!(!changed(&book), "nothing was opened");
+    book.judge(&snapshot, &found, 50, 3_000);
+    assert!(changed(&book), "they were seen later");
+    let id = case(&book).id.clone();
+    book.acknowledge(&id, Some(Acknowledgement { at: 5, until: Some(9_000), note: String::new() }));
+    assert!(changed(&book));
+    assert_eq!(book.next_change(8_999), 9_000, "the acknowledgement ends");
+    assert_eq!(book.next_change(9_000), 1_000 + NEW, "it is no longer new");
+    assert_eq!(book.next_change(1_000 + NEW), u64::MAX);
+}
+
+#[test]
 fn an_acknowledgement_holds_until_its_time_is_over_or_it_is_taken_back() {
     let mut book = Casebook::new(10);
     book.open(&seen(100, &DEEP).1, 0);

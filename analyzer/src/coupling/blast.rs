@@ -4,12 +4,12 @@
 //! service that fails; weighted by the requests of the entries. With λ = 1 everywhere it is the *structural* radius, what
 //! would fail if nobody coped; with measured λ the *effective* one. The gap is what fallbacks and breakers are worth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use couplet_telemetry::report::Joint;
 
 use super::flow::{Flow, Flows};
-use super::propagation::propagation;
+use super::propagation::share;
 use crate::graph::{ServiceIx, Snapshot};
 
 /// The blast radius of one service. Shares of all requests from outside, 0 to 1.
@@ -30,38 +30,53 @@ pub struct Radius {
 /// The radius of every service that requests wait for, by service; not that of the entry's own service in its own flow.
 #[must_use]
 pub fn radii(snapshot: &Snapshot, flows: &Flows, min_failures: u64) -> BTreeMap<ServiceIx, Radius> {
-    let total = flows.requests();
-    let mut radii: BTreeMap<ServiceIx, Radius> = BTreeMap::new();
-    if total == 0 {
-        return radii;
-    }
-    let edges = lambdas(snapshot, min_failures);
-    for flow in flows {
-        let weight = flow.requests as f64 / total as f64;
-        for (service, [structural, effective, proven]) in hit(flow, &edges, min_failures) {
-            let radius = radii.entry(service).or_default();
-            radius.structural += weight * structural;
-            radius.effective += weight * effective;
-            radius.proven += weight * proven;
-            radius.entries += 1;
-            radius.requests = radius.requests.saturating_add(flow.requests);
-        }
-    }
-    radii
+    Lambdas::of(snapshot, min_failures).radii(flows)
 }
 
-/// λ of every edge where it is known.
-fn lambdas(snapshot: &Snapshot, min_failures: u64) -> BTreeMap<(ServiceIx, ServiceIx), f64> {
-    let lambda = |edge: &crate::graph::Edge| {
-        let mut joint = Joint::default();
-        edge.pairs.iter().for_each(|pair| joint.merge(&snapshot[*pair].client.totals().joint));
-        Some(((edge.source, edge.destination), propagation(&joint, min_failures)?.share))
-    };
-    snapshot.edges().iter().filter_map(lambda).collect()
+/// λ of every edge where it is known: what the radii of changed flows rest on, too.
+#[derive(Debug)]
+pub struct Lambdas {
+    by_edge: HashMap<(ServiceIx, ServiceIx), f64>,
+    min_failures: u64,
+}
+
+impl Lambdas {
+    /// Those of a snapshot.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, min_failures: u64) -> Self {
+        let lambda = |edge: &crate::graph::Edge| {
+            let mut joint = Joint::default();
+            edge.pairs.iter().for_each(|pair| joint.merge(&snapshot[*pair].client.totals().joint));
+            Some(((edge.source, edge.destination), share(&joint, min_failures)?))
+        };
+        Self { by_edge: snapshot.edges().iter().filter_map(lambda).collect(), min_failures }
+    }
+
+    /// As [`radii`].
+    #[must_use]
+    pub fn radii(&self, flows: &Flows) -> BTreeMap<ServiceIx, Radius> {
+        let total = flows.requests();
+        let mut radii: BTreeMap<ServiceIx, Radius> = BTreeMap::new();
+        if total == 0 {
+            return radii;
+        }
+        for flow in flows {
+            let weight = flow.requests as f64 / total as f64;
+            for (service, [structural, effective, proven]) in hit(flow, &self.by_edge, self.min_failures) {
+                let radius = radii.entry(service).or_default();
+                radius.structural += weight * structural;
+                radius.effective += weight * effective;
+                radius.proven += weight * proven;
+                radius.entries += 1;
+                radius.requests = radius.requests.saturating_add(flow.requests);
+            }
+        }
+        radii
+    }
 }
 
 /// For every service of a flow the share of its requests that fail when the service does: structural, effective, proven.
-fn hit(flow: &Flow, edges: &BTreeMap<(ServiceIx, ServiceIx), f64>, min_failures: u64) -> BTreeMap<ServiceIx, [f64; 3]> {
+fn hit(flow: &Flow, edges: &HashMap<(ServiceIx, ServiceIx), f64>, min_failures: u64) -> Vec<(ServiceIx, [f64; 3])> {
     // How strongly each node pulls the one above it.
     let pull: Vec<[f64; 3]> = flow
         .nodes
@@ -69,25 +84,43 @@ fn hit(flow: &Flow, edges: &BTreeMap<(ServiceIx, ServiceIx), f64>, min_failures:
         .map(|node| {
             let Some(above) = flow.parent(node) else { return [0.0; 3] };
             let used = node.used(above);
-            let known = propagation(&node.joint, min_failures).map(|known| known.share);
+            let known = share(&node.joint, min_failures);
             let known = known.or_else(|| edges.get(&(above.service, node.service)).copied());
             [used, used * known.unwrap_or(1.0), used * known.unwrap_or(0.0)]
         })
         .collect();
-    let mut nodes: BTreeMap<ServiceIx, Vec<usize>> = BTreeMap::new();
     let root = flow.root().map(|root| root.service);
-    for (at, node) in flow.nodes.iter().enumerate().filter(|(_, node)| Some(node.service) != root) {
-        nodes.entry(node.service).or_default().push(at);
-    }
+    let others = flow.nodes.iter().enumerate().filter(|(_, node)| Some(node.service) != root);
+    let mut nodes: Vec<(ServiceIx, usize)> = others.map(|(at, node)| (node.service, at)).collect();
+    nodes.sort_unstable();
     let mut survive = BTreeMap::new();
-    nodes.into_iter().map(|(service, at)| (service, upward(flow, &pull, &at, &mut survive))).collect()
+    let of_one =
+        |failing: &[(ServiceIx, usize)]| Some((failing.first()?.0, upward(flow, &pull, failing, &mut survive)));
+    nodes.chunk_by(|a, b| a.0 == b.0).filter_map(of_one).collect()
 }
 
 /// What reaches the root when all of `failing` fail. `survive` is cleared: room that is used again.
-fn upward(flow: &Flow, pull: &[[f64; 3]], failing: &[usize], survive: &mut BTreeMap<usize, [f64; 3]>) -> [f64; 3] {
+fn upward(
+    flow: &Flow,
+    pull: &[[f64; 3]],
+    failing: &[(ServiceIx, usize)],
+    survive: &mut BTreeMap<usize, [f64; 3]>,
+) -> [f64; 3] {
+    if let [(_, only)] = failing {
+        // Most services are at one place of a flow, and only what is above them is concerned.
+        let (mut at, mut survives) = (*only, [0.0; 3]);
+        while let Some(parent) = flow.nodes.get(at).and_then(|node| node.parent) {
+            let pulls = pull.get(at).copied().unwrap_or_default();
+            for (survives, pull) in survives.iter_mut().zip(pulls) {
+                *survives = 1.0 - pull * (1.0 - *survives);
+            }
+            at = parent;
+        }
+        return survives.map(|survives| 1.0 - survives);
+    }
     // Children come after their parents, so the largest position is always ready.
     survive.clear();
-    survive.extend(failing.iter().map(|at| (*at, [0.0; 3])));
+    survive.extend(failing.iter().map(|(_, at)| (*at, [0.0; 3])));
     while let Some((at, survives)) = survive.pop_last() {
         let Some(parent) = flow.nodes.get(at).and_then(|node| node.parent) else {
             return survives.map(|survives| 1.0 - survives);

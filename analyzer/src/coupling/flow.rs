@@ -4,7 +4,7 @@
 //! services. Calls of a service to itself stay in its node. So it does not matter into how many endpoint templates a
 //! service is cut, nor how many replicas it has; and because it is a tree, circular flows end where requests ended.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use couplet_telemetry::report::Joint;
 
@@ -142,16 +142,15 @@ impl Flow {
         self.nodes.first()
     }
 
-    /// For every service of the flow but that of the root the largest probability that a request waits for it. That of
-    /// several nodes together is larger, but nobody counted by how much.
+    /// For every service of the flow but that of the root the largest probability that a request waits for it, by service.
+    /// That of several nodes together is larger, but nobody counted by how much.
     #[must_use]
-    pub fn reach(&self) -> BTreeMap<ServiceIx, f64> {
-        let mut reach = BTreeMap::new();
+    pub fn reach(&self) -> Vec<(ServiceIx, f64)> {
         let root = self.root().map(|root| root.service);
-        for node in self.nodes.iter().filter(|node| Some(node.service) != root) {
-            let slot: &mut f64 = reach.entry(node.service).or_default();
-            *slot = slot.max(node.reach);
-        }
+        let others = self.nodes.iter().filter(|node| Some(node.service) != root);
+        let mut reach: Vec<(ServiceIx, f64)> = others.map(|node| (node.service, node.reach)).collect();
+        reach.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+        reach.dedup_by_key(|(service, _)| *service);
         reach
     }
 

@@ -4,7 +4,7 @@
 //! doi 10.1145/3143434.3143443). A degree is *far out* when the robust z-score of log(1 + degree) is above 3.5
 //! (Iglewicz, Hoaglin 1993).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::flow::Flows;
 use crate::graph::{ServiceIx, Snapshot};
@@ -22,21 +22,19 @@ pub struct Share {
 #[must_use]
 pub fn shares(flows: &Flows) -> BTreeMap<ServiceIx, Share> {
     let total = flows.requests();
-    let mut through: BTreeMap<ServiceIx, (f64, u64, u64)> = BTreeMap::new();
+    let mut through: HashMap<ServiceIx, (f64, u64, u64)> = HashMap::new();
     for flow in flows {
         let all = flow.nodes.iter().skip(1).fold(0_u64, |sum, node| sum.saturating_add(node.calls));
-        let mut made: BTreeMap<ServiceIx, u64> = BTreeMap::new();
         for node in &flow.nodes {
             if let Some(above) = flow.parent(node) {
-                let slot = made.entry(above.service).or_default();
-                *slot = slot.saturating_add(node.calls);
+                let slot = through.entry(above.service).or_default();
+                slot.1 = slot.1.saturating_add(node.calls);
             }
         }
         let root = flow.root().map(|root| (root.service, 1.0));
         for (service, reach) in flow.reach().into_iter().chain(root) {
             let slot = through.entry(service).or_default();
             slot.0 += reach * flow.requests as f64;
-            slot.1 = slot.1.saturating_add(made.get(&service).copied().unwrap_or(0));
             slot.2 = slot.2.saturating_add(all);
         }
     }

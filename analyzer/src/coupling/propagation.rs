@@ -23,25 +23,38 @@ pub struct Propagation {
     pub failures: u64,
 }
 
+/// λ alone, without what it rests on: what is asked for thousands of times. None as below.
+#[must_use]
+pub fn share(joint: &Joint, min_failures: u64) -> Option<f64> {
+    let (failed, base) = seen(joint, min_failures)?;
+    Some(attributable(joint.both as f64 / failed as f64, base))
+}
+
 /// λ from a 2×2 table; none where fewer than `min_failures` handlings saw a failed call.
 #[must_use]
 pub fn propagation(joint: &Joint, min_failures: u64) -> Option<Propagation> {
-    let failed = joint.both.saturating_add(joint.call_only);
-    let well = joint.neither.saturating_add(joint.handling_only);
-    if failed < min_failures.max(1) {
-        return None;
-    }
+    let (failed, base) = seen(joint, min_failures)?;
     let given_failure = joint.both as f64 / failed as f64;
-    let base = if well == 0 { 0.0 } else { joint.handling_only as f64 / well as f64 };
-    let share = |given: f64| if base >= 1.0 { 0.0 } else { ((given - base) / (1.0 - base)).clamp(0.0, 1.0) };
     let Interval { low, high } = jeffreys(joint.both, failed);
     Some(Propagation {
-        share: share(given_failure),
-        interval: Interval { low: share(low), high: share(high) },
+        share: attributable(given_failure, base),
+        interval: Interval { low: attributable(low, base), high: attributable(high, base) },
         given_failure,
         base,
         failures: failed,
     })
+}
+
+/// Handlings in which a call failed, and P(F|¬f); none where they are too few.
+fn seen(joint: &Joint, min_failures: u64) -> Option<(u64, f64)> {
+    let failed = joint.both.saturating_add(joint.call_only);
+    let well = joint.neither.saturating_add(joint.handling_only);
+    let base = if well == 0 { 0.0 } else { joint.handling_only as f64 / well as f64 };
+    (failed >= min_failures.max(1)).then_some((failed, base))
+}
+
+fn attributable(given: f64, base: f64) -> f64 {
+    if base >= 1.0 { 0.0 } else { ((given - base) / (1.0 - base)).clamp(0.0, 1.0) }
 }
 
 #[cfg(test)]

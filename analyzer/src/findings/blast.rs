@@ -15,7 +15,7 @@ use crate::coupling::blast::{Radius, radii};
 use crate::graph::ServiceIx;
 
 pub(super) fn find(case: &Case<'_>) -> Vec<Finding> {
-    let radii = radii(case.snapshot, &case.flows, case.thresholds.min_failures);
+    let radii = radii(case.snapshot, case.flows, case.thresholds.min_failures);
     radii.into_iter().filter_map(|(service, radius)| judge(case, service, &radius)).collect()
 }
 

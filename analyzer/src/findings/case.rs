@@ -16,17 +16,22 @@ pub(super) struct Case<'a> {
     /// With the budgets of the architecture.
     pub(super) thresholds: FindingThresholds,
     pub(super) architecture: &'a Architecture,
-    pub(super) flows: Flows,
+    pub(super) flows: &'a Flows,
     roles: Vec<ServiceRole>,
 }
 
 impl<'a> Case<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, thresholds: &FindingThresholds, architecture: &'a Architecture) -> Self {
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        flows: &'a Flows,
+        thresholds: &FindingThresholds,
+        architecture: &'a Architecture,
+    ) -> Self {
         Self {
             snapshot,
             thresholds: within_budgets(thresholds, architecture),
             architecture,
-            flows: Flows::of(snapshot),
+            flows,
             roles: roles(snapshot, architecture),
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn find(case: &Case<'_>) -> Vec<Finding> {
     if hubs.is_empty() {
         return Vec::new();
     }
-    let (scores, shares) = (scores(snapshot), shares(&case.flows));
+    let (scores, shares) = (scores(snapshot), shares(case.flows));
     let judged = |(service, degree): (ServiceIx, (u64, u64))| {
         let score = scores.get(service.position()).copied().unwrap_or(0.0);
         finding(case, service, degree, score, shares.get(&service).copied().unwrap_or_default())

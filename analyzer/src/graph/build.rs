@@ -296,8 +296,7 @@ fn pairs(snapshot: &mut Snapshot, nodes: &Nodes<'_>, names: &Names) {
         let mut server = ServerSide::default();
         for (_, at) in split_off(&mut servers, (source, destination)) {
             let Some(path) = snapshot.paths.get(*at as usize) else { continue };
-            let HandlingStats { outcomes, duration, .. } = path.stats.unpack();
-            server.merge(&ServerSide { outcomes, duration });
+            server.merge(&path.stats.server_side());
         }
         Pair { source, destination, client, server: Packed::new(&server) }
     };

@@ -168,6 +168,23 @@ impl Packed<HandlingStats> {
     }
 }
 
+impl Packed<HandlingStats> {
+    /// What the callee of these handlings knows of the calls.
+    pub(super) fn server_side(&self) -> ServerSide {
+        let mut reader = self.reader();
+        let numbers: [u64; HANDLING_NUMBERS] = reader.numbers();
+        let [.., sum, min, max, zeros] = numbers;
+        let outcomes = outcomes_of(&mut numbers.into_iter());
+        for _ in 0..COUNTS {
+            reader.skip_counts();
+        }
+        for _ in 0..reader.number() {
+            let _ = (reader.text(), reader.number());
+        }
+        ServerSide { outcomes, duration: reader.histogram(zeros, sum, min, max) }
+    }
+}
+
 impl Packed<CallStats> {
     /// Calls by how they ended.
     #[must_use]
@@ -210,7 +227,10 @@ impl Packed<CallStats> {
     /// How long they took.
     #[must_use]
     pub fn duration(&self) -> Histogram {
-        self.unpack().duration
+        let mut reader = self.reader();
+        let [.., sum, min, max, zeros]: [u64; CALL_NUMBERS] = reader.numbers();
+        reader.skip_counts();
+        reader.histogram(zeros, sum, min, max)
     }
 }
 
@@ -239,6 +259,8 @@ const OUTCOMES: usize = Outcome::ALL.len();
 const LINKS: usize = Evidence::ALL.len();
 /// Sum, smallest, largest, zeros.
 const DURATION: usize = 4;
+/// Distributions of whole numbers over handlings.
+const COUNTS: usize = 5;
 const HANDLING_NUMBERS: usize = OUTCOMES + 2 * LINKS + 4 + DURATION;
 const CALL_NUMBERS: usize = OUTCOMES + LINKS + 4 + 8 + DURATION;
 const SERVER_NUMBERS: usize = OUTCOMES + DURATION;
@@ -286,7 +308,8 @@ impl Measures for HandlingStats {
         let (outcomes, links, below) = (outcomes_of(&mut numbers), links_of(&mut numbers), links_of(&mut numbers));
         let [blocked, busy, asynchronous, retries] = std::array::from_fn(|_| next(&mut numbers));
         let [sum, min, max, zeros] = std::array::from_fn(|_| next(&mut numbers));
-        let [calls, callees, depth_below, calls_below, services_below] = std::array::from_fn(|_| reader.counts());
+        let [calls, callees, depth_below, calls_below, services_below]: [Counts; COUNTS] =
+            std::array::from_fn(|_| reader.counts());
         let mut origins = Origins::default();
         for _ in 0..reader.number() {
             let service = reader.text();

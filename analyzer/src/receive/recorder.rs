@@ -267,8 +267,7 @@ impl Recorder {
             return;
         }
         let snapshot = self.graph.snapshot();
-        let found = self.judge.findings(&snapshot);
-        let (score, roles) = (self.judge.score(&snapshot), self.judge.roles(&snapshot));
+        let ((found, score), roles) = (self.judge.judge(&snapshot), self.judge.roles(&snapshot));
         match self.snapshots {
             // What was there before is no news.
             0 if self.board.counters.replayed.get() > 0 || self.recording => self.keeper.knows(&snapshot),

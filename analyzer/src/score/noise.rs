@@ -68,17 +68,19 @@ fn scaled(count: u64, by: f64) -> u64 {
 struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> f64 {
+    fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        z ^ (z >> 31)
     }
 
-    /// Nearly normal, mean 0, variance 1: twelve uniform numbers.
+    /// Nearly normal, mean 0, variance 1: how many of 64 coins show heads, and a uniform number between them.
     fn normal(&mut self) -> f64 {
-        (0..12).map(|_| self.next()).sum::<f64>() - 6.0
+        let heads = f64::from(self.bits().count_ones());
+        let between = (self.bits() >> 11) as f64 / (1_u64 << 53) as f64;
+        (heads + between - 32.5) / (16.0_f64 + 1.0 / 12.0).sqrt()
     }
 
     fn around(&mut self, mean: u64, variance: f64) -> u64 {

@@ -1,13 +1,13 @@
 //! Severities: where on the way from fine to critical a measure of a flow or service stands.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 
 use couplet_config::{FindingThresholds, Levels, ServiceRole, ShareLevels, WarnLevels};
 
 use super::Dimension;
-use crate::coupling::blast::{Radius, radii};
+use crate::coupling::blast::{Lambdas, Radius};
 use crate::coupling::flow::{Flow, Flows, Node};
-use crate::coupling::propagation::propagation;
+use crate::coupling::propagation;
 use crate::coupling::roles::is_front;
 use crate::graph::{ServiceIx, Snapshot};
 
@@ -17,13 +17,13 @@ const SELDOM: f64 = 0.05;
 const UNKNOWN: f64 = 0.25;
 
 /// One severity of one flow or service.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Measured {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measured<'a> {
     pub(super) dimension: Dimension,
     /// The rule that is about the same.
     pub(super) rule: &'static str,
     /// What it is about; ascending.
-    pub(super) services: Vec<ServiceIx>,
+    pub(super) services: &'a [ServiceIx],
     /// 0 to 1.
     pub(super) severity: f64,
 }
@@ -33,11 +33,12 @@ pub(super) struct Measured {
 pub(super) struct Scale<'a> {
     thresholds: &'a FindingThresholds,
     roles: Vec<ServiceRole>,
+    lambdas: Lambdas,
 }
 
 impl<'a> Scale<'a> {
-    pub(super) fn new(thresholds: &'a FindingThresholds, roles: Vec<ServiceRole>) -> Self {
-        Self { thresholds, roles }
+    pub(super) fn new(snapshot: &Snapshot, thresholds: &'a FindingThresholds, roles: Vec<ServiceRole>) -> Self {
+        Self { thresholds, roles, lambdas: Lambdas::of(snapshot, thresholds.min_failures) }
     }
 
     pub(super) fn is_enough(&self, flow: &Flow) -> bool {
@@ -50,54 +51,46 @@ impl<'a> Scale<'a> {
         nodes.fold(0_u64, |sum, node| sum.saturating_add(node.failures)) >= self.thresholds.min_failures
     }
 
-    pub(super) fn radii(&self, snapshot: &Snapshot, flows: &Flows) -> BTreeMap<ServiceIx, Radius> {
-        radii(snapshot, flows, self.thresholds.min_failures)
+    pub(super) fn radii(&self, flows: &Flows) -> BTreeMap<ServiceIx, Radius> {
+        self.lambdas.radii(flows)
     }
 
-    /// Everything that makes a flow grave, but its structure.
-    pub(super) fn flow(&self, flow: &Flow, radii: &BTreeMap<ServiceIx, Radius>) -> Vec<Measured> {
-        let mut found = Vec::new();
-        let Some(root) = flow.root() else { return found };
-        self.chain(flow, root, &mut found);
-        self.failure(flow, root, radii, &mut found);
-        let mut callees: BTreeMap<usize, (u32, f64)> = BTreeMap::new();
+    /// Tells everything that makes a flow grave, but its structure.
+    pub(super) fn flow(&self, flow: &Flow, radii: &BTreeMap<ServiceIx, Radius>, tell: &mut impl FnMut(Measured<'_>)) {
+        let Some(root) = flow.root() else { return };
+        self.chain(flow, root, tell);
+        self.failure(flow, root, radii, tell);
+        // What each node calls: distinct callees, and calls for one handling.
+        let mut callees: Vec<(u32, f64)> = vec![(0, 0.0); flow.nodes.len()];
         for node in &flow.nodes {
             let (Some(above), Some(parent)) = (flow.parent(node), node.parent) else { continue };
             if node.reach < SELDOM {
                 continue;
             }
-            let slot = callees.entry(parent).or_default();
-            slot.0 += 1;
-            slot.1 += if above.handlings == 0 { 0.0 } else { node.calls as f64 / above.handlings as f64 };
+            if let Some(slot) = callees.get_mut(parent) {
+                slot.0 += 1;
+                slot.1 += if above.handlings == 0 { 0.0 } else { node.calls as f64 / above.handlings as f64 };
+            }
             let pair = sorted([above.service, node.service]);
             if !is_front(&self.roles, above.service) && above.handlings >= self.thresholds.min_samples {
                 let severity = self.temporal(above, node);
-                let services = pair.clone();
-                found.push(Measured { dimension: Dimension::Temporal, rule: "TC", services, severity });
+                tell(Measured { dimension: Dimension::Temporal, rule: "TC", services: &pair, severity });
             }
             let severity = up_to(self.per_user(node), self.thresholds.repeat.calls);
-            found.push(Measured { dimension: Dimension::Chattiness, rule: "NP", services: pair, severity });
+            tell(Measured { dimension: Dimension::Chattiness, rule: "NP", services: &pair, severity });
         }
-        for (at, (distinct, calls)) in callees {
-            let Some(node) = flow.nodes.get(at) else { continue };
+        for (node, (distinct, calls)) in flow.nodes.iter().zip(callees).filter(|(_, (distinct, _))| *distinct > 0) {
             let levels = &self.thresholds.fan_out;
             let severity = up_to(f64::from(distinct), levels.callees).max(up_to(calls, levels.calls));
-            found.push(Measured {
-                dimension: Dimension::Chattiness,
-                rule: "FO",
-                services: vec![node.service],
-                severity,
-            });
+            tell(Measured { dimension: Dimension::Chattiness, rule: "FO", services: &[node.service], severity });
         }
-        found
     }
 
     /// Depth, services and calls of the requests of a flow.
-    fn chain(&self, flow: &Flow, root: &Node, found: &mut Vec<Measured>) {
+    fn chain(&self, flow: &Flow, root: &Node, tell: &mut impl FnMut(Measured<'_>)) {
         let often = || flow.nodes.iter().filter(|node| node.reach >= SELDOM);
         let depth = often().map(|node| node.depth).max().unwrap_or(0);
-        let services = often().map(|node| node.service).filter(|service| *service != root.service);
-        let services = services.collect::<BTreeSet<_>>().len();
+        let services = flow.reach().iter().filter(|(_, reach)| *reach >= SELDOM).count();
         let calls = flow.awaited_calls();
         let levels = &self.thresholds.chain;
         let mut severity = over(f64::from(depth), levels.depth);
@@ -105,20 +98,26 @@ impl<'a> Scale<'a> {
         if depth >= 2 {
             severity = severity.max(over(services as f64, levels.services)).max(over(calls, levels.calls));
         }
-        found.push(Measured { dimension: Dimension::Temporal, rule: "SC", services: vec![root.service], severity });
+        tell(Measured { dimension: Dimension::Temporal, rule: "SC", services: &[root.service], severity });
     }
 
-    fn failure(&self, flow: &Flow, root: &Node, radii: &BTreeMap<ServiceIx, Radius>, found: &mut Vec<Measured>) {
+    fn failure(
+        &self,
+        flow: &Flow,
+        root: &Node,
+        radii: &BTreeMap<ServiceIx, Radius>,
+        tell: &mut impl FnMut(Measured<'_>),
+    ) {
         let dimension = Dimension::Failure;
         if root.explained >= self.thresholds.min_failures {
             let lost = root.explained as f64 / flow.requests.max(1) as f64;
             let budget = self.thresholds.availability.budget;
             let severity = between(lost, 0.0, budget, budget * 10.0);
-            found.push(Measured { dimension, rule: "CA", services: vec![root.service], severity });
+            tell(Measured { dimension, rule: "CA", services: &[root.service], severity });
         }
         for (service, _) in flow.reach().into_iter().filter(|(_, reach)| *reach >= SELDOM) {
             let severity = radii.get(&service).map_or(0.0, |radius| share(radius.proven, self.thresholds.blast));
-            found.push(Measured { dimension, rule: "BR", services: vec![service], severity });
+            tell(Measured { dimension, rule: "BR", services: &[service], severity });
         }
     }
 
@@ -126,8 +125,8 @@ impl<'a> Scale<'a> {
     fn temporal(&self, above: &Node, node: &Node) -> f64 {
         let used = node.used(above);
         let blocked = if above.nanos == 0 { 0.0 } else { (node.blocked_on as f64 / above.nanos as f64).min(1.0) };
-        match propagation(&node.joint, self.thresholds.min_failures) {
-            Some(known) => share(used * (1.0 - (1.0 - blocked) * (1.0 - known.share)), self.thresholds.temporal),
+        match propagation::share(&node.joint, self.thresholds.min_failures) {
+            Some(known) => share(used * (1.0 - (1.0 - blocked) * (1.0 - known)), self.thresholds.temporal),
             None => share(used * blocked, self.thresholds.temporal).min(UNKNOWN),
         }
     }
@@ -136,10 +135,10 @@ impl<'a> Scale<'a> {
         if node.users < self.thresholds.min_samples { 0.0 } else { node.calls as f64 / node.users as f64 }
     }
 
-    /// Circles that requests close, and hubs.
-    pub(super) fn structure(&self, flows: &Flows) -> Vec<Measured> {
+    /// Tells of circles that requests close, and of hubs.
+    pub(super) fn structure(&self, flows: &Flows, tell: &mut impl FnMut(Measured<'_>)) {
         let mut circles: BTreeMap<Vec<ServiceIx>, u64> = BTreeMap::new();
-        let mut edges: BTreeMap<(ServiceIx, ServiceIx), u64> = BTreeMap::new();
+        let mut edges: HashMap<(ServiceIx, ServiceIx), u64> = HashMap::new();
         for flow in flows {
             for node in &flow.nodes {
                 let Some(above) = flow.parent(node) else { continue };
@@ -151,43 +150,33 @@ impl<'a> Scale<'a> {
         }
         let dimension = Dimension::Structure;
         let often = |calls: &u64| *calls >= self.thresholds.min_samples;
-        let circular = circles.into_iter().filter(|(_, calls)| often(calls)).map(|(services, _)| Measured {
-            dimension,
-            rule: "CY",
-            services,
-            severity: 0.5,
-        });
+        for (services, _) in circles.iter().filter(|(_, calls)| often(calls)) {
+            tell(Measured { dimension, rule: "CY", services, severity: 0.5 });
+        }
         let mut degrees: BTreeMap<ServiceIx, (u64, u64)> = BTreeMap::new();
         for ((source, destination), _) in edges.iter().filter(|(_, calls)| often(calls)) {
             degrees.entry(*source).or_default().1 += 1;
             degrees.entry(*destination).or_default().0 += 1;
         }
         let floor = &self.thresholds.hub;
-        let hubs = degrees.into_iter().filter(|(service, _)| !is_front(&self.roles, *service));
-        let hubs = hubs.map(|(service, (callers, callees))| {
+        for (service, (callers, callees)) in degrees.into_iter().filter(|(at, _)| !is_front(&self.roles, *at)) {
             // As far as its weaker side.
             let far = (callers as f64 / floor.callers as f64).min(callees as f64 / floor.callees as f64);
-            Measured { dimension, rule: "HB", services: vec![service], severity: between(far, 0.5, 1.0, 2.0) }
-        });
-        circular.chain(hubs).collect()
+            let severity = between(far, 0.5, 1.0, 2.0);
+            tell(Measured { dimension, rule: "HB", services: &[service], severity });
+        }
     }
 }
 
 /// The services of the circle that a node closes, if it closes one.
 fn circle(flow: &Flow, node: &Node) -> Option<Vec<ServiceIx>> {
-    let mut services = vec![node.service];
-    let mut at = flow.parent(node)?;
     // A circle over more services than these is not looked for.
-    for _ in 0..128 {
-        if at.service == node.service {
-            services.sort_unstable();
-            services.dedup();
-            return Some(services);
-        }
-        services.push(at.service);
-        at = flow.parent(at)?;
-    }
-    None
+    let above = || std::iter::successors(flow.parent(node), |at| flow.parent(at)).take(128);
+    let length = above().position(|at| at.service == node.service)?;
+    let mut services: Vec<ServiceIx> = above().take(length + 1).map(|at| at.service).collect();
+    services.sort_unstable();
+    services.dedup();
+    Some(services)
 }
 
 /// 0 up to `fine`, ½ at `warn`, 1 from `critical` on, linear between.
@@ -215,7 +204,7 @@ fn share(value: f64, levels: ShareLevels) -> f64 {
     between(value, levels.warn / 2.0, levels.warn, levels.critical)
 }
 
-fn sorted<const N: usize>(mut services: [ServiceIx; N]) -> Vec<ServiceIx> {
+fn sorted<const N: usize>(mut services: [ServiceIx; N]) -> [ServiceIx; N] {
     services.sort_unstable();
-    services.to_vec()
+    services
 }

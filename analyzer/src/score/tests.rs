@@ -70,6 +70,20 @@ fn the_interval_contains_the_score_and_shrinks_with_traffic() {
 }
 
 #[test]
+fn the_number_alone_is_the_number_that_comes_with_its_reasons() {
+    let broken = on("a", "GET /").fails().calls(6, chain(&["b", "c", "a"])).calls(1, on("d", "GET /").fails());
+    let snapshot = traffic().of(100, &broken).of(900, &chain(&["x", "b", "c", "e", "f", "g"])).snapshot();
+    let (thresholds, architecture) = (FindingThresholds::default(), Architecture::default());
+    let alone = Scorer::new(&snapshot, &thresholds, &architecture).value(&Flows::of(&snapshot)).unwrap();
+    let score = score(&snapshot, &thresholds, &architecture);
+    assert_eq!((Some(points(alone)), score.observed), (score.value, 4));
+    let rules: Vec<&str> = score.drivers.iter().map(|driver| driver.rule.as_str()).collect();
+    for rule in ["SC", "CA", "NP", "CY"] {
+        assert!(rules.contains(&rule), "{rule}: {rules:?}");
+    }
+}
+
+#[test]
 fn a_busy_flow_weighs_more_but_not_as_much_more() {
     let score = |deep, flat| {
         scored(traffic().of(deep, &chain(&["a", "b", "c", "d", "e"])).of(flat, &on("x", "GET /"))).value.unwrap()

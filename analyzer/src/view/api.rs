@@ -16,12 +16,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Desk;
-use super::written::Written;
+use super::written::{Part, Written};
 use crate::slots::SlidingWindow;
 
 /// Everything below `/api/v1`.
@@ -87,37 +87,31 @@ fn window_of(word: Option<&str>) -> Result<Option<SlidingWindow>, String> {
     }
 }
 
-async fn document(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
-    match desk.latest(asked.window).await {
-        Some(written) => {
-            let json = HeaderValue::from_static("application/json");
-            let headers = [(header::CONTENT_TYPE, json), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-            (headers, written.json.clone()).into_response()
-        }
-        None => defect(),
-    }
+async fn document(State(desk): State<Arc<Desk>>, headers: HeaderMap, asked: Asked) -> Response {
+    part(&desk, &headers, &asked, Part::Document).await
 }
 
-async fn services(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
-    part(&desk, &asked, |written| answer(&json!({ "services": written.document.services }))).await
+async fn services(State(desk): State<Arc<Desk>>, headers: HeaderMap, asked: Asked) -> Response {
+    part(&desk, &headers, &asked, Part::Services).await
 }
 
-async fn edges(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
-    part(&desk, &asked, |written| answer(&json!({ "edges": written.document.edges }))).await
+async fn edges(State(desk): State<Arc<Desk>>, headers: HeaderMap, asked: Asked) -> Response {
+    part(&desk, &headers, &asked, Part::Edges).await
 }
 
-async fn entries(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
-    part(&desk, &asked, |written| answer(&json!({ "entries": written.document.entries }))).await
+async fn entries(State(desk): State<Arc<Desk>>, headers: HeaderMap, asked: Asked) -> Response {
+    part(&desk, &headers, &asked, Part::Entries).await
 }
 
 async fn tree(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
-    part(&desk, &asked, |written| match paths::below(&written.published.snapshot, asked.entry.as_deref()) {
-        Some(tree) => answer(&tree),
-        None => {
-            not_found("there is no such entry: give the `id` of one, or its service and endpoint with a blank between")
-        }
+    let Asked { window, entry, .. } = asked;
+    let tree = of_state(&desk, window, move |written| {
+        paths::below(&written.published.snapshot, entry.as_deref()).map(|tree| answer(&tree))
+    });
+    tree.await.map_or_else(defect, |tree| {
+        let text = "there is no such entry: give the `id` of one, or its service and endpoint with a blank between";
+        tree.unwrap_or_else(|| not_found(text))
     })
-    .await
 }
 
 #[derive(Serialize)]
@@ -150,15 +144,16 @@ async fn registered(State(desk): State<Arc<Desk>>, Path(service): Path<String>) 
 }
 
 async fn doctor(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
-    part(&desk, &asked, |written| answer(&crate::doctor::examine(&written.published.snapshot))).await
+    let examined = |written: &Written| answer(&crate::doctor::examine(&written.published.snapshot));
+    of_state(&desk, asked.window, examined).await.unwrap_or_else(defect)
 }
 
 async fn score(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
-    part(&desk, &asked, |written| answer(&written.published.score)).await
+    desk.latest(asked.window).await.map_or_else(defect, |written| answer(&written.published.score))
 }
 
 async fn status(State(desk): State<Arc<Desk>>) -> Response {
-    answer(&status::status(&desk.board, Instant::now()))
+    answer(&status::status(&desk.board, &desk.writer.latest().published, Instant::now()))
 }
 
 /// The answer for paths of the API that are none.
@@ -171,8 +166,20 @@ pub(super) async fn not_allowed() -> Response {
     problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not have this method")
 }
 
-async fn part(desk: &Desk, asked: &Asked, of: impl FnOnce(&Written) -> Response) -> Response {
-    desk.latest(asked.window).await.map_or_else(defect, |written| of(&written))
+/// A large answer, as it was written when its state was shown, or is now.
+async fn part(desk: &Desk, headers: &HeaderMap, asked: &Asked, part: Part) -> Response {
+    let Some(written) = desk.latest(asked.window).await else { return defect() };
+    desk.writer.body(&written, part).await.map_or_else(defect, |body| body.answer(headers))
+}
+
+/// What is worked out when it is asked for, where that holds nobody up. None only by a defect.
+async fn of_state<T, F>(desk: &Desk, window: Option<SlidingWindow>, work: F) -> Option<T>
+where
+    T: Send + 'static,
+    F: FnOnce(&Written) -> T + Send + 'static,
+{
+    let written = desk.latest(window).await?;
+    tokio::task::spawn_blocking(move || work(&written)).await.ok()
 }
 
 fn answer<T: Serialize>(value: &T) -> Response {

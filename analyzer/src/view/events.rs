@@ -13,6 +13,7 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::written::Written;
 use super::{Desk, api};
 use crate::board::{Board, Published};
 
@@ -26,23 +27,28 @@ pub(super) async fn events(State(desk): State<Arc<Desk>>) -> Response {
         desk.board.counters.ui_clients_refused.add(1);
         return api::problem(StatusCode::SERVICE_UNAVAILABLE, "as many pages are open as limits.ui_clients allows");
     };
-    let listener = Listener::new(Arc::clone(&desk.board), desk.stopping.clone(), seat);
+    let listener = Listener::new(Arc::clone(&desk.board), desk.writer.follow(), desk.stopping.clone(), seat);
     Sse::new(snapshots(listener)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 
 /// One open page.
 struct Listener {
     board: Arc<Board>,
-    published: watch::Receiver<Arc<Published>>,
+    shown: watch::Receiver<Arc<Written>>,
     stopping: watch::Receiver<()>,
     first: bool,
     _seat: OwnedSemaphorePermit,
 }
 
 impl Listener {
-    fn new(board: Arc<Board>, stopping: watch::Receiver<()>, seat: OwnedSemaphorePermit) -> Self {
+    fn new(
+        board: Arc<Board>,
+        shown: watch::Receiver<Arc<Written>>,
+        stopping: watch::Receiver<()>,
+        seat: OwnedSemaphorePermit,
+    ) -> Self {
         board.counters.ui_clients.add(1);
-        Self { published: board.follow(), board, stopping, first: true, _seat: seat }
+        Self { board, shown, stopping, first: true, _seat: seat }
     }
 }
 
@@ -58,11 +64,11 @@ fn snapshots(listener: Listener) -> impl Stream<Item = Result<Event, Infallible>
         let first = std::mem::take(&mut listener.first);
         if !first {
             tokio::select! {
-                changed = listener.published.changed() => changed.ok()?,
+                changed = listener.shown.changed() => changed.ok()?,
                 _ = listener.stopping.changed() => return None,
             }
         }
-        let event = event(&listener.published.borrow_and_update());
+        let event = event(&listener.shown.borrow_and_update().published);
         let event = if first { event.retry(RETRY) } else { event };
         Some((Ok(event), listener))
     })

@@ -1,7 +1,7 @@
 //! `GET /metrics`: the latest snapshot and the analyzer's own counters, for Prometheus.
 //!
-//! Written anew for every scrape from what is there, so that nothing is registered, and several analyzers can live in
-//! one process. The names and labels of `traces_service_graph_*` are those of Tempo and the OpenTelemetry Collector:
+//! Written anew for every snapshot from what is there, and the analyzer's own counters for every scrape, so that nothing is
+//! registered, and several analyzers can live in one process. The names and labels of `traces_service_graph_*` are those of Tempo and the OpenTelemetry Collector:
 //! Grafana's service graph works unchanged. Every family has a budget of label sets.
 
 mod budget;
@@ -15,29 +15,38 @@ use couplet_telemetry::outcome::Outcomes;
 
 pub(super) use budget::Budgets;
 
-use super::written::Written;
+use super::document::Document;
 use crate::board::{Board, Published};
 use crate::counters::Refusal;
 use crate::findings::{Rule, Severity};
 use crate::graph::{Edge, Snapshot};
 
-/// Everything, as text.
-pub(super) fn write(written: &Written, board: &Board, budgets: &mut Budgets, now: Instant) -> String {
+/// What is to be said of a state: the same text for every scrape of it.
+pub(super) fn of_state(published: &Published, document: &Document, budgets: &mut Budgets) -> String {
     let mut text = Text::default();
-    service_graph(&mut text, written, board, budgets);
-    chains(&mut text, written, budgets);
-    fan_out(&mut text, &written.published.snapshot, budgets);
-    blocked(&mut text, written, budgets);
-    score(&mut text, written);
-    findings(&mut text, written);
-    coverage(&mut text, written, budgets);
+    service_graph(&mut text, published, budgets);
+    chains(&mut text, document, budgets);
+    fan_out(&mut text, &published.snapshot, budgets);
+    blocked(&mut text, document, budgets);
+    score(&mut text, published);
+    findings(&mut text, published);
+    coverage(&mut text, document, budgets);
     text.family("couplet_series_overflow_total", Kind::Counter, "Label sets beyond the budget of a family.");
     for (family, count) in budgets.overflow() {
         text.sample("couplet_series_overflow_total", &[("family", family)], count as f64);
     }
-    analyzer(&mut text, written, board, now);
-    write_process(&mut text);
     text.finish()
+}
+
+/// That, and how the analyzer itself is doing.
+pub(super) fn of_analyzer(of_state: &[u8], published: &Published, board: &Board, now: Instant) -> Vec<u8> {
+    let mut text = Text::default();
+    let dropped = "traces_service_graph_dropped_spans_total";
+    text.family(dropped, Kind::Counter, "Spans of exporters for which there was no room; of which edge, nobody knows.");
+    text.sample(dropped, &Row::default().labels(), board.counters.spans_dropped.get() as f64);
+    analyzer(&mut text, published, board, now);
+    write_process(&mut text);
+    [of_state, text.finish().as_bytes()].concat()
 }
 
 /// One edge as the families of the service graph show it; all edges beyond the budget together are one.
@@ -70,9 +79,9 @@ const USER: &str = "user";
 /// Tempo's word for a peer that only others know of.
 const VIRTUAL: &str = "virtual_node";
 
-fn service_graph(text: &mut Text, written: &Written, board: &Board, budgets: &mut Budgets) {
-    let mut rows = edges(&written.published, budgets);
-    rows.extend(users(&written.published.snapshot, budgets));
+fn service_graph(text: &mut Text, published: &Published, budgets: &mut Budgets) {
+    let mut rows = edges(published, budgets);
+    rows.extend(users(&published.snapshot, budgets));
     let total = "traces_service_graph_request_total";
     text.family(total, Kind::Counter, "Calls from one service to another.");
     for row in &rows {
@@ -98,10 +107,6 @@ fn service_graph(text: &mut Text, written: &Written, board: &Board, budgets: &mu
     for row in &rows {
         text.sample(unpaired, &row.labels(), row.unpaired as f64);
     }
-    let dropped = "traces_service_graph_dropped_spans_total";
-    text.family(dropped, Kind::Counter, "Spans of exporters for which there was no room; of which edge, nobody knows.");
-    let nobody = Row::default();
-    text.sample(dropped, &nobody.labels(), board.counters.spans_dropped.get() as f64);
 }
 
 fn edges<'a>(published: &'a Published, budgets: &mut Budgets) -> Vec<Row<'a>> {
@@ -153,10 +158,10 @@ fn users<'a>(snapshot: &'a Snapshot, budgets: &mut Budgets) -> Vec<Row<'a>> {
     rows
 }
 
-fn chains(text: &mut Text, written: &Written, budgets: &mut Budgets) {
+fn chains(text: &mut Text, document: &Document, budgets: &mut Budgets) {
     let name = "couplet_chain_depth";
     text.family(name, Kind::Gauge, "Service changes in the longest blocking chain of a request, 95th percentile.");
-    for entry in &written.document.entries {
+    for entry in &document.entries {
         if budgets.entries.admits(&[&entry.service, &entry.endpoint]) {
             let label = format!("{} {}", entry.service, entry.endpoint);
             text.sample(name, &[("entry", &label)], f64::from(entry.depth.p95));
@@ -177,10 +182,10 @@ fn fan_out(text: &mut Text, snapshot: &Snapshot, budgets: &mut Budgets) {
     }
 }
 
-fn blocked(text: &mut Text, written: &Written, budgets: &mut Budgets) {
+fn blocked(text: &mut Text, document: &Document, budgets: &mut Budgets) {
     let name = "couplet_blocked_share";
     text.family(name, Kind::Gauge, "Share of the caller's handling time that waits for the callee.");
-    for edge in &written.document.edges {
+    for edge in &document.edges {
         let Some(share) = edge.blocked_share else { continue };
         if budgets.edges.admits(&[&edge.source, &edge.destination]) {
             text.sample(name, &[("client", &edge.source), ("server", &edge.destination)], share);
@@ -188,8 +193,8 @@ fn blocked(text: &mut Text, written: &Written, budgets: &mut Budgets) {
     }
 }
 
-fn score(text: &mut Text, written: &Written) {
-    let score = &written.published.score;
+fn score(text: &mut Text, published: &Published) {
+    let score = &published.score;
     text.family("couplet_coupling_score", Kind::Gauge, "How much of a distributed monolith the system is, 0 to 100.");
     if let Some(value) = score.value {
         text.sample("couplet_coupling_score", &[], value);
@@ -199,22 +204,22 @@ fn score(text: &mut Text, written: &Written) {
     text.sample(observed, &[], score.observed as f64);
 }
 
-fn findings(text: &mut Text, written: &Written) {
+fn findings(text: &mut Text, published: &Published) {
     let name = "couplet_findings";
     text.family(name, Kind::Gauge, "Findings at present.");
     for rule in Rule::ALL {
         for severity in Severity::ALL {
-            let found = &written.published.findings;
+            let found = &published.findings;
             let count = found.iter().filter(|finding| finding.rule == rule && finding.severity == severity).count();
             text.sample(name, &[("rule", rule.as_str()), ("severity", severity.as_str())], count as f64);
         }
     }
 }
 
-fn coverage(text: &mut Text, written: &Written, budgets: &mut Budgets) {
+fn coverage(text: &mut Text, document: &Document, budgets: &mut Budgets) {
     let name = "couplet_link_coverage_ratio";
     text.family(name, Kind::Gauge, "Share of a service's outbound calls that are linked to a handler exactly.");
-    for service in &written.document.services {
+    for service in &document.services {
         let Some(coverage) = service.links.coverage else { continue };
         if budgets.services.admits(&[&service.name]) {
             text.sample(name, &[("service", &service.name)], coverage);
@@ -222,7 +227,7 @@ fn coverage(text: &mut Text, written: &Written, budgets: &mut Budgets) {
     }
 }
 
-fn analyzer(text: &mut Text, written: &Written, board: &Board, now: Instant) {
+fn analyzer(text: &mut Text, published: &Published, board: &Board, now: Instant) {
     let counters = &board.counters;
     let single = [
         ("couplet_analyzer_reports_total", Kind::Counter, "Reports applied.", counters.reports.get()),
@@ -235,7 +240,7 @@ fn analyzer(text: &mut Text, written: &Written, board: &Board, now: Instant) {
             counters.foreign_points.get(),
         ),
         ("couplet_analyzer_instances", Kind::Gauge, "Proxies whose sequence is known.", counters.instances.get()),
-        ("couplet_analyzer_snapshots_total", Kind::Counter, "Snapshots published.", written.published.number),
+        ("couplet_analyzer_snapshots_total", Kind::Counter, "Snapshots published.", published.number),
         ("couplet_analyzer_connections", Kind::Gauge, "Open connections.", counters.connections.get()),
         (
             "couplet_analyzer_connections_refused_total",
@@ -348,12 +353,12 @@ fn analyzer(text: &mut Text, written: &Written, board: &Board, now: Instant) {
     }
     let lost = "couplet_analyzer_lost_total";
     text.family(lost, Kind::Counter, "What limits cost, here and at the proxies.");
-    for (loss, count) in written.published.snapshot.losses() {
+    for (loss, count) in published.snapshot.losses() {
         text.sample(lost, &[("limit", loss)], *count as f64);
     }
     let lag = "couplet_analyzer_lag_seconds";
     text.family(lag, Kind::Gauge, "How long the oldest report that no snapshot shows has been waiting.");
-    text.sample(lag, &[], board.lag(now).as_secs_f64());
+    text.sample(lag, &[], board.lag_of(published, now).as_secs_f64());
     text.family("couplet_build_info", Kind::Gauge, "The release that runs.");
     text.sample("couplet_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
 }

@@ -1,4 +1,4 @@
-//! The documents of the sliding windows: made when somebody asks, from the slots in memory, and kept for a while.
+//! The states of the sliding windows: made when somebody asks, from the slots in memory, and kept for a while.
 //!
 //! A long window of a large system takes its time. It is made where it holds nobody up, and not again before as much
 //! time has passed as it took: whoever asks meanwhile sees the last one, which says of which time it tells.
@@ -11,7 +11,7 @@ use couplet_config::AnalyzerConfig;
 use couplet_telemetry::otlp::Bounds;
 use tokio::sync::Mutex;
 
-use super::written::{Written, write};
+use super::written::Written;
 use crate::board::{Board, Published};
 use crate::breakers::{BreakerHistory, Steps};
 use crate::graph::{Graph, GraphLimits};
@@ -22,7 +22,7 @@ use crate::slots::{Rollup, Shelf, SlidingWindow};
 /// A window that nobody has asked for this long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 
-/// Makes the documents of sliding windows.
+/// Makes the states of sliding windows.
 #[derive(Debug)]
 pub(super) struct Windows {
     board: Arc<Board>,
@@ -76,7 +76,7 @@ impl Windows {
         choose(&shelf, end)
     }
 
-    /// The document of a window. Who asks while it is made waits for it. None only where that failed by a defect.
+    /// The state of a window. Who asks while it is made waits for it. None only where that failed by a defect.
     pub(super) async fn latest(&self, window: SlidingWindow) -> Option<Arc<Written>> {
         let mut kept = self.kept.lock().await;
         let now = Instant::now();
@@ -97,11 +97,12 @@ impl Windows {
                 rollup.reports(&bounds).iter().flatten().for_each(|report| graph.apply(report));
             }
             let snapshot = graph.snapshot();
-            let (findings, score, roles) = (judge.findings(&snapshot), judge.score(&snapshot), judge.roles(&snapshot));
+            drop(graph);
+            let ((findings, score), roles) = (judge.judge(&snapshot), judge.roles(&snapshot));
             let published = Published::new(board.latest().number, snapshot, findings, score);
-            write(Arc::new(published.with_roles(roles)), &board.name)
+            Written::new(Arc::new(published.with_roles(roles)))
         };
-        let written = Arc::new(tokio::task::spawn_blocking(make).await.ok()??);
+        let written = Arc::new(tokio::task::spawn_blocking(make).await.ok()?);
         let until = now + 2 * now.elapsed();
         kept.insert(window, Kept { written: Arc::clone(&written), of, until, asked: now });
         Some(written)

@@ -4,10 +4,11 @@ use crate::coupling::flow::{Flow, Flows, Node};
 use crate::graph::ServiceIx;
 
 use super::Cut;
+use super::spread::Spread;
 
 /// The flows after a cut.
-pub(super) fn apply(flows: &Flows, cut: Cut) -> Flows {
-    flows.iter().map(|flow| if is_concerned(flow, cut) { cut_flow(flow, cut) } else { flow.clone() }).collect()
+pub(super) fn apply(flows: &Flows, cut: Cut, spread: &Spread) -> Flows {
+    flows.iter().map(|flow| if is_concerned(flow, cut) { cut_flow(flow, cut, spread) } else { flow.clone() }).collect()
 }
 
 fn is_concerned(flow: &Flow, cut: Cut) -> bool {
@@ -23,14 +24,14 @@ fn is_concerned(flow: &Flow, cut: Cut) -> bool {
     }
 }
 
-fn cut_flow(flow: &Flow, cut: Cut) -> Flow {
+fn cut_flow(flow: &Flow, cut: Cut, spread: &Spread) -> Flow {
     let mut new = flow.clone();
     match cut {
         Cut::Merge(a, b) => merge(&mut new, a, b),
         Cut::Parallel(a) => {
             for at in 0..new.nodes.len() {
                 if new.nodes.get(at).is_some_and(|node| node.service == a) {
-                    overlap(&mut new, at);
+                    overlap(&mut new, at, spread);
                 }
             }
         }
@@ -181,11 +182,11 @@ fn scale(node: &mut Node, left: f64, users: bool) {
     }
 }
 
-/// Lets all calls of a node overlap: the longest callee remains.
-fn overlap(flow: &mut Flow, at: usize) {
-    let longest = flow.nodes.iter().filter(|node| node.parent == Some(at)).map(|node| node.blocked_on).max();
-    let Some((node, longest)) = flow.nodes.get(at).zip(longest) else { return };
-    let saved = node.blocked.saturating_sub(longest) as f64;
+/// Lets all calls of a node overlap: the longest callee remains, which is another one from request to request.
+fn overlap(flow: &mut Flow, at: usize, spread: &Spread) {
+    let Some((node, longest)) = flow.nodes.get(at).zip(spread.longest(flow, at)) else { return };
+    let handlings = if node.handlings == 0 { node.calls } else { node.handlings };
+    let saved = less(node.blocked, longest * handlings as f64) as f64;
     save_upward(flow, Some(at), saved, 0.0);
 }
 

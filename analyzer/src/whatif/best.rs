@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Cut;
 use super::apply::apply;
+use super::spread::Spread;
 use crate::coupling::flow::Flows;
 use crate::graph::{ServiceIx, Snapshot};
 use crate::score::Scorer;
@@ -43,12 +44,13 @@ pub fn best_cuts(
     let scorer = Scorer::new(snapshot, thresholds, architecture);
     let mut flows = Flows::of(snapshot);
     let candidates = candidates(&flows, thresholds.min_samples);
+    let spread = Spread::of(snapshot);
     let mut best = Vec::new();
     let Some(mut score) = scorer.value(&flows) else { return best };
     while best.len() < k {
         let time = time(&flows);
         let tried = candidates.iter().filter_map(|(cut, n)| {
-            let after = apply(&flows, *cut);
+            let after = apply(&flows, *cut, &spread);
             let gain = score - scorer.value(&after)?;
             let saved = if time > 0.0 { 1.0 - self::time(&after) / time } else { 0.0 };
             Some(Tried { cut: *cut, n: *n, gain, saved, after })

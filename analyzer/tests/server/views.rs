@@ -114,6 +114,53 @@ fn the_page_may_load_nothing_from_elsewhere_and_is_kept_by_the_browser() {
 }
 
 #[test]
+fn who_has_an_answer_already_is_told_so_until_the_next_snapshot() {
+    let analyzer = analyzer().start();
+    analyzer.report(&report("s1", 1, 10));
+    analyzer.document_with_requests(10);
+    let parts = ["document", "services", "edges", "entries", "findings"];
+    let ask = |part: &str, known: &str| {
+        let head = format!("GET /api/v1/{part} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        analyzer.send(format!("{head}If-None-Match: \"0\", {known}\r\n\r\n").as_bytes())
+    };
+    let tag = |head: &str| head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
+    let tags = parts.map(|part| tag(&ask(part, "\"1\"").head));
+    for (part, tag) in parts.iter().zip(&tags) {
+        let again = ask(part, &format!("W/{tag}"));
+        assert_eq!((again.status, again.body.len()), (304, 0), "{part}");
+    }
+    analyzer.report(&report("s1", 2, 5));
+    analyzer.document_with_requests(15);
+    for (part, tag) in parts.iter().zip(&tags).filter(|(part, _)| **part != "findings") {
+        assert_eq!(ask(part, tag).status, 200, "{part}");
+    }
+}
+
+#[test]
+fn all_views_show_the_same_snapshot() {
+    let analyzer = analyzer().start();
+    // What has been asked for is written before the snapshot is shown: nobody is told of a snapshot and gets an older answer.
+    for part in ["document", "services", "edges", "entries", "findings"] {
+        analyzer.json(&format!("/api/v1/{part}"));
+    }
+    analyzer.get("/metrics");
+    let mut events = analyzer.events();
+    events.next().unwrap();
+    for sequence in 1..=5 {
+        analyzer.report(&report("s1", sequence, 10));
+        let (_, data) = events.next().unwrap();
+        let requests = data["requests"].as_u64().unwrap();
+        let at_least = |seen: u64, what: &str| assert!(seen >= requests, "{what}: {seen} < {requests}");
+        at_least(analyzer.json("/api/v1/document")["requests"].as_u64().unwrap(), "document");
+        at_least(analyzer.json("/api/v1/entries")["entries"][0]["requests"].as_u64().unwrap(), "entries");
+        at_least(analyzer.json("/api/v1/edges")["edges"][0]["calls"].as_u64().unwrap(), "edges");
+        let text = analyzer.get("/metrics").text();
+        let line = text.lines().find(|line| line.starts_with("traces_service_graph_request_total{client=\"shop\""));
+        at_least(line.unwrap().rsplit(' ').next().unwrap().parse().unwrap(), "metrics");
+    }
+}
+
+#[test]
 fn a_page_of_a_stranger_that_points_its_name_here_reads_nothing() {
     let analyzer = analyzer().start();
     for path in ["/", "/api/v1/document", "/metrics"] {

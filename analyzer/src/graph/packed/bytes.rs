@@ -138,6 +138,14 @@ impl<'a> Reader<'a> {
         Counts::from_parts(values, sum, max)
     }
 
+    /// Goes past what [`Reader::counts`] would read.
+    pub(super) fn skip_counts(&mut self) {
+        let head = self.number();
+        for _ in 0..(head >> 1) + (head & 1) {
+            let _ = (self.number(), self.number());
+        }
+    }
+
     pub(super) fn histogram(&mut self, zeros: u64, sum: u64, min: u64, max: u64) -> Histogram {
         let filled = self.number();
         if filled == 0 {

@@ -69,6 +69,9 @@ proptest! {
         let totals = packed.totals();
         prop_assert_eq!(&totals.outcomes, &stats.outcomes);
         prop_assert_eq!((totals.nanos, totals.blocked, totals.busy), (stats.duration.sum(), stats.blocked, stats.busy));
+        let server = ServerSide { outcomes: stats.outcomes.clone(), duration: stats.duration.clone() };
+        prop_assert_eq!(&packed.server_side(), &server);
+        prop_assert_eq!(&Packed::new(&server).unpack(), &server);
         prop_assert_eq!(packed.unpack(), stats);
     }
 

@@ -103,6 +103,8 @@ impl Task {
                     rollup.reports(bounds).iter().flatten().for_each(|report| whole.apply(report));
                 }
                 let snapshot = Box::new(whole.snapshot());
+                // Judging takes room of its own: what the snapshot does not share goes first.
+                drop(whole);
                 let findings = judge.findings(&snapshot);
                 Done::Judged { snapshot, findings }
             }

@@ -12,12 +12,13 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{Asked, answer, defect, not_found, problem};
-use crate::casebook::{Acknowledgement, Case, Casebook, MAX_NOTE_BYTES, Status};
-use crate::findings::Finding;
+use super::{Asked, answer, defect, not_found, part, problem};
+use crate::casebook::{Acknowledgement, Case, MAX_NOTE_BYTES};
 use crate::receive::otlp::is_bearer;
 use crate::receive::recorder::{Job, unix_millis};
 use crate::view::Desk;
+use crate::view::listed::{Life, Shown};
+use crate::view::written::Part;
 
 pub(super) fn routes() -> Router<Arc<Desk>> {
     use axum::routing::{get, put};
@@ -29,33 +30,6 @@ pub(super) fn routes() -> Router<Arc<Desk>> {
         .route("/timeline", get(timeline))
 }
 
-/// A finding with its case. Times in seconds since the Unix epoch.
-#[derive(Serialize)]
-struct Shown<'a> {
-    #[serde(flatten)]
-    finding: &'a Finding,
-    #[serde(flatten)]
-    life: Option<Life<'a>>,
-}
-
-#[derive(Serialize)]
-struct Life<'a> {
-    status: Status,
-    first_seen: f64,
-    last_seen: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fixed: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    acknowledged: Option<Given<'a>>,
-}
-
-#[derive(Serialize)]
-struct Given<'a> {
-    at: f64,
-    until: Option<f64>,
-    note: &'a str,
-}
-
 #[derive(Serialize)]
 struct ShownCase<'a> {
     id: &'a str,
@@ -63,45 +37,18 @@ struct ShownCase<'a> {
     severity: &'a str,
     title: &'a str,
     #[serde(flatten)]
-    life: Life<'a>,
+    life: Life,
 }
 
-fn seconds(millis: u64) -> f64 {
-    millis as f64 / 1_000.0
-}
-
-fn life<'a>(book: &'a Casebook, case: &Case, now: u64) -> Life<'a> {
-    let given = |given: &'a Acknowledgement| Given {
-        at: seconds(given.at),
-        until: given.until.map(seconds),
-        note: &given.note,
-    };
-    Life {
-        status: book.status(case, now),
-        first_seen: seconds(case.first_seen),
-        last_seen: seconds(case.last_seen),
-        fixed: case.fixed.map(seconds),
-        acknowledged: book.acknowledgement(&case.id).map(given),
-    }
-}
-
-fn shown<'a>(book: &'a Casebook, finding: &'a Finding, now: u64) -> Shown<'a> {
-    Shown { finding, life: book.case(&finding.id).map(|case| life(book, case, now)) }
-}
-
-async fn list(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
-    let Some(written) = desk.latest(asked.window).await else { return defect() };
-    let book = desk.board.casebook.lock();
-    let now = unix_millis();
-    let findings: Vec<_> = written.published.findings.iter().map(|finding| shown(&book, finding, now)).collect();
-    answer(&json!({ "findings": findings }))
+async fn list(State(desk): State<Arc<Desk>>, headers: HeaderMap, asked: Asked) -> Response {
+    part(&desk, &headers, &asked, Part::Findings).await
 }
 
 async fn one(State(desk): State<Arc<Desk>>, Path(id): Path<String>, asked: Asked) -> Response {
     let Some(written) = desk.latest(asked.window).await else { return defect() };
     let book = desk.board.casebook.lock();
     match written.published.findings.iter().find(|finding| finding.id == id) {
-        Some(finding) => answer(&shown(&book, finding, unix_millis())),
+        Some(finding) => answer(&Shown::new(&book, finding, unix_millis())),
         None => not_found("there is no finding with this id at present"),
     }
 }
@@ -112,7 +59,7 @@ async fn cases(State(desk): State<Arc<Desk>>) -> Response {
     let now = unix_millis();
     let case = |case: &'_ Case| {
         let Case { id, rule, severity, title, .. } = case;
-        json!(ShownCase { id, rule, severity, title, life: life(&book, case, now) })
+        json!(ShownCase { id, rule, severity, title, life: Life::new(&book, case, now) })
     };
     let cases: Vec<_> = book.cases().map(case).collect();
     answer(&json!({ "cases": cases }))

@@ -100,10 +100,7 @@ where
     F: FnOnce(&Judge, &Published) -> T + Send + 'static,
 {
     let _turn = desk.questions.acquire().await.ok()?;
-    let published = match window {
-        Some(window) => Arc::clone(&desk.windows.latest(window).await?.published),
-        None => desk.board.latest(),
-    };
+    let published = Arc::clone(&desk.latest(window).await?.published);
     let judge = desk.judge.clone();
     tokio::task::spawn_blocking(move || work(&judge, &published)).await.ok()
 }

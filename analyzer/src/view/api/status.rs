@@ -6,7 +6,7 @@ use std::time::Instant;
 use couplet_telemetry::outcome::Evidence;
 use serde::Serialize;
 
-use crate::board::Board;
+use crate::board::{Board, Published};
 use crate::counters::Refusal;
 
 /// How the analyzer itself is doing.
@@ -33,8 +33,7 @@ pub(super) struct Status {
     limits: BTreeMap<String, u64>,
 }
 
-pub(super) fn status(board: &Board, now: Instant) -> Status {
-    let latest = board.latest();
+pub(super) fn status(board: &Board, latest: &Published, now: Instant) -> Status {
     let links = latest.snapshot.links();
     let total = links.total();
     Status {
@@ -46,13 +45,13 @@ pub(super) fn status(board: &Board, now: Instant) -> Status {
         rejected: board.counters.refused_total(),
         proxies: board.registry.lock().alive(now),
         snapshot: latest.number,
-        lag_seconds: board.lag(now).as_secs_f64(),
+        lag_seconds: board.lag_of(latest, now).as_secs_f64(),
         coverage: (total > 0).then(|| links.get(Evidence::Exact) as f64 / total as f64),
-        limits: limits(board),
+        limits: limits(board, latest),
     }
 }
 
-fn limits(board: &Board) -> BTreeMap<String, u64> {
+fn limits(board: &Board, latest: &Published) -> BTreeMap<String, u64> {
     let counters = &board.counters;
     let own = [
         ("connections", counters.connections.get()),
@@ -84,7 +83,6 @@ fn limits(board: &Board) -> BTreeMap<String, u64> {
     let own = own.into_iter().map(|(name, count)| (name.to_owned(), count));
     let refused =
         Refusal::ALL.into_iter().map(|refusal| (format!("rejected_{}", refusal.as_str()), counters.refused(refusal)));
-    let latest = board.latest();
     let lost = latest.snapshot.losses().iter().map(|(name, count)| (format!("lost_{name}"), *count));
     own.chain(refused).chain(lost).filter(|(_, count)| *count > 0).collect()
 }
