@@ -10,8 +10,7 @@
 //! - `at once`: the same as cover and right, of the paths that calls are said to be on at the moment they are made, after
 //!   the first look; each endpoint has one path, or (of two) its handlers come on two paths by turns;
 //! - `error`: total variation of endpoint → callee expectations, %; `nnls`: the same for least squares on seconds;
-//! - `pairs`: true pairs with at least 20 calls that were found; `false`: pairs said to call at least once in twenty
-//!   handlings, with no such call in truth;
+//! - `pairs`: true pairs with at least 20 calls that were found; `false`: pairs that are told, with no such call in truth;
 //! - `bounds cost`: what the limits of the estimator cost, all kinds together; `µs/call`: processor time of linking.
 //!
 //! A second table is about cost: every trace comes several times, so that the first look at a service weighs as little as

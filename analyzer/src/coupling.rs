@@ -3,6 +3,7 @@
 //! A measure is defined where it is computed; the sources of definitions are named there.
 
 pub mod cycles;
+pub mod composed;
 pub mod chain;
 pub mod availability;
 pub mod latency;

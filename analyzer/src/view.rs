@@ -8,6 +8,7 @@ mod sliding;
 mod written;
 mod listed;
 pub mod document;
+mod composed;
 mod expected;
 
 use std::sync::Arc;

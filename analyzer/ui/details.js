@@ -85,6 +85,7 @@ function service(x, doc, actions) {
     edgeList("Callees", callees, (e) => e.destination, actions),
     opaqueList(opaqueOf(doc, x.name), x.name, actions),
     expectedList((doc.expected ?? []).filter((e) => e.source === x.name)),
+    composedList((doc.composed ?? []).filter((c) => c.service === x.name)),
     endpointList(callers, callees, doc, x.name),
   ];
 }
@@ -103,13 +104,24 @@ function edgeList(title, edges, other, actions) {
 function expectedList(pairs) {
   if (!pairs.length) return null;
   const sorted = [...pairs].sort((a, b) => b.calls - a.calls);
-  const doubts = (e) => [e.disputed ? "uncertain: counts per second say otherwise" : "", e.aggregate_only ? "true on average only" : "", e.parallel > 0.5 ? "runs beside other calls" : ""].filter(Boolean).join(", ");
+  const doubts = (e) => [e.disputed ? "uncertain: counts per second say otherwise" : "", e.aggregate_only ? "true on average only" : "", e.poor_fit ? "uncertain: the endpoint does what is not to be expected" : "", e.position == null ? "" : e.position < 0.5 ? "called first" : `called after ${e.position.toFixed(0)} others`, e.parallel > 0.5 ? "runs beside other calls" : ""].filter(Boolean).join(", ");
   return section(`Found by timing (${pairs.length})`,
     h("p", { class: "dim" }, "Calls per request, and how much of it is nearly certain."),
     h("ul", { class: "rows" }, sorted.slice(0, MOST_ROWS).map((e) => h("li", { title: doubts(e) },
-      h("span", { class: "grow" }, `${e.source_endpoint ?? "in the background"} → ${e.destination} ${e.destination_endpoint}${e.disputed ? " (uncertain)" : ""}`),
+      h("span", { class: "grow" }, `${e.source_endpoint ?? "in the background"} → ${e.destination} ${e.destination_endpoint}${e.disputed || e.poor_fit ? " (uncertain)" : ""}`),
       h("span", { class: "figure" }, e.per_handling == null ? "–" : e.per_handling.toFixed(2)), h("span", { class: "figure dim" }, percent(e.confidence))))),
     more(sorted));
+}
+
+// Averages put together where links are missing: no request was seen whole.
+function composedList(all) {
+  if (!all.length) return null;
+  return section(`Likely chains (${all.length})`,
+    h("p", { class: "dim" }, "Put together from averages where links are missing; no request was seen whole."),
+    h("ul", { class: "rows" }, all.slice(0, MOST_ROWS).map((c) => h("li", { title: `${c.calls.toFixed(1)} calls per request, ${c.services} other services${c.doubtful ? ", uncertain" : ""}` },
+      h("span", { class: "grow" }, c.steps.map((s) => `${s.service} ${percent(s.share)}`).join(" → "), c.doubtful ? " (uncertain)" : ""),
+      h("span", { class: "figure" }, `depth ${c.depth.toFixed(1)}`), h("span", { class: "figure dim" }, percent(c.confidence))))),
+    more(all));
 }
 
 // Connections that nobody can read: they are no calls, so they stand apart.

@@ -40,9 +40,6 @@ pub(crate) const FEWEST_HANDLERS: usize = 30;
 /// Handlers in flight up to which stated links are also looked at apart.
 const LIGHT: f64 = 6.0;
 const STATED: f64 = 0.9;
-/// Calls per handling from which a pair counts as said; a pair is also found with this many calls.
-const SAID: f64 = 0.05;
-const SAID_CALLS: f64 = 10.0;
 /// Calls from which a true pair must be found.
 const MUST: f64 = 20.0;
 
@@ -108,14 +105,11 @@ impl Score {
             let solved = linked.least_squares.iter().map(|&((e, callee), per)| ((e, callee), per * of(e))).collect();
             *self.least_squares.get_or_insert(0.0) += difference(&truth, &solved);
         }
-        for key in truth.keys().chain(said.keys()).collect::<BTreeSet<_>>() {
-            let (true_calls, calls) = (truth.get(key).copied(), said.get(key).copied().unwrap_or(0.0));
-            let often = calls / of(key.0) >= SAID;
-            if true_calls.is_some_and(|calls| calls >= MUST) {
-                self.pairs += 1;
-                self.found += usize::from(often || calls >= SAID_CALLS);
-            }
-            self.invented += usize::from(true_calls.is_none() && often);
+        let told: BTreeSet<_> = linked.expectations.iter().filter(|e| e.told).map(|e| (e.endpoint, e.callee)).collect();
+        self.invented += told.iter().filter(|key| !truth.contains_key(key)).count();
+        for (key, _) in truth.iter().filter(|(_, calls)| **calls >= MUST) {
+            self.pairs += 1;
+            self.found += usize::from(told.contains(key));
         }
     }
 

@@ -31,4 +31,5 @@ pub use buffer::Link;
 pub use estimate::Estimator;
 pub use settings::{Costs, Settings};
 pub use sight::{Guess, Open, Sight};
+pub(crate) use tally::thousandths;
 pub use tally::{Counted, Expectation, Order};

@@ -17,6 +17,8 @@ pub(crate) use carried::{Carried, Said as CarriedOnce};
 pub(crate) use found::{FEW, Found, How, Link};
 pub(crate) use handler::{CallEnd, Handler, nanos};
 pub(crate) use headers::{Headers, Source, Tally};
+#[cfg(test)]
+pub(crate) use known::TRACEPARENT;
 pub(crate) use learn::Learning;
 
 use carried::Key;

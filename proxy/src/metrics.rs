@@ -204,6 +204,8 @@ pub(crate) struct Metrics {
     pub(crate) timing_events_lost: Counter,
     /// Handlers and calls whose endpoints are beyond those that timing tells apart.
     pub(crate) timing_names_refused: Counter,
+    /// Calls of which nothing could be said at once since another worker was writing down what it knew.
+    pub(crate) timing_busy: Counter,
     /// What the limits of the estimator cost, as it last said.
     pub(crate) timing_limits: TimingLimits,
     pub(crate) reports_sent: Counter,

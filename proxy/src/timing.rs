@@ -5,27 +5,34 @@
 //! looked up here when a call is made: where it is clear on which *path* the call is, the calling context carries that
 //! path on and the call is counted in the likeliest handler of the path. Which of several handlings of one path it was
 //! is not certain then, but the sums over the path are right whichever it was. Where the path is not clear, the call
-//! waits, once it has ended, for what the thread finds out.
+//! waits, once it has ended, for what the thread finds out. Once headers have linked all calls for a while, everything
+//! that was learned is forgotten, names included, until the next call that no header links.
 
-mod book;
 mod follow;
+mod book;
+mod names;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
+use arc_swap::ArcSwapOption;
 use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::report::{Callee, PathDefinition};
 use couplet_telemetry::window;
-use parking_lot::Mutex;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
 
+use crate::attribution::Sight;
 use crate::link::{Found, Handler, Link, nanos};
 use crate::metrics::Metrics;
 
-use book::Book;
+use book::{Book, Likely, Slip};
 pub(crate) use follow::Follower;
+use names::Names;
 
 /// What happened, for the thread. Times in nanoseconds since [`Timing::epoch`].
 enum Event {
@@ -42,6 +49,7 @@ enum Event {
     Called {
         call: u64,
         callee: u32,
+        named: Arc<Callee>,
         at: u64,
         exact: Option<u64>,
     },
@@ -72,8 +80,11 @@ pub(crate) struct Timing {
     lossy: AtomicBool,
     /// One for each worker; made when they are needed.
     rings: OnceLock<Vec<SyncSender<Event>>>,
-    /// Taken for a microsecond or two by whoever opens or closes a handler or makes a call, and now and then by the thread.
-    book: Mutex<Book>,
+    endpoints: Names,
+    callees: Names,
+    book: Book,
+    /// What the thread has learned; it keeps what it takes away from here until nobody can be looking at it.
+    sight: ArcSwapOption<Sight>,
     thread: OnceLock<Thread>,
     metrics: Arc<Metrics>,
 }
@@ -103,7 +114,10 @@ impl Timing {
             stopping: AtomicBool::new(false),
             lossy: AtomicBool::new(false),
             rings: OnceLock::new(),
-            book: Mutex::default(),
+            endpoints: Names::default(),
+            callees: Names::default(),
+            book: Book::default(),
+            sight: ArcSwapOption::empty(),
             thread: OnceLock::new(),
             metrics,
         }
@@ -115,9 +129,11 @@ impl Timing {
             return;
         }
         let at = nanos(self.epoch, now);
-        let Some(endpoint) = self.book.lock().handler_started(handler, at) else {
+        let Some(endpoint) = self.endpoints.number(xxh3_64(handler.path.endpoint.as_bytes())) else {
+            self.enter(Slip::StartedUnnamed, at);
             return self.metrics.timing_names_refused.add(1);
         };
+        self.enter(Slip::Started { handler: Arc::clone(handler), endpoint, at }, at);
         let path = Arc::clone(&handler.path);
         // What is lost leaves a gap that the thread sees.
         let _ = self.tell(worker, Event::Opened { handler: handler.id, endpoint, path, at });
@@ -126,8 +142,9 @@ impl Timing {
     /// It is not any more.
     pub(crate) fn handler_ended(&self, worker: usize, handler: &Handler, now: Instant) {
         if self.on.load(Ordering::Relaxed) {
-            self.book.lock().handler_ended(handler);
-            let _ = self.tell(worker, Event::Closed { handler: handler.id, at: nanos(self.epoch, now) });
+            let at = nanos(self.epoch, now);
+            self.enter(Slip::Ended { handler: handler.id }, at);
+            let _ = self.tell(worker, Event::Closed { handler: handler.id, at });
         }
     }
 
@@ -150,24 +167,30 @@ impl Timing {
             return (proved(found), None);
         }
         let at = nanos(self.epoch, now);
-        let mut book = self.book.lock();
-        let Some(number) = book.callee(callee) else {
+        let Some(number) = self.callees.number(callee.key()) else {
             self.metrics.timing_names_refused.add(1);
             return (proved(found), None);
         };
-        let guess = match &found {
-            Found::One(..) => None,
-            Found::Several(few) => book.guess(number, at, |id| few.iter().any(|handler| handler.id == id)),
-            Found::None => book.guess(number, at, |_| true),
+        let likely = match (&found, &*self.sight.load()) {
+            (Found::One(..), _) | (_, None) => Likely::Nobody,
+            (Found::Several(few), Some(sight)) => {
+                self.book.guess(sight, number, at, |id| few.iter().any(|handler| handler.id == id))
+            }
+            (Found::None, Some(sight)) => self.book.guess(sight, number, at, |_| true),
         };
-        let handler = exact.or_else(|| guess.as_ref().map(|(handler, _)| handler.id));
-        if let Some(handler) = handler {
-            book.call_started(handler, number, at);
+        if let Some(handler) = exact {
+            self.enter(Slip::Called { handler, callee: number, at }, at);
         }
-        drop(book);
-        let is_guessed = guess.is_some();
-        let link = match guess {
-            Some((handler, probability)) if probability >= STATED => Link::inferred(handler),
+        let handler = match &likely {
+            Likely::Somebody(handler, _) => Some(handler.id),
+            Likely::Nobody | Likely::Busy => exact,
+        };
+        let can_turn_out = !matches!(likely, Likely::Nobody);
+        if matches!(likely, Likely::Busy) {
+            self.metrics.timing_busy.add(1);
+        }
+        let link = match likely {
+            Likely::Somebody(handler, probability) if probability >= STATED => Link::inferred(handler),
             _ => proved(found),
         };
         match link.evidence() {
@@ -176,8 +199,9 @@ impl Timing {
             Evidence::Unknown => self.metrics.timing_abstained.add(1),
         }
         let call = fastrand::u64(1..);
-        let told = self.tell(worker, Event::Called { call, callee: number, at, exact }).is_ok();
-        let waits = told && is_guessed && link.handler().is_none();
+        let told =
+            self.tell(worker, Event::Called { call, callee: number, named: Arc::clone(callee), at, exact }).is_ok();
+        let waits = told && can_turn_out && link.handler().is_none();
         (link, Some(Timed { call, callee: number, handler, waits }))
     }
 
@@ -192,11 +216,17 @@ impl Timing {
     ) -> Option<window::Call> {
         let at = nanos(self.epoch, now);
         if let Some(handler) = timed.handler {
-            self.book.lock().call_ended(handler, timed.callee, at);
+            self.enter(Slip::Answered { handler, callee: timed.callee, at }, at);
         }
         let record = timed.waits.then(|| Box::new(Record { callee: Arc::clone(callee), call }));
         let told = self.tell(worker, Event::Answered { call: timed.call, at, record });
         (!timed.waits || told.is_err()).then_some(call)
+    }
+
+    fn enter(&self, slip: Slip, now: u64) {
+        if !self.book.enter(slip, now) {
+            self.metrics.timing_events_lost.add(1);
+        }
     }
 
     fn tell(&self, worker: usize, event: Event) -> Result<(), ()> {
@@ -224,13 +254,30 @@ impl Timing {
         }
     }
 
-    /// Makes the rings, and lets events be told from now on.
-    fn begin(&self, workers: usize) -> Vec<Receiver<Event>> {
-        let (senders, receivers) = (0..workers).map(|_| sync_channel(RING)).unzip();
-        // Nobody else makes them.
-        let _ = self.rings.set(senders);
+    /// Lets events be told from now on; where they come out, the first time.
+    fn begin(&self, workers: usize) -> Option<Vec<Receiver<Event>>> {
+        let mut made = None;
+        self.rings.get_or_init(|| {
+            let (senders, receivers) = (0..workers).map(|_| sync_channel(RING)).unzip();
+            made = Some(receivers);
+            senders
+        });
+        self.forget();
         self.on.store(true, Ordering::Relaxed);
-        receivers
+        made
+    }
+
+    /// Nothing is told any more, until the next call that no header links.
+    fn rest(&self) {
+        self.on.store(false, Ordering::Relaxed);
+        self.needed.store(false, Ordering::Relaxed);
+    }
+
+    /// Forgets names and handlers. Nobody tells anything meanwhile, but for who began to before the rest.
+    fn forget(&self) {
+        self.endpoints.clear();
+        self.callees.clear();
+        self.book.clear();
     }
 
     /// Tells the thread to come to an end.

@@ -114,6 +114,67 @@ fn calls_of_a_sequential_service_are_linked_with_five_handlers_in_flight() {
 }
 
 #[test]
+fn callees_stand_in_the_order_in_which_they_are_called() {
+    let mut service = Service::new();
+    for n in 0..600 {
+        service.handle(n * 200 * MILLISECOND, 0, &[3, 1, 1, 2]);
+    }
+    let mut estimator = Estimator::new(settings());
+    service.shown_to(&mut estimator);
+    let positions: BTreeMap<u32, f64> = estimator
+        .counted()
+        .map(|counted| {
+            let known = counted.together + counted.alone;
+            assert!(known > 300, "{counted:?}");
+            (counted.callee, counted.earlier as f64 / known as f64)
+        })
+        .collect();
+    for (callee, position) in [(3, 0.0), (1, 1.0), (2, 2.0)] {
+        assert!((positions[&callee] - position).abs() < 0.1, "{positions:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_does_what_was_not_to_be_expected_fits_poorly() {
+    let mut service = Service::new();
+    for n in 0..1_000 {
+        service.handle(n * 200 * MILLISECOND, 0, &[1, 2, 3]);
+        service.handle((n * 200 + 150) * MILLISECOND, 1, &[4]);
+    }
+    let mut estimator = Estimator::new(settings());
+    service.shown_to(&mut estimator);
+    assert!(estimator.counted().all(|counted| counted.fits), "all goes as it always does");
+    let mut service = Service { handlers: service.handlers, ..Service::new() };
+    for n in 1_000..1_200 {
+        let mut callees = [0; 3];
+        callees.fill_with(|| service.random.u32(5..60));
+        service.handle(n * 200 * MILLISECOND, 0, &callees);
+        service.handle((n * 200 + 150) * MILLISECOND, 1, &[4]);
+    }
+    service.shown_to(&mut estimator);
+    let fits: BTreeMap<u32, bool> = estimator.counted().map(|counted| (counted.endpoint, counted.fits)).collect();
+    assert_eq!(fits, BTreeMap::from([(0, false), (1, true)]));
+}
+
+/// About nine handlers at a time, of three endpoints.
+#[test]
+fn with_many_in_flight_neither_nobody_nor_another_endpoint_is_said_to_call() {
+    let mut service = Service::new();
+    for n in 0..3_000 {
+        let (endpoint, callees): (u32, &[u32]) = [(0, &[1, 2][..]), (1, &[3]), (2, &[])][n as usize % 3];
+        let at = service.about(2 * MILLISECOND);
+        service.handle(n * 3 * MILLISECOND + at, endpoint, callees);
+    }
+    let mut estimator = Estimator::new(settings());
+    service.shown_to(&mut estimator);
+    let told: Vec<_> = estimator.expectations().iter().filter(|e| e.told).map(|e| (e.endpoint, e.callee)).collect();
+    assert_eq!(told, [(0, 1), (0, 2), (1, 3)], "{:?}", estimator.expectations());
+    for (callee, certain, _) in estimator.background_calls() {
+        assert!(certain < 10.0, "{certain} calls of {callee} are said to be nobody's");
+    }
+}
+
+#[test]
 fn several_calls_of_one_callee_belong_to_one_handler() {
     let mut service = Service::new();
     for n in 0..400 {

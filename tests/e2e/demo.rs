@@ -5,7 +5,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use couplet_telemetry::path::PathId;
 use serde_json::Value;
+
+use crate::harness::{Program, couplet, eventually, free_port, get};
 
 /// `couplet demo` with these flags, run to its end.
 fn demo(flags: &str) -> std::io::Result<Output> {
@@ -46,6 +49,50 @@ fn every_planted_problem_of_the_monolith_is_found_and_every_request_is_counted()
     // One service drops the trace headers: its calls, and only its, are not linked exactly.
     assert_eq!(verdict["links"]["forwarding_coverage"], 1.0, "{}", story(&output));
     assert!(verdict["links"]["coverage"].as_f64().unwrap() < 1.0, "{}", story(&output));
+}
+
+/// `recommendations` passes no header on. A path is named by a hash of everything from its root down, so that the one that
+/// timing finds is the same as the one that headers prove exactly if it has the same name.
+#[test]
+fn calls_of_recommendations_which_drops_headers_join_the_chain_that_headers_would_prove_and_are_marked_as_inferred() {
+    let port = free_port();
+    let address = ([127, 0, 0, 1], port).into();
+    let mut demo = Program::start(&mut couplet(&format!("demo --port {port} --rate 2")));
+    demo.says(|line| line.contains(&format!(":{port}")).then_some(()));
+    let ask = |path: &str| -> Value { serde_json::from_str(&get(address, path).1).unwrap() };
+    let links = || {
+        let document = ask("/api/v1/document");
+        let services = document["services"].as_array().unwrap();
+        let service = services.iter().find(|service| service["name"] == "recommendations")?;
+        Some(["exact", "inferred", "unknown"].map(|evidence| service["links"][evidence].as_u64().unwrap()))
+    };
+    let before = eventually("timing has learned what recommendations does", || {
+        links().filter(|[_, inferred, _]| *inferred > 20)
+    });
+    let after = eventually("it goes on", || links().filter(|[_, inferred, _]| *inferred > before[1] + 200));
+    let [exact, inferred, unknown] = [0, 1, 2].map(|n| after[n] - before[n]);
+    assert_eq!(after[0], 0, "nothing proves these calls");
+    assert!(unknown * 20 <= inferred, "{exact} exact, {inferred} inferred, {unknown} unknown");
+
+    let home = PathId::root("frontend", "GET /");
+    let recommendations = home.child("recommendations", "GET /recommendations/{id}");
+    let proved = recommendations.child("catalog", "GET /featured");
+    let tree = ask("/api/v1/paths?entry=frontend%20GET%20/");
+    let nodes = tree["paths"].as_array().unwrap();
+    let below = |parent: PathId| nodes.iter().filter(move |node| node["parent"] == parent.to_string());
+    let name = |node: &Value| (node["id"].as_str().unwrap().to_owned(), node["evidence"].as_str().unwrap().to_owned());
+    let chain: Vec<_> = below(recommendations).map(name).collect();
+    assert_eq!(chain, [(proved.to_string(), "inferred".to_owned())], "{tree:#}");
+    let found = below(recommendations).next().unwrap();
+    assert!(found["handlings"].as_u64().unwrap() >= 200, "{found:#}");
+    let direct: Vec<_> = below(home).map(name).collect();
+    assert!(direct.contains(&(recommendations.to_string(), "exact".to_owned())), "{direct:?}");
+    assert!(
+        direct.iter().all(|(_, evidence)| evidence == "exact"),
+        "only what is below recommendations is inferred: {direct:?}"
+    );
+    let (exact, _) = nodes.iter().map(name).partition::<Vec<_>, _>(|(_, evidence)| evidence == "exact");
+    assert_eq!(exact.len() + 1, nodes.len(), "{tree:#}");
 }
 
 #[test]

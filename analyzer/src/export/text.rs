@@ -21,6 +21,7 @@ pub fn text(document: &Document) -> String {
     entries(&mut out, document);
     services(&mut out, document);
     expected(&mut out, document);
+    composed(&mut out, document);
     losses(&mut out, document);
     out
 }
@@ -211,7 +212,44 @@ fn expected(out: &mut String, document: &Document) {
         if pair.aggregate_only {
             doubts.push_str("  true on average only");
         }
-        line!(out, "{label:<43} {per:>16} {:>15}{doubts}", percent(pair.confidence));
+        if pair.poor_fit {
+            doubts.push_str("  uncertain: the endpoint does what is not to be expected");
+        }
+        let order = pair.position.map_or(String::new(), |position| format!("  {}", ordered(position, pair.parallel)));
+        line!(out, "{label:<43} {per:>16} {:>15}{order}{doubts}", percent(pair.confidence));
+    }
+}
+
+/// Where a call stands among those of its endpoint.
+fn ordered(position: f64, parallel: Option<f64>) -> String {
+    let beside = if parallel.is_some_and(|share| share > 0.5) { ", beside others" } else { "" };
+    match position {
+        ..0.5 => format!("first{beside}"),
+        _ => format!("after {position:.0}{beside}"),
+    }
+}
+
+/// What is put together from averages where links are missing.
+fn composed(out: &mut String, document: &Document) {
+    if document.composed.is_empty() {
+        return;
+    }
+    line!(out, "\nLIKELY CHAINS, put together from averages: no request was seen whole");
+    for likely in &document.composed {
+        let doubt = if likely.doubtful { ", uncertain" } else { "" };
+        line!(
+            out,
+            "{:<43} depth {:.1} (1 in 20: {}), {} per request, {}, nearly certain {}{doubt}",
+            format!("{} {}", name(&likely.service), name(&likely.endpoint)),
+            likely.depth,
+            likely.depth_p95,
+            format!("{:.1} calls", likely.calls),
+            count(likely.services, "other service", "other services"),
+            percent(likely.confidence),
+        );
+        let steps: Vec<String> =
+            likely.steps.iter().map(|step| format!("{} {}", name(&step.service), percent(step.share))).collect();
+        line!(out, "    {}", steps.join(" → "));
     }
 }
 

@@ -365,9 +365,9 @@ fn expected(graph: &Graph, names: &Names) -> Vec<Expected> {
     for ((_, destination), mut pairs) in alike {
         pairs.sort_unstable_by_key(|(source, _)| *source);
         let stats: Vec<ExpectedStats> = pairs.iter().map(|(_, stats)| *stats).collect();
-        let calls = shared(&stats);
-        let row = |((source, stats), calls)| Expected { source, destination, stats, calls };
-        all.extend(pairs.into_iter().zip(calls).map(row));
+        let shares = shared(&stats);
+        let row = |((source, stats), share)| Expected { source, destination, stats, share };
+        all.extend(pairs.into_iter().zip(shares).map(row));
     }
     all.sort_unstable_by_key(|expected| (expected.source, expected.destination));
     all

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Index;
 use std::sync::Arc;
 
-use couplet_telemetry::expected::ExpectedStats;
+use couplet_telemetry::expected::{ExpectedStats, Share};
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::names::{OTHER, UNLINKED};
 use couplet_telemetry::opaque::{OpaqueStats, Protocol};
@@ -212,7 +212,15 @@ pub struct Expected {
     /// What was found.
     pub stats: ExpectedStats,
     /// Calls, the doubtful ones shared with the other endpoints that may have made them.
-    pub calls: f64,
+    pub share: Share,
+}
+
+impl Expected {
+    /// Whether the endpoint is said to make such calls.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.share.is_told(self.stats.handlings, self.stats.firm as f64 / 1_000.0)
+    }
 }
 
 /// An endpoint that somebody outside calls.

@@ -10,6 +10,8 @@ use couplet_telemetry::histogram::{Histogram, Quantiles, seconds};
 use couplet_telemetry::{outcome, report};
 use serde::{Deserialize, Serialize};
 
+use super::composed::composed;
+pub use super::composed::{Composed, ComposedStep};
 pub use super::expected::Expected;
 use super::expected::expected;
 use crate::coupling::{blocking, chain, cycles};
@@ -45,6 +47,10 @@ pub struct Document {
     /// destination.
     #[serde(default)]
     pub expected: Vec<Expected>,
+    /// What requests of entries come to where links are missing, put together from averages: statistics, no chains that
+    /// anybody has seen.
+    #[serde(default)]
+    pub composed: Vec<Composed>,
     /// All endpoints that are called from outside, by service and endpoint.
     pub entries: Vec<Entry>,
     /// The findings, the gravest first.
@@ -338,6 +344,7 @@ impl Document {
             edges: edges(snapshot),
             opaque: snapshot.opaque().iter().map(|edge| OpaqueEdge::new(snapshot, edge)).collect(),
             expected: expected(snapshot),
+            composed: composed(snapshot),
             entries: snapshot.entries().iter().map(|entry| Entry::new(snapshot, entry)).collect(),
             findings: findings.to_vec(),
             score: None,

@@ -299,7 +299,7 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         text.sample(&peak, &[], gauge.peak() as f64);
     }
     type Row<'a> = (&'a str, &'a str, &'a Counter);
-    let rows: [Row<'_>; 30] = [
+    let rows: [Row<'_>; 31] = [
         ("couplet_connections_accepted_total", "Downstream connections.", &metrics.connections_accepted),
         ("couplet_connections_refused_total", "Closed at once: limits.connections.", &metrics.connections_refused),
         ("couplet_admin_refused_total", "Closed at once: limits.admin_connections.", &metrics.admin_refused),
@@ -346,6 +346,11 @@ fn counters(text: &mut Text, metrics: &Metrics) {
         ("couplet_contexts_untrusted_total", "Calling contexts of untrusted peers.", &metrics.contexts_untrusted),
         ("couplet_summaries_malformed_total", "Summaries that could not be read.", &metrics.summaries_malformed),
         ("couplet_summaries_untrusted_total", "Summaries nobody asked for.", &metrics.summaries_untrusted),
+        (
+            "couplet_timing_busy_total",
+            "Calls that timing could not place at once, since another worker was at its book.",
+            &metrics.timing_busy,
+        ),
         ("couplet_timing_events_lost_total", "Events that timing was not told.", &metrics.timing_events_lost),
         (
             "couplet_timing_names_refused_total",

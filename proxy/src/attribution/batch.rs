@@ -26,8 +26,15 @@ pub(super) struct Call {
     pub(super) settled: bool,
     /// Position of the handler that is taken to have made it; none is the background.
     pub(super) owner: Option<u32>,
-    /// How likely that was when the call was given to it at sight.
-    pub(super) sight: f32,
+    /// How likely its endpoint was when the call was given to it at sight.
+    pub(super) sight: Believed,
+}
+
+/// A probability if what was learned is believed fully, and if it is believed only half as far.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Believed {
+    pub(super) full: f32,
+    pub(super) half: f32,
 }
 
 /// Handlers in order of their start and calls in order of theirs.

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::batch::{self, Batch, OPEN_END, SLACK};
+use super::batch::{self, Batch, Believed, OPEN_END, SLACK};
 use super::hash::Spread;
 use super::settings::{Costs, Settings};
 use super::tally::Odds;
@@ -48,8 +48,8 @@ pub(super) struct Pending {
     pub(super) exact: Option<u64>,
     /// The handler that is taken to have made it.
     pub(super) owner: Option<u64>,
-    /// How likely that was when the call was given to it at sight.
-    pub(super) sight: f32,
+    /// How likely its endpoint was when the call was given to it at sight.
+    pub(super) sight: Believed,
     /// Probability of the owner, once decided.
     pub(super) decided: Option<f64>,
 }
@@ -103,7 +103,7 @@ impl Buffer {
                 end: None,
                 exact,
                 owner: None,
-                sight: 0.0,
+                sight: Believed::default(),
                 decided: None,
             });
         }

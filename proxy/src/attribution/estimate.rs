@@ -2,7 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "positions in a batch are made with the batch and never leave it")]
 
-use super::batch::Batch;
+use super::batch::{Batch, Believed};
 use super::buffer::{Buffer, Horizon, Link};
 use super::learn;
 use super::memo::Memo;
@@ -170,8 +170,8 @@ impl Estimator {
         self.tally.counted()
     }
 
-    /// Calls that no handler made, by callee.
-    pub fn background_calls(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
+    /// Calls that no handler made, by callee: those that are nearly certain, and the others.
+    pub fn background_calls(&self) -> impl Iterator<Item = (u32, f64, f64)> + '_ {
         self.tally.background_calls()
     }
 
@@ -284,7 +284,7 @@ impl Estimator {
     fn decide_batch(&mut self, batch: &mut Batch, horizon: Horizon) {
         let affordable = self.affordable(batch);
         if self.warm {
-            learn::weigh(batch, batch.calls.len(), &self.model, &mut self.memo, None);
+            learn::weigh(batch, batch.calls.len(), &self.model, &mut self.memo, &self.odds, None);
         } else {
             let (most, half_life) = (self.settings.max_statistics, self.settings.half_life);
             let fresh = || Model::new(most, half_life);
@@ -292,8 +292,9 @@ impl Estimator {
         }
         let drawn = if affordable { self.draw(batch) } else { None };
         let drawn = drawn.unwrap_or_else(|| Drawn::at_sight(batch));
-        self.warm = true;
-        self.learn(batch, &drawn);
+        // What was learned from this very batch is not surprised by it.
+        let judges = std::mem::replace(&mut self.warm, true);
+        self.learn(batch, &drawn, judges);
         self.state(batch, &drawn, horizon);
         let dropped = self.buffer.stated_handlings(horizon.decidable, self.settings.stated);
         dropped.iter().for_each(|(endpoint, calls)| self.tally.handling(*endpoint, calls));
@@ -344,8 +345,8 @@ impl Estimator {
         whole.then_some(Drawn { shares, doubtful, examples, drawn: true })
     }
 
-    /// Learns from handlers to which nothing can be added any more, each once.
-    fn learn(&mut self, batch: &Batch, drawn: &Drawn) {
+    /// Learns from handlers to which nothing can be added any more, each once; and how well what they did was known.
+    fn learn(&mut self, batch: &Batch, drawn: &Drawn, judges: bool) {
         let weight = 1.0 / drawn.examples.len() as f64;
         let mut learned = 0.0;
         let mut held: Vec<Vec<u32>> = vec![Vec::new(); batch.handlers.len()];
@@ -356,10 +357,16 @@ impl Estimator {
                     held[*owner as usize].push(n as u32);
                 }
             }
-            for (handler, _) in batch.handlers.iter().enumerate().filter(|(_, handler)| handler.retires) {
+            for (handler, of) in batch.handlers.iter().enumerate().filter(|(_, handler)| handler.retires) {
                 if example == 0 {
                     self.model.age();
                     self.tally.age();
+                    if judges {
+                        follow(batch, handler, &held[handler], |moment, _, event| {
+                            let (surprising, predicted) = self.model.surprise(moment, event);
+                            self.tally.happened(of.endpoint, surprising, predicted);
+                        });
+                    }
                 }
                 follow(batch, handler, &held[handler], |moment, gap, event| {
                     learned += weight;
@@ -412,8 +419,14 @@ impl Estimator {
                 let handler = &batch.handlers[handler as usize];
                 (handler.endpoint, f64::from(share), of.nested(handler))
             });
-            let sure = if !drawn.drawn && !of.settled { f64::from(of.sight) } else { f64::from(shares[best]) };
-            self.tally.call(of.callee, owner.map(|_| sure), by_endpoint);
+            // What confirms that an endpoint calls somebody is what would be stated of the call's endpoint.
+            let of_endpoint = endpoint_probability as f32;
+            let sure = match drawn.drawn || of.settled {
+                true => Believed { full: of_endpoint, half: of_endpoint },
+                false => of.sight,
+            };
+            let nobody = owner.is_none().then_some(probability);
+            self.tally.call(of.callee, &sure, nobody, by_endpoint);
         }
     }
 }
@@ -428,7 +441,7 @@ impl Drawn {
             let owner = call.owner.and_then(|owner| batch.place(call, owner));
             let at = owner.map_or(places.end - 1, |place| places.start + place);
             shares[at] = 1.0;
-            doubtful[at] = if call.settled { 1.0 } else { 0.0 };
+            doubtful[at] = if call.settled || call.candidates.is_empty() { 1.0 } else { 0.0 };
         }
         let examples = vec![batch.calls.iter().map(|call| call.owner).collect()];
         Self { shares, doubtful, examples, drawn: false }

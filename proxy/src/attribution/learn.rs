@@ -2,7 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "positions in a batch are made with the batch and never leave it")]
 
-use super::batch::{Batch, OPEN_END};
+use super::batch::{Batch, Believed, OPEN_END};
 use super::density::Gap;
 use super::memo::Memo;
 use super::model::{END, Model, Moment};
@@ -33,11 +33,11 @@ pub(super) fn from_nothing(
     for round in 0..SOFT_ROUNDS {
         let mut next = fresh();
         memo.clear();
-        weigh(batch, upto, model, memo, Some((&mut next, round > 0)));
+        weigh(batch, upto, model, memo, odds, Some((&mut next, round > 0)));
         *model = next;
     }
     memo.clear();
-    weigh(batch, batch.calls.len(), model, memo, None);
+    weigh(batch, batch.calls.len(), model, memo, odds, None);
     let end = memo.asked.saturating_add(MOST_ASKED);
     for round in 0..DRAWN_ROUNDS {
         let mut next = fresh();
@@ -75,6 +75,7 @@ pub(super) fn weigh(
     upto: usize,
     model: &Model,
     memo: &mut Memo,
+    odds: &Odds,
     mut learn: Option<(&mut Model, bool)>,
 ) {
     // Calls come in order of their start, so that the way through each handling is walked once.
@@ -82,7 +83,9 @@ pub(super) fn weigh(
     let mut row: Vec<(u32, Moment, Gap, f64)> = Vec::new();
     for n in 0..upto {
         let call = &batch.calls[n];
-        let fixed = call.settled || (call.owner.is_some() && learn.is_none());
+        // What has become clear since may have ruled out the one that was likely.
+        let kept = call.owner.is_some_and(|owner| batch.place(call, owner).is_some());
+        let fixed = call.settled || (kept && learn.is_none());
         row.clear();
         let even = learn.as_ref().is_some_and(|(_, informed)| !informed);
         let alone = learn.is_none() && call.candidates.len() == 1;
@@ -114,9 +117,21 @@ pub(super) fn weigh(
         if let Some((handler, _)) = best {
             paths[handler as usize].take(call);
             if !fixed {
+                let endpoint = batch.handlers[handler as usize].endpoint;
+                let alike = |candidate: u32| batch.handlers[candidate as usize].endpoint == endpoint;
                 let most = best.map_or(0.0, |(_, most)| most);
-                let total: f64 = row.iter().map(|(.., log)| (log - most).exp()).sum();
-                batch.calls[n].sight = (1.0 / total) as f32;
+                let believed = |trust: f64| {
+                    // What is alone was not weighed against anything.
+                    let nobody = if alone { f64::NEG_INFINITY } else { odds.background(batch.calls[n].callee) - most };
+                    let (mut same, mut all) = (0.0, (nobody * trust).min(MOST_ODDS).exp());
+                    for (candidate, .., log) in &row {
+                        let weight = ((log - most) * trust).exp();
+                        all += weight;
+                        same += if alike(*candidate) { weight } else { 0.0 };
+                    }
+                    (same / all) as f32
+                };
+                batch.calls[n].sight = Believed { full: believed(1.0), half: believed(TRUST) };
             }
             batch.calls[n].owner = Some(handler);
         }
@@ -130,5 +145,7 @@ pub(super) fn weigh(
     }
 }
 
+/// Logarithm of the odds beyond which nothing needs to be told apart.
+const MOST_ODDS: f64 = 30.0;
 /// Logarithm of the odds against a call that outlives its handler, before anything is known.
 const LATE: f64 = -5.0;

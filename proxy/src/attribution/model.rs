@@ -85,6 +85,8 @@ const TRUST_GAP: f64 = 8.0;
 const TRUST_HISTORY: f64 = 3.0;
 const TRUST_LAST: f64 = 1.0;
 const TRUST_ENDPOINT: f64 = 0.5;
+/// Share under which an event is a surprise.
+const SURPRISING: f64 = 0.02;
 /// Share of an event that was never seen.
 const RARE: f64 = 0.01;
 /// Taken off every count, so that a handler does not vouch for itself.
@@ -167,6 +169,20 @@ impl Model {
 
     /// Logarithm of how likely it is that `event` comes next.
     pub(super) fn log_next(&self, moment: Moment, event: u32) -> f64 {
+        self.next(moment, event).ln()
+    }
+
+    /// Whether `event` is one of those that hardly ever come next, and how likely it is that one of those does.
+    pub(super) fn surprise(&self, moment: Moment, event: u32) -> (bool, f64) {
+        let [endpoint, last, history] = next_keys(moment);
+        let finest = [history, last, endpoint].into_iter().find_map(|key| self.next.get(&key));
+        let known = finest.map_or(&[][..], |next| &next.by).iter().map(|(known, _)| self.next(moment, *known));
+        let usual: f64 = known.filter(|share| *share >= SURPRISING).sum();
+        (self.next(moment, event) < SURPRISING, (1.0 - usual).clamp(0.0, 1.0))
+    }
+
+    /// How likely it is that `event` comes next.
+    fn next(&self, moment: Moment, event: u32) -> f64 {
         let [endpoint, last, history] = next_keys(moment);
         let mut share = RARE;
         for (key, trust) in [(endpoint, TRUST_ENDPOINT), (last, TRUST_LAST), (history, TRUST_HISTORY)] {
@@ -177,7 +193,7 @@ impl Model {
                 share = (seen + share * spread) / (next.total + trust * self.unit);
             }
         }
-        share.ln()
+        share
     }
 }
 

@@ -1,7 +1,10 @@
 //! What the links of a service add up to: calls per handling, calls of nobody, and what comes before what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use couplet_telemetry::expected::{ExpectedStats, Share, shared};
+
+use super::batch::Believed;
 use super::least_squares::Seconds;
 
 /// Calls that the handlings of one endpoint make to one callee.
@@ -19,6 +22,8 @@ pub struct Expectation {
     pub per_handling: f64,
     /// Share of the calls whose link is stated, 0 to 1: how sure it is that the pair exists at all.
     pub confidence: f64,
+    /// Whether the endpoint is said to make such calls.
+    pub told: bool,
 }
 
 /// What was counted of the calls that the handlings of one endpoint make to one callee, since the start.
@@ -34,10 +39,16 @@ pub struct Counted {
     pub stated: f64,
     /// The others, by their probability.
     pub doubtful: f64,
+    /// Those of the nearly certain ones that are so even if what was learned is believed only half as far.
+    pub firm: f64,
     /// Handlings, all of whose calls are stated, in which a call to the callee ran beside another call.
     pub together: u64,
     /// Such handlings in which none did.
     pub alone: u64,
+    /// Other callees that had answered before the callee was first called, summed over both.
+    pub earlier: u64,
+    /// Whether what handlings of the endpoint do is what was to be expected.
+    pub fits: bool,
 }
 
 /// How two callees of an endpoint stand to one another, over handlings in which every link is stated.
@@ -63,15 +74,19 @@ impl Order {
 struct Pair {
     calls: f64,
     stated: f64,
+    firm: f64,
     late: f64,
     together: u64,
     alone: u64,
+    earlier: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Callee {
     calls: f64,
+    /// Calls of nobody: nearly certain ones, and others.
     background: f64,
+    unowned: f64,
     outliving: f64,
 }
 
@@ -81,6 +96,10 @@ struct Endpoint {
     /// Those that are done with: all their calls are decided.
     done: u64,
     late: f64,
+    /// What happened in handlings of late, how much of it was surprising, and how much of it should have been.
+    events: f64,
+    surprising: f64,
+    predicted: f64,
 }
 
 /// How calls of each callee stand to handlers at all.
@@ -141,6 +160,11 @@ pub(super) struct Tally {
     pub(super) refused: u64,
 }
 
+/// Events over which the fit of an endpoint is looked at, at most and at least; the share of surprises beyond those that
+/// should be from which it is poor.
+const LATE_EVENTS: f64 = 2_000.0;
+const FEWEST_EVENTS: f64 = 100.0;
+const MISFIT: f64 = 0.1;
 /// Calls of one handling of which the order is looked at.
 const ORDERED: usize = 16;
 /// The unit at which everything is scaled back.
@@ -183,22 +207,29 @@ impl Tally {
         self.seconds.call(callee, at);
     }
 
-    /// A call is decided, its best handler, if any, having this share of it; endpoints that may have made it, with what
-    /// share, and whether it was over in time.
-    pub(super) fn call(&mut self, callee: u32, best: Option<f64>, shares: impl Iterator<Item = (u32, f64, bool)>) {
-        let sure = best.is_some_and(|share| share >= self.stated);
-        let mut nobody = 1.0;
+    /// A call is decided: how sure its endpoint is, or that nobody made it; the shares that handlers of endpoints may have
+    /// in it, and whether it was over in time.
+    pub(super) fn call(
+        &mut self,
+        callee: u32,
+        sure: &Believed,
+        nobody: Option<f64>,
+        shares: impl Iterator<Item = (u32, f64, bool)>,
+    ) {
+        let stated = |share: f32| nobody.is_none() && f64::from(share) >= self.stated;
+        let (certain, firm) = (stated(sure.full), stated(sure.half));
+        let mut unowned = 1.0;
         let mut outliving = 0.0;
-        let mut by: Vec<(u32, f64, f64)> = Vec::new();
+        let mut by: Vec<(u32, f64)> = Vec::new();
         for (endpoint, share, nested) in shares {
-            nobody -= share;
+            unowned -= share;
             outliving += if nested { 0.0 } else { share };
             match by.iter_mut().find(|(known, ..)| *known == endpoint) {
-                Some((_, sum, most)) => (*sum, *most) = (*sum + share, most.max(share)),
-                None => by.push((endpoint, share, share)),
+                Some((_, sum)) => *sum += share,
+                None => by.push((endpoint, share)),
             }
         }
-        for (endpoint, share, most) in by {
+        for (endpoint, share) in by {
             if self.pairs.len() >= self.most && !self.pairs.contains_key(&(endpoint, callee)) {
                 self.refused += 1;
                 continue;
@@ -206,12 +237,20 @@ impl Tally {
             let pair = self.pairs.entry((endpoint, callee)).or_default();
             pair.calls += share;
             pair.late += share * self.unit;
-            pair.stated += if sure && most > 0.5 { share } else { 0.0 };
+            let most = share > 0.5;
+            pair.stated += if certain && most { share } else { 0.0 };
+            pair.firm += if firm && most { share } else { 0.0 };
         }
+        let stated = self.stated;
         if let Some(of) = self.callee(callee) {
             of.calls += 1.0;
             // A little doubt about every call must not add up to calls of nobody, which would raise the doubt.
-            of.background += if best.is_none() { nobody.max(0.0) } else { 0.0 };
+            let unowned = unowned.max(0.0);
+            match nobody {
+                Some(nobody) if nobody >= stated => of.background += unowned,
+                Some(_) => of.unowned += unowned,
+                None => {}
+            }
             of.outliving += outliving;
         }
     }
@@ -244,9 +283,9 @@ impl Tally {
         }
     }
 
-    /// Which callees of a handling were called while another call was open.
+    /// Which callees of a handling were called while another call was open, and which after how many others.
     fn run_beside(&mut self, endpoint: u32, calls: &[(u32, u64, u64)]) {
-        for (n, &(callee, ..)) in calls.iter().enumerate() {
+        for (n, &(callee, first, _)) in calls.iter().enumerate() {
             if calls.iter().take(n).any(|(earlier, ..)| *earlier == callee) {
                 continue;
             }
@@ -254,9 +293,12 @@ impl Tally {
             let mut own =
                 own.flat_map(|(at, call)| calls.iter().enumerate().map(move |(n, other)| (at != n, call, other)));
             let together = own.any(|(differ, (_, start, end), (_, from, to))| differ && start < to && from < end);
+            let earlier = calls.iter().filter(|(of, _, end)| *of != callee && *end <= first);
+            let earlier: BTreeSet<u32> = earlier.map(|(of, ..)| *of).collect();
             if let Some(pair) = self.pairs.get_mut(&(endpoint, callee)) {
                 pair.together += u64::from(together);
                 pair.alone += u64::from(!together);
+                pair.earlier += earlier.len() as u64;
             }
         }
     }
@@ -268,19 +310,35 @@ impl Tally {
             handlings: self.endpoints.get(&endpoint).map_or(0, |of| of.done),
             stated: pair.stated,
             doubtful: (pair.calls - pair.stated).max(0.0),
+            firm: pair.firm,
             together: pair.together,
             alone: pair.alone,
+            earlier: pair.earlier,
+            fits: self.endpoints.get(&endpoint).is_none_or(Endpoint::fits),
         })
     }
 
-    pub(super) fn background_calls(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
-        self.callees.iter().zip(0..).filter(|(of, _)| of.background > 0.0).map(|(of, callee)| (callee, of.background))
+    pub(super) fn background_calls(&self) -> impl Iterator<Item = (u32, f64, f64)> + '_ {
+        let callees = self.callees.iter().zip(0..).filter(|(of, _)| of.background + of.unowned > 0.0);
+        callees.map(|(of, callee)| (callee, of.background, of.unowned))
     }
 
     /// A handling of this endpoint is done with.
     pub(super) fn done(&mut self, endpoint: u32) {
         if let Some(of) = self.endpoints.get_mut(&endpoint) {
             of.done += 1;
+        }
+    }
+
+    /// Something happened in a handling of this endpoint, surprisingly or not; how likely it was that something surprising
+    /// would.
+    pub(super) fn happened(&mut self, endpoint: u32, surprising: bool, predicted: f64) {
+        let Some(of) = self.endpoints.get_mut(&endpoint) else { return };
+        of.events += 1.0;
+        of.surprising += f64::from(u8::from(surprising));
+        of.predicted += predicted;
+        if of.events > LATE_EVENTS {
+            (of.events, of.surprising, of.predicted) = (of.events / 2.0, of.surprising / 2.0, of.predicted / 2.0);
         }
     }
 
@@ -320,27 +378,43 @@ impl Tally {
         if first < second { order } else { Order { before: order.after, after: order.before, ..order } }
     }
 
-    /// Doubtful calls to a callee go to its endpoints as far as each is confirmed by stated links: an endpoint to which
-    /// only doubt ever points does not make the call.
+    /// Doubtful calls to a callee go to its endpoints, or to nobody, as far as each is confirmed by stated links.
     pub(super) fn expectations(&self) -> Vec<Expectation> {
-        let mut doubt: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
-        for ((_, callee), pair) in &self.pairs {
-            let (all, confirmed) = doubt.entry(*callee).or_default();
-            *all += pair.calls - pair.stated;
-            *confirmed += (pair.calls - pair.stated) * pair.confirmed();
+        let mut alike: BTreeMap<u32, Vec<(Option<u32>, ExpectedStats)>> = BTreeMap::new();
+        for ((endpoint, callee), pair) in &self.pairs {
+            let (stated, doubtful) = (thousandths(pair.stated), thousandths(pair.calls - pair.stated));
+            let stats = ExpectedStats { stated, doubtful, firm: thousandths(pair.firm), ..ExpectedStats::default() };
+            alike.entry(*callee).or_default().push((Some(*endpoint), stats));
         }
-        let expectation = |(&(endpoint, callee), pair): (&(u32, u32), &Pair)| {
-            let of = self.endpoints.get(&endpoint).copied().unwrap_or_default();
-            let (all, confirmed) = doubt.get(&callee).copied().unwrap_or_default();
-            let doubtful = pair.calls - pair.stated;
-            let calls =
-                pair.stated + if confirmed > 0.0 { doubtful * pair.confirmed() * all / confirmed } else { doubtful };
-            let corrected = if pair.calls > 0.0 { calls / pair.calls } else { 1.0 };
-            let per_handling = if of.late > 0.0 { pair.late * corrected / of.late } else { 0.0 };
-            let confidence = if calls > 0.0 { (pair.stated / calls).min(1.0) } else { 0.0 };
-            Expectation { endpoint, callee, handlings: of.handlings, calls, per_handling, confidence }
-        };
-        self.pairs.iter().map(expectation).collect()
+        for (callee, certain, doubtful) in self.background_calls() {
+            let (stated, doubtful) = (thousandths(certain), thousandths(doubtful));
+            let stats = ExpectedStats { stated, doubtful, firm: stated, ..ExpectedStats::default() };
+            alike.entry(callee).or_default().push((None, stats));
+        }
+        let mut all = Vec::new();
+        for (callee, pairs) in alike {
+            let stats: Vec<ExpectedStats> = pairs.iter().map(|(_, stats)| *stats).collect();
+            for ((endpoint, stats), share) in pairs.iter().zip(shared(&stats)) {
+                all.extend(endpoint.and_then(|endpoint| self.expectation((endpoint, callee), stats, &share)));
+            }
+        }
+        all.sort_unstable_by_key(|expectation: &Expectation| (expectation.endpoint, expectation.callee));
+        all
+    }
+
+    fn expectation(&self, key: (u32, u32), stats: &ExpectedStats, share: &Share) -> Option<Expectation> {
+        let pair = self.pairs.get(&key)?;
+        let of = self.endpoints.get(&key.0).copied().unwrap_or_default();
+        let corrected = if pair.calls > 0.0 { share.calls / pair.calls } else { 1.0 };
+        Some(Expectation {
+            endpoint: key.0,
+            callee: key.1,
+            handlings: of.handlings,
+            calls: share.calls,
+            per_handling: if of.late > 0.0 { pair.late * corrected / of.late } else { 0.0 },
+            confidence: if share.calls > 0.0 { (pair.stated / share.calls).min(1.0) } else { 0.0 },
+            told: share.is_told(of.handlings, stats.firm as f64 / 1_000.0),
+        })
     }
 
     pub(super) fn cross_check(&self) -> Vec<((u32, u32), f64)> {
@@ -365,8 +439,14 @@ impl Tally {
     }
 }
 
-impl Pair {
-    fn confirmed(&self) -> f64 {
-        if self.calls > 0.0 { self.stated / self.calls } else { 0.0 }
+impl Endpoint {
+    /// Whether surprises are about as frequent as they should be.
+    fn fits(&self) -> bool {
+        self.events < FEWEST_EVENTS || self.surprising - self.predicted <= MISFIT * self.events
     }
+}
+
+/// Calls in thousandths: whole numbers add up to the same in any order.
+pub(crate) fn thousandths(calls: f64) -> u64 {
+    (calls * 1_000.0) as u64
 }

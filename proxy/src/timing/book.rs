@@ -1,86 +1,147 @@
-//! The handlers that are open, and the numbers that endpoints and callees go by.
+//! The handlers that are open, as far as timing knows them. Nobody waits for anybody to write into it: who finds another
+//! worker at it leaves a slip, which the next one enters first.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use couplet_telemetry::report::Callee;
-use xxhash_rust::xxh3::xxh3_64;
+use parking_lot::Mutex;
 
 use crate::attribution::{Open, Sight};
 use crate::link::Handler;
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Book {
-    open: Open,
-    handlers: HashMap<u64, Arc<Handler>>,
-    sight: Option<Arc<Sight>>,
-    endpoints: HashMap<u64, u32>,
-    pub(super) endpoint_names: Vec<String>,
-    callees: HashMap<u64, u32>,
-    pub(super) callee_names: Vec<Arc<Callee>>,
+    pub(super) pages: Mutex<Pages>,
+    slips: SyncSender<Slip>,
+    /// Whether there was no room for a slip since somebody last looked.
+    torn: AtomicBool,
 }
 
-/// Endpoints and callees that are told apart, each.
-pub(super) const MOST_NAMES: usize = 1_024;
+pub(super) struct Pages {
+    open: Open,
+    handlers: HashMap<u64, Arc<Handler>>,
+    slips: Receiver<Slip>,
+    /// Until when nobody can be sure who is open, since slips were lost.
+    blind: u64,
+}
+
+/// What happens to a handler. Times in nanoseconds.
+pub(super) enum Slip {
+    Started {
+        handler: Arc<Handler>,
+        endpoint: u32,
+        at: u64,
+    },
+    /// One of which nothing can be kept.
+    StartedUnnamed,
+    Ended {
+        handler: u64,
+    },
+    Called {
+        handler: u64,
+        callee: u32,
+        at: u64,
+    },
+    Answered {
+        handler: u64,
+        callee: u32,
+        at: u64,
+    },
+}
+
+/// Who is likely to make a call that begins now.
+pub(super) enum Likely {
+    /// The likeliest handler of the likeliest path, and how likely the path is.
+    Somebody(Arc<Handler>, f64),
+    /// No handler is open, or too many.
+    Nobody,
+    /// Another worker was at the book.
+    Busy,
+}
+
+/// Slips that may lie there: more than come in the time slice of a worker that was stopped at the book.
+const SLIPS: usize = 1_024;
+/// How long a handler that was not entered may be open: as long as the estimator believes in one.
+const LONGEST: u64 = 60_000_000_000;
+
+impl Default for Book {
+    fn default() -> Self {
+        let (sender, slips) = sync_channel(SLIPS);
+        let pages = Pages { open: Open::default(), handlers: HashMap::new(), slips, blind: 0 };
+        Self { pages: Mutex::new(pages), slips: sender, torn: AtomicBool::new(false) }
+    }
+}
 
 impl Book {
-    /// Opens a handler, and gives the number of its endpoint; none if it has none and no more are given out.
-    pub(super) fn handler_started(&mut self, handler: &Arc<Handler>, at: u64) -> Option<u32> {
-        let name = &handler.path.endpoint;
-        let next = self.endpoint_names.len();
-        let number = match self.endpoints.get(&xxh3_64(name.as_bytes())) {
-            Some(number) => *number,
-            None if next < MOST_NAMES => {
-                self.endpoint_names.push(name.clone());
-                *self.endpoints.entry(xxh3_64(name.as_bytes())).or_insert(next as u32)
-            }
-            None => {
-                self.open.handler_left_out();
-                return None;
-            }
-        };
-        if self.open.handler_started(handler.id, handler.path.id.get(), number, at) {
-            self.handlers.insert(handler.id, Arc::clone(handler));
+    /// Enters what happened, or leaves a slip about it. Whether it will be known: if not, nobody is sure of anything for a
+    /// while.
+    pub(super) fn enter(&self, slip: Slip, now: u64) -> bool {
+        if let Some(mut pages) = self.pages.try_lock() {
+            pages.catch_up(&self.torn, now);
+            pages.enter(slip);
+            return true;
         }
-        Some(number)
+        let left = self.slips.try_send(slip).is_ok();
+        if !left {
+            self.torn.store(true, Ordering::Relaxed);
+        }
+        left
     }
 
-    pub(super) fn handler_ended(&mut self, handler: &Handler) {
-        self.open.handler_ended(handler.id);
-        self.handlers.remove(&handler.id);
+    /// Who makes a call to `callee`, among those that may; and writes down that this one does, if anybody.
+    pub(super) fn guess(&self, sight: &Sight, callee: u32, at: u64, may: impl Fn(u64) -> bool) -> Likely {
+        let Some(mut pages) = self.pages.try_lock() else { return Likely::Busy };
+        pages.catch_up(&self.torn, at);
+        if at < pages.blind {
+            return Likely::Nobody;
+        }
+        let Some(guess) = pages.open.guess(sight, callee, at, may) else { return Likely::Nobody };
+        let Some(handler) = pages.handlers.get(&guess.handler).map(Arc::clone) else { return Likely::Nobody };
+        pages.enter(Slip::Called { handler: handler.id, callee, at });
+        Likely::Somebody(handler, guess.probability)
     }
 
-    /// The number of a callee; none if it has none and no more are given out.
-    pub(super) fn callee(&mut self, callee: &Arc<Callee>) -> Option<u32> {
-        let next = self.callee_names.len();
-        match self.callees.get(&callee.key()) {
-            Some(number) => Some(*number),
-            None if next < MOST_NAMES => {
-                self.callee_names.push(Arc::clone(callee));
-                Some(*self.callees.entry(callee.key()).or_insert(next as u32))
-            }
-            None => None,
+    /// Forgets everything. For when nobody writes into it.
+    pub(super) fn clear(&self) {
+        let mut pages = self.pages.lock();
+        while pages.slips.try_recv().is_ok() {}
+        (pages.open, pages.handlers, pages.blind) = (Open::default(), HashMap::new(), 0);
+        self.torn.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Pages {
+    /// Enters what others left.
+    fn catch_up(&mut self, torn: &AtomicBool, now: u64) {
+        if torn.load(Ordering::Relaxed) && torn.swap(false, Ordering::Relaxed) {
+            // What is on the others makes no sense without it.
+            (0..SLIPS).map_while(|_| self.slips.try_recv().ok()).for_each(drop);
+            (self.open, self.handlers) = (Open::default(), HashMap::new());
+            self.blind = now.saturating_add(LONGEST);
+        }
+        // No more than were there: others go on leaving some.
+        for _ in 0..SLIPS {
+            let Ok(slip) = self.slips.try_recv() else { return };
+            self.enter(slip);
         }
     }
 
-    /// The likeliest handler of the likeliest path, among those that may have made a call, and how likely the path is.
-    /// None before anything was learned, or where no handler is open.
-    pub(super) fn guess(&mut self, callee: u32, at: u64, may: impl Fn(u64) -> bool) -> Option<(Arc<Handler>, f64)> {
-        let guess = self.open.guess(self.sight.as_deref()?, callee, at, may)?;
-        Some((Arc::clone(self.handlers.get(&guess.handler)?), guess.probability))
-    }
-
-    pub(super) fn call_started(&mut self, handler: u64, callee: u32, at: u64) {
-        self.open.call_started(handler, callee, at);
-    }
-
-    pub(super) fn call_ended(&mut self, handler: u64, callee: u32, at: u64) {
-        self.open.call_ended(handler, callee, at);
-    }
-
-    /// From now on calls are looked up in this.
-    pub(super) fn learned(&mut self, sight: Sight) {
-        self.sight = Some(Arc::new(sight));
+    fn enter(&mut self, slip: Slip) {
+        match slip {
+            Slip::Started { handler, endpoint, at } => {
+                if self.open.handler_started(handler.id, handler.path.id.get(), endpoint, at) {
+                    self.handlers.insert(handler.id, handler);
+                }
+            }
+            Slip::StartedUnnamed => self.open.handler_left_out(),
+            Slip::Ended { handler } => {
+                self.open.handler_ended(handler);
+                self.handlers.remove(&handler);
+            }
+            Slip::Called { handler, callee, at } => self.open.call_started(handler, callee, at),
+            Slip::Answered { handler, callee, at } => self.open.call_ended(handler, callee, at),
+        }
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{Event, Record, STATED, Timing};
 use crate::aggregate::Local;
-use crate::attribution::{Costs, Estimator, Link, Settings};
+use crate::attribution::{Costs, Estimator, Link, Settings, Sight, thousandths};
 use crate::link::nanos;
 
 /// See the module.
@@ -35,9 +35,17 @@ pub(crate) struct Follower {
     paths: HashMap<u32, HashMap<u64, usize>>,
     /// Calls that wait to be linked.
     waiting: HashMap<u64, Waiting>,
+    /// What the numbers stand for, as far as they were met.
+    endpoints: HashMap<u32, Arc<PathDefinition>>,
+    callees: HashMap<u32, Arc<Callee>>,
     /// What was told of each pair, so that only what is new is told.
     told: HashMap<(u32, u32), ExpectedStats>,
-    told_background: HashMap<u32, u64>,
+    told_background: HashMap<u32, ExpectedStats>,
+    /// Since when it follows, and since when headers have linked all calls.
+    began: Option<Instant>,
+    linked_since: Option<Instant>,
+    /// What was handed out before, until nobody can be looking at it.
+    before: Option<Arc<Sight>>,
     learned: Option<Instant>,
     checked: Option<Instant>,
     /// Whether two independent ways to find expectations disagree.
@@ -80,6 +88,11 @@ const WAITING: usize = 8_192;
 /// Handlers open from which single links make no sense; what that is an average over, in calls.
 const CROWD: usize = 15;
 const LATE: f64 = 2_000.0;
+/// How long headers must have linked all calls until what was learned is forgotten; and how long at least it is kept
+/// where there is no room for more names.
+const REST: Duration = Duration::from_secs(600);
+/// Pairs that are told to a window in one go.
+const TOLD_AT_ONCE: usize = 32;
 /// Niceness of the thread: requests come first.
 const NICE: i32 = 10;
 
@@ -96,7 +109,7 @@ impl Follower {
         Ok(thread)
     }
 
-    fn new(timing: Arc<Timing>, locals: Vec<Arc<Local>>) -> Self {
+    pub(super) fn new(timing: Arc<Timing>, locals: Vec<Arc<Local>>) -> Self {
         let patience = u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
         let settings = Settings {
             max_handlers: HANDLERS,
@@ -117,8 +130,13 @@ impl Follower {
             ended: VecDeque::new(),
             paths: HashMap::new(),
             waiting: HashMap::new(),
+            endpoints: HashMap::new(),
+            callees: HashMap::new(),
             told: HashMap::new(),
             told_background: HashMap::new(),
+            began: None,
+            linked_since: None,
+            before: None,
             learned: None,
             checked: None,
             disputed: false,
@@ -128,28 +146,75 @@ impl Follower {
     }
 
     fn run(mut self) {
-        while !self.timing.needed.load(Ordering::Relaxed) {
-            if self.timing.stopping.load(Ordering::Relaxed) {
-                return;
-            }
-            std::thread::park();
-        }
         // On Linux this is the priority of the thread alone. Where it cannot be lowered, it stays as it is.
         let _ = rustix::process::nice(NICE);
-        self.rings = self.timing.begin(self.locals.len());
         while !self.timing.stopping.load(Ordering::Relaxed) {
-            std::thread::park_timeout(ROUND);
-            self.round(Instant::now(), SETTLED);
+            if !self.timing.needed.load(Ordering::Relaxed) {
+                match self.before.take() {
+                    // Nobody looks at it for so long.
+                    Some(before) => {
+                        std::thread::park_timeout(ROUND);
+                        drop(before);
+                    }
+                    None => std::thread::park(),
+                }
+                continue;
+            }
+            self.begin();
+            while !self.timing.stopping.load(Ordering::Relaxed) && self.is_needed(Instant::now()) {
+                std::thread::park_timeout(ROUND);
+                self.round(Instant::now(), SETTLED);
+            }
+            self.end();
         }
-        // All workers are gone: nothing more comes.
+        // What was told while it rested; all workers are gone, nothing more comes.
+        self.end();
+    }
+
+    /// Begins with nothing known.
+    pub(super) fn begin(&mut self) {
+        self.count_late();
+        if let Some(rings) = self.timing.begin(self.locals.len()) {
+            self.rings = rings;
+        }
+    }
+
+    /// Calls that ended while nobody looked belong nowhere; what else was told is about numbers that are given out anew.
+    fn count_late(&mut self) {
+        for (worker, ring) in self.rings.iter().enumerate() {
+            for event in ring.try_iter() {
+                if let Event::Answered { at, record: Some(record), .. } = event {
+                    self.count(&Waiting { worker, record, end: at }, None);
+                }
+            }
+        }
+    }
+
+    /// Whether to go on: a call came lately that no header links. Where there is no room for names any more, most of which
+    /// strangers may have made up, it is better to begin anew now and then.
+    pub(super) fn is_needed(&mut self, now: Instant) -> bool {
+        let linked_since = *self.linked_since.get_or_insert(now);
+        let began = *self.began.get_or_insert(now);
+        let full = self.timing.endpoints.is_full() || self.timing.callees.is_full();
+        now.saturating_duration_since(linked_since) < REST && !(full && now.saturating_duration_since(began) >= REST)
+    }
+
+    /// Counts what is left to count and forgets everything.
+    pub(super) fn end(&mut self) {
+        self.timing.rest();
         self.round(Instant::now(), Duration::ZERO);
         self.estimator.finish();
         self.count_links();
         self.give_up_waiting();
         self.tell();
+        let rings = std::mem::take(&mut self.rings);
+        let locals = std::mem::take(&mut self.locals);
+        self.timing.forget();
+        let before = self.timing.sight.swap(None);
+        *self = Self { rings, before, ..Self::new(Arc::clone(&self.timing), locals) };
     }
 
-    fn round(&mut self, now: Instant, settled: Duration) {
+    pub(super) fn round(&mut self, now: Instant, settled: Duration) {
         let upto = nanos(self.timing.epoch, now).saturating_sub(u64::try_from(settled.as_nanos()).unwrap_or(0));
         let mut events = std::mem::take(&mut self.young);
         for (worker, ring) in self.rings.iter().enumerate() {
@@ -176,6 +241,7 @@ impl Follower {
         match event {
             Event::Opened { handler, endpoint, path, at } => {
                 self.estimator.handler_started(handler, endpoint, at);
+                self.endpoints.entry(endpoint).or_insert_with(|| Arc::clone(&path));
                 *self.paths.entry(endpoint).or_default().entry(path.id.get()).or_default() += 1;
                 self.handlers.insert(handler, Served { path, endpoint, end: None });
             }
@@ -192,7 +258,11 @@ impl Follower {
                     self.forget(oldest);
                 }
             }
-            Event::Called { call, callee, at, exact } => {
+            Event::Called { call, callee, named, at, exact } => {
+                if exact.is_none() {
+                    self.linked_since = None;
+                }
+                self.callees.entry(callee).or_insert(named);
                 self.estimator.call_started(call, callee, at, exact);
                 let crowded = self.handlers.len().saturating_sub(self.ended.len()) > CROWD;
                 self.calls += 1.0;
@@ -262,9 +332,7 @@ impl Follower {
     /// Tells the window what endpoints were found to call since it was last told.
     fn tell(&mut self) {
         let Some(local) = self.locals.first() else { return };
-        let book = self.timing.book.lock();
-        let name = |endpoint: u32| book.endpoint_names.get(endpoint as usize);
-        let callee = |callee: u32| book.callee_names.get(callee as usize);
+        let callee = |callee: u32| self.callees.get(&callee);
         let mut news: Vec<(String, Arc<Callee>, ExpectedStats)> = Vec::new();
         for counted in self.estimator.counted() {
             let key = (counted.endpoint, counted.callee);
@@ -274,8 +342,10 @@ impl Follower {
                 handlings: counted.handlings.saturating_sub(told.handlings),
                 stated: stated.saturating_sub(told.stated),
                 doubtful: doubtful.saturating_sub(told.doubtful),
+                firm: thousandths(counted.firm).saturating_sub(told.firm),
                 together: counted.together.saturating_sub(told.together),
                 alone: counted.alone.saturating_sub(told.alone),
+                earlier: counted.earlier.saturating_sub(told.earlier),
                 ..ExpectedStats::default()
             };
             if fresh == ExpectedStats::default() {
@@ -283,25 +353,24 @@ impl Follower {
             }
             told.merge(&fresh);
             fresh.disputed = if self.disputed { fresh.stated + fresh.doubtful } else { 0 };
+            fresh.misfit = if counted.fits { 0 } else { fresh.doubtful };
             fresh.crowded = if self.crowded * 2.0 > self.calls { fresh.stated + fresh.doubtful } else { 0 };
-            if let (Some(name), Some(callee)) = (name(counted.endpoint), callee(counted.callee)) {
-                news.push((name.clone(), Arc::clone(callee), fresh));
+            if let (Some(path), Some(callee)) = (self.endpoints.get(&counted.endpoint), callee(counted.callee)) {
+                news.push((path.endpoint.clone(), Arc::clone(callee), fresh));
             }
         }
-        for (number, calls) in self.estimator.background_calls() {
+        for (number, certain, doubtful) in self.estimator.background_calls() {
             let told = self.told_background.entry(number).or_default();
-            let fresh = thousandths(calls).saturating_sub(*told);
-            *told += fresh;
-            if let Some(callee) = callee(number).filter(|_| fresh > 0) {
-                news.push((
-                    UNLINKED.to_owned(),
-                    Arc::clone(callee),
-                    ExpectedStats { stated: fresh, ..Default::default() },
-                ));
+            let stated = thousandths(certain).saturating_sub(told.stated);
+            let doubtful = thousandths(doubtful).saturating_sub(told.doubtful);
+            let fresh = ExpectedStats { stated, doubtful, firm: stated, ..ExpectedStats::default() };
+            told.merge(&fresh);
+            if let Some(callee) = callee(number).filter(|_| stated + doubtful > 0) {
+                news.push((UNLINKED.to_owned(), Arc::clone(callee), fresh));
             }
         }
-        drop(book);
-        local.expected(&news);
+        // The worker that writes there waits for no more than a few at a time.
+        news.chunks(TOLD_AT_ONCE).for_each(|some| local.expected(some));
     }
 
     /// Hands what was learned to the request path, and looks whether another way finds the same.
@@ -314,7 +383,7 @@ impl Follower {
         {
             self.learned = Some(now);
             self.tell();
-            self.timing.book.lock().learned(sight);
+            self.before = self.timing.sight.swap(Some(Arc::new(sight)));
             self.timing.metrics.timing_limits.set(by_reason(self.estimator.costs()));
         }
         if due(self.checked, CHECK) {
@@ -352,9 +421,4 @@ fn by_reason(costs: Costs) -> Vec<(&'static str, u64)> {
         ("pairs_refused", pairs_refused),
         ("events_ignored", events_ignored),
     ]
-}
-
-/// Calls in thousandths: whole numbers add up to the same in any order.
-fn thousandths(calls: f64) -> u64 {
-    (calls * 1_000.0) as u64
 }

@@ -193,3 +193,170 @@ async fn a_summary_that_is_made_up_changes_no_figure_unless_it_was_asked_for_and
         assert_eq!(stats().map(|stats| stats.calls_below.max()).max(), Some(1));
     }
 }
+
+/// What is forged: a header, how, with what value, and what counts it.
+type Forgery = (&'static str, &'static str, String, &'static str);
+
+/// Each of the headers by which proxies and traces speak: spoofed, cut short, and too long.
+fn forgeries() -> Vec<Forgery> {
+    let context = "1;00000000000000aa;00000000000000bb;3;00000000000000cc;e;admin";
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let summary = "1;7;900;5000;";
+    vec![
+        ("couplet-context", "spoofed", context.to_owned(), "couplet_contexts_untrusted_total"),
+        ("couplet-context", "truncated", context[..30].to_owned(), "couplet_contexts_untrusted_total"),
+        ("couplet-context", "oversize", format!("{context};{}", "x".repeat(9_000)), "couplet_contexts_untrusted_total"),
+        ("couplet-summary", "spoofed", summary.to_owned(), "couplet_summaries_untrusted_total"),
+        ("couplet-summary", "truncated", summary[..5].to_owned(), "couplet_summaries_untrusted_total"),
+        ("couplet-summary", "oversize", format!("{summary}{}", "x".repeat(9_000)), "couplet_summaries_untrusted_total"),
+        ("traceparent", "truncated", traceparent[..40].to_owned(), "couplet_traceparents_malformed_total"),
+        ("traceparent", "oversize", traceparent.repeat(100), "couplet_traceparents_malformed_total"),
+        ("tracestate", "truncated", "couplet".to_owned(), "couplet_tracestates_malformed_total"),
+        ("tracestate", "oversize", format!("a={}", "x".repeat(9_000)), "couplet_tracestates_malformed_total"),
+        // What is well formed in a trace header is a trace: it is what it does to others that must not happen, see below.
+        ("traceparent", "spoofed", traceparent.to_owned(), ""),
+        ("tracestate", "spoofed", "couplet=00000000000000aa".to_owned(), ""),
+    ]
+}
+
+/// The same strangers' request in every forged form: the graph is that of honest requests, to the last count, and the
+/// one counter says so.
+#[tokio::test]
+async fn each_header_spoofed_truncated_or_oversize_leaves_the_graph_as_it_is_and_is_counted_once() {
+    let honest = forged(None).await;
+    assert_eq!(honest.1, 2 * TIMES, "two services handled each request");
+    for forgery in forgeries() {
+        let (header, how, ..) = &forgery;
+        let name = format!("{header}, {how}");
+        assert_eq!(forged(Some(forgery)).await, honest, "{name}");
+    }
+}
+
+const TIMES: u64 = 3;
+
+/// The graph of shop and stock where strangers send this; asserts that each time is counted, and that applications are not
+/// told.
+async fn forged(forgery: Option<Forgery>) -> (Vec<(String, String, bool, Evidence)>, u64, u64) {
+    let analyzer = analyzer().await;
+    let in_answer = forgery.clone().filter(|(header, ..)| *header == "couplet-summary");
+    let stock = service(move |_| {
+        let mut response = answer(200, "fine");
+        if let Some((header, _, value, _)) = &in_answer {
+            response.headers_mut().insert(*header, value.parse().unwrap());
+        }
+        async move { response }
+    })
+    .await;
+    let to_stock = Later::default();
+    let address = to_stock.clone();
+    let shop = service(move |request: Request<Bytes>| {
+        let address = address.get();
+        async move {
+            let stock = pass_on(&request, address, "/stock").await;
+            assert_eq!(stock.text, "fine");
+            assert!(!stock.headers.contains_key("couplet-summary"));
+            answer(200, "fine")
+        }
+    })
+    .await;
+    let stock_proxy = config("stock").app(&stock).reports_to(&analyzer).start();
+    // The one who forges a summary is not behind a sidecar.
+    let stock_at = match &forgery {
+        Some(("couplet-summary", ..)) => stock.address,
+        _ => stock_proxy.inbound().unwrap(),
+    };
+    let mut inner = config("shop").app(&shop).to("stock", stock_at).reports_to(&analyzer);
+    inner.admin = Some(free());
+    inner.trust.networks = vec!["10.0.0.0/8".parse().unwrap()];
+    let proxy = inner.start();
+    to_stock.is(proxy.outbound().remove(0).1);
+    let mut stranger = client(proxy.inbound().unwrap()).await;
+    for _ in 0..TIMES {
+        let headers = forgery.as_ref().map(|(header, _, value, _)| (*header, value.as_str()));
+        let traced = ("traceparent", "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let state = forgery.as_ref().is_some_and(|(header, ..)| *header == "tracestate");
+        let headers: Vec<_> = headers.into_iter().chain(state.then_some(traced)).collect();
+        let answer = stranger.ask(get("/", &headers)).await;
+        assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, "fine"));
+        assert!(!answer.headers.contains_key("couplet-summary"));
+    }
+    if let Some((.., counter)) = forgery.as_ref().filter(|(.., counter)| !counter.is_empty()) {
+        assert_eq!(metric(&proxy, counter).await, TIMES, "{counter}");
+    }
+    stop(proxy).await;
+    stop(stock_proxy).await;
+    for head in shop.seen() {
+        assert!(!head.headers().contains_key("couplet-context") && !head.headers().contains_key("couplet-summary"));
+        assert_eq!(head.headers()["tracestate"].to_str().unwrap().matches("couplet=").count(), 1);
+    }
+    let reports = analyzer.reports();
+    let (mut paths, mut handlings) = graph(&reports);
+    if stock_at == stock.address {
+        // Nobody counted them there; they are what they are with a sidecar.
+        paths.push(("stock".to_owned(), "GET /stock".to_owned(), false, Evidence::Exact));
+        handlings += TIMES;
+    }
+    let links = reports.iter().flat_map(|report| &report.calls).map(|call| call.stats.links.get(Evidence::Exact)).sum();
+    (paths, handlings, links)
+}
+
+/// A stranger names the trace, and the handler, of somebody else's request while that is served: with what applications
+/// usually pass on, neither gets the other's calls; with the trace alone nobody can tell, and nothing is claimed.
+#[tokio::test]
+async fn a_stranger_who_names_the_trace_of_another_request_gets_none_of_its_calls() {
+    for passes_state_on in [true, false] {
+        let analyzer = analyzer().await;
+        let (stock, gate) = gated().await;
+        let to_stock = Later::default();
+        let address = to_stock.clone();
+        let shop = service(move |request: Request<Bytes>| {
+            let address = address.get();
+            async move {
+                let name = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+                let mut headers = vec![("traceparent", name("traceparent").unwrap())];
+                headers.extend(name("tracestate").filter(|_| passes_state_on).map(|state| ("tracestate", state)));
+                let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                let target = request.uri().path().to_owned();
+                client(address).await.ask(get(&target, &headers)).await;
+                answer(200, "fine")
+            }
+        })
+        .await;
+        let mut config = config("shop").app(&shop).to("stock", stock.address).reports_to(&analyzer);
+        config.admin = Some(free());
+        config.telemetry.timing = false;
+        let proxy = config.start();
+        to_stock.is(proxy.outbound().remove(0).1);
+        let inbound = proxy.inbound().unwrap();
+        let ask = |path: &'static str, state: String| async move {
+            let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+            client(inbound).await.ask(get(path, &[("traceparent", trace), ("tracestate", &state)])).await
+        };
+        let victim = tokio::spawn(ask("/victim", String::new()));
+        // Its call is under way before the stranger comes, who names its handler as well.
+        while stock.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let state = shop.seen()[0].headers()["tracestate"].to_str().unwrap().to_owned();
+        let stranger = tokio::spawn(ask("/stranger", state));
+        while stock.seen().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(2);
+        assert_eq!((victim.await.unwrap().text.as_str(), stranger.await.unwrap().text.as_str()), ("fine", "fine"));
+        let ambiguous = metric(&proxy, "couplet_links_ambiguous_total").await;
+        assert_eq!(ambiguous, u64::from(!passes_state_on));
+        stop(proxy).await;
+        let reports = analyzer.reports();
+        let calls: Vec<_> = reports.iter().flat_map(|report| &report.calls).collect();
+        for call in calls {
+            let path = reports.iter().flat_map(|report| &report.paths).find(|path| path.path.id == call.path);
+            let endpoint = path.map_or("(unlinked)", |path| path.path.endpoint.as_str());
+            let callee = call.callee.endpoint();
+            let own = endpoint == callee && call.stats.links.get(Evidence::Exact) > 0;
+            let unclaimed =
+                call.stats.links.get(Evidence::Unknown) > 0 && !passes_state_on && callee == "GET /stranger";
+            assert!(own || unclaimed, "a call for {callee} is counted in {endpoint}: {:?}", call.stats.links);
+        }
+    }
+}

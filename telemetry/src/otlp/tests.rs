@@ -146,10 +146,10 @@ prop_compose! {
 prop_compose! {
     fn expected_report()(
         endpoint in "GET /[a-z]{0,9}", service in "[a-z]{1,9}", callee in "GET /[a-z]{0,9}",
-        numbers in prop::array::uniform7(1u64..1 << 60),
+        numbers in prop::array::uniform10(1u64..1 << 60),
     ) -> ExpectedReport {
-        let [handlings, stated, doubtful, disputed, crowded, together, alone] = numbers;
-        let stats = ExpectedStats { handlings, stated, doubtful, disputed, crowded, together, alone };
+        let [handlings, stated, doubtful, firm, disputed, crowded, misfit, together, alone, earlier] = numbers;
+        let stats = ExpectedStats { handlings, stated, doubtful, firm, disputed, crowded, misfit, together, alone, earlier };
         ExpectedReport { endpoint, callee: Arc::new(Callee::new(service, callee)), stats }
     }
 }
