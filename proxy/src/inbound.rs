@@ -221,9 +221,12 @@ fn admit<F: Fields>(worker: &Worker, caller: &Caller, head: &Head<'_, F>, infra:
     }
 }
 
-/// Counts trace headers that cannot be read: they name no trace, and are replaced.
+/// Counts trace headers that cannot be read: they name no trace, and are replaced. Nobody sends a summary with a request.
 fn count_malformed<F: Fields>(worker: &Worker, carried: &Carried, fields: &F) {
     let metrics = &worker.sidecar.metrics;
+    if fields.first(&SUMMARY).is_some() {
+        metrics.summaries_untrusted.add(1);
+    }
     if carried.traceparent == CarriedOnce::Nonsense {
         metrics.traceparents_malformed.add(1);
     }

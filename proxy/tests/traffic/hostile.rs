@@ -123,6 +123,8 @@ async fn what_a_stranger_writes_changes_no_graph_and_is_counted() {
     assert_eq!(counted, (bad_parents * tracestates.len()) as u64);
     let counted = metric(&proxy, "couplet_tracestates_malformed_total").await;
     assert_eq!(counted, (bad_states * traceparents.len()) as u64);
+    let counted = metric(&proxy, "couplet_summaries_untrusted_total").await;
+    assert_eq!(counted, (traceparents.len() * tracestates.len()) as u64, "nobody sends one with a request");
     stop(proxy).await;
     stop(stock_proxy).await;
 
@@ -280,8 +282,10 @@ async fn forged(forgery: Option<Forgery>) -> (Vec<(String, String, bool, Evidenc
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, "fine"));
         assert!(!answer.headers.contains_key("couplet-summary"));
     }
-    if let Some((.., counter)) = forgery.as_ref().filter(|(.., counter)| !counter.is_empty()) {
-        assert_eq!(metric(&proxy, counter).await, TIMES, "{counter}");
+    if let Some((header, .., counter)) = forgery.as_ref().filter(|(.., counter)| !counter.is_empty()) {
+        // A summary came with the request and with the answer.
+        let told = if *header == "couplet-summary" { 2 * TIMES } else { TIMES };
+        assert_eq!(metric(&proxy, counter).await, told, "{counter}");
     }
     stop(proxy).await;
     stop(stock_proxy).await;
