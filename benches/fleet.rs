@@ -1,13 +1,15 @@
 //! The analyzer before fleets of which everything is known.
 //!
-//! `cargo bench --bench fleet -- [SEED] [ground | predict | scale]...`; all of it where nothing is named.
+//! `cargo bench --bench fleet -- [SEED] [ground | predict | scale | weigh]... [SIZE]...`; all of it where nothing is named.
 //!
 //! `ground`: 100 fleets of 10 to 1 000 services with problems planted in them, and decoys just below the thresholds; what
 //! sidecars would report of their traffic goes over the wire format into a graph. Precision and recall by rule, with
 //! everything that is wrong in words. `predict`: availability and cuts, predicted from recorded traffic, against the same
 //! system simulated again. `scale`: an analyzer in a process of its own takes in reports over HTTP: reports of
 //! 2 000 services and 10 000 edges, then of 20 000, 200 000 and a million paths. Records are rows of reports: one for each
-//! path, one for each callee of a path.
+//! path, one for each callee of a path. `weigh`: what the memory of an analyzer is made of.
+//!
+//! A size is services, edges and paths: `20000:200000:400000`. `scale` then measures memory for these alone.
 
 #![expect(
     clippy::expect_used,
@@ -17,6 +19,8 @@
     reason = "a program for one who looks at its output"
 )]
 
+#[path = "fleet/counted.rs"]
+mod counted;
 #[path = "fleet/ground.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end tests; each uses a part of it")]
 mod ground;
@@ -26,8 +30,11 @@ mod intake;
 mod large;
 #[path = "fleet/scale.rs"]
 mod scale;
+#[path = "fleet/weigh.rs"]
+mod weigh;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use couplet_analyzer::findings::Rule;
 use ground::judge::{RULES, Tally, judge};
@@ -39,12 +46,13 @@ const REQUESTS: usize = 1_000;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let [scale::SERVE, millis] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        return scale::serve(millis.parse().expect("milliseconds"));
+    if let [scale::SERVE, millis, data @ ..] = words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        return scale::serve(millis.parse().expect("milliseconds"), data.first().map(PathBuf::from));
     }
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let seed = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(SEED);
-    let words = ["ground", "predict", "scale"];
+    let sizes: Vec<large::Size> = arguments.iter().filter_map(|argument| large::Size::parse(argument)).collect();
+    let words = ["ground", "predict", "scale", "weigh"];
     let asked = |word: &str| {
         let named = arguments.iter().any(|argument| words.contains(&argument.as_str()));
         !named || arguments.iter().any(|argument| argument == word)
@@ -56,7 +64,11 @@ fn main() {
         predictions(seed);
     }
     if asked("scale") {
-        scale::measure(seed);
+        scale::measure(&sizes, seed);
+    }
+    if asked("weigh") {
+        let sizes = if sizes.is_empty() { scale::LARGE.to_vec() } else { sizes };
+        sizes.iter().for_each(|size| weigh::weigh(&large::Large::new(*size, seed)));
     }
 }
 

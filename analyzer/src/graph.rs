@@ -8,16 +8,13 @@ mod build;
 mod tree;
 mod merge;
 mod snapshot;
-mod packed;
 mod table;
 mod directory;
 mod limits;
 mod index;
 
+pub use crate::packed::{CallTotals, HandlingTotals, Measures, Packed, ServerSide};
 pub use index::{EdgeIx, EndpointIx, EntryIx, PairIx, PathIx, ServiceIx};
 pub use limits::{GraphLimits, GraphLoss};
 pub use merge::Graph;
-pub use packed::{CallTotals, HandlingTotals, Measures, Packed};
-pub use snapshot::{
-    Call, ClientSide, Edge, Endpoint, Entry, Expected, OpaqueEdge, Pair, Path, ServerSide, Service, Snapshot,
-};
+pub use snapshot::{Call, ClientSide, Edge, Endpoint, Entry, Expected, OpaqueEdge, Pair, Path, Service, Snapshot};

@@ -1,9 +1,11 @@
-//! Unpacks gzip within bounds.
+//! Packs gzip, and unpacks it within bounds.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use bytes::Bytes;
+use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
+use flate2::write::GzEncoder;
 
 /// Why something is not unpacked.
 #[derive(Debug)]
@@ -20,6 +22,33 @@ pub(crate) fn unpack(packed: &[u8], limit: usize) -> Result<Bytes, Unpack> {
     let mut bounded = MultiGzDecoder::new(packed).take((limit as u64).saturating_add(1));
     bounded.read_to_end(&mut unpacked).map_err(Unpack::Broken)?;
     if unpacked.len() > limit { Err(Unpack::TooLarge) } else { Ok(Bytes::from(unpacked)) }
+}
+
+/// Packs with little effort.
+pub(crate) fn pack(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = Packer::default();
+    packer.add(bytes);
+    packer.finish()
+}
+
+/// Packs what comes piece by piece.
+#[derive(Debug)]
+pub(crate) struct Packer(GzEncoder<Vec<u8>>);
+
+impl Default for Packer {
+    fn default() -> Self {
+        Self(GzEncoder::new(Vec::new(), Compression::fast()))
+    }
+}
+
+impl Packer {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        let _ = self.0.write_all(bytes); // writing to memory cannot fail
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.0.finish().unwrap_or_default()
+    }
 }
 
 /// Whether these bytes are gzip. No OTLP message begins like that: 0x1f would be a field of a wire type that does not exist.

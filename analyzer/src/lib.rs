@@ -25,6 +25,7 @@ pub mod score;
 pub mod findings;
 pub mod coupling;
 pub mod graph;
+mod packed;
 #[cfg(test)]
 mod metamorphic;
 #[cfg(test)]

@@ -10,11 +10,12 @@
 mod shelf;
 mod open;
 mod rollup;
+mod rows;
 mod sliding;
 mod tier;
 
 pub use open::OpenSlot;
-pub use rollup::{Rollup, fetched, fold};
+pub use rollup::{Rollup, archive, fetched, fold};
 pub use shelf::{Due, Shelf, Slot};
 pub use sliding::SlidingWindow;
 pub use tier::Tier;

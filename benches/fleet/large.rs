@@ -17,6 +17,15 @@ pub(crate) struct Size {
     pub(crate) paths: usize,
 }
 
+impl Size {
+    /// Services, edges and paths, with colons between.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let numbers: Vec<usize> = text.split(':').map(|number| number.parse().ok()).collect::<Option<_>>()?;
+        let [services, edges, paths] = *numbers else { return None };
+        Some(Self { services, edges, paths })
+    }
+}
+
 /// A tree of paths. Services call only services after them; the last 39 % call nobody, the first 13 % are entries, and so is
 /// whoever nobody calls.
 pub(crate) struct Large {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,15 +20,18 @@ use super::large::{Large, Size};
 pub(crate) const SERVE: &str = "--serve";
 const USUAL: Size = Size { services: 2_000, edges: 10_000, paths: 20_000 };
 /// Each differs from the one before in one thing.
-const LARGE: [Size; 3] = [
+pub(crate) const LARGE: [Size; 3] = [
     Size { services: 20_000, edges: 20_000, paths: 100_000 },
     Size { services: 20_000, edges: 200_000, paths: 400_000 },
     Size { services: 20_000, edges: 200_000, paths: 1_000_000 },
 ];
 const WINDOWS: u64 = 3;
+/// Windows that take the whole way in.
+const RECEIVED: u64 = 6;
 
-/// An analyzer on a free port, until its standard input ends. Snapshots as often as `millis` say.
-pub(crate) fn serve(millis: u64) {
+/// An analyzer on a free port, until its standard input ends. Snapshots as often as `millis` say; a history where there is a
+/// directory for it.
+pub(crate) fn serve(millis: u64, data: Option<PathBuf>) {
     let limits = AnalyzerLimits {
         services: 30_000,
         endpoints: 100_000,
@@ -38,18 +42,22 @@ pub(crate) fn serve(millis: u64) {
     };
     let snapshot_every = Duration::from_millis(millis);
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = AnalyzerConfig { listen, limits, snapshot_every, ..AnalyzerConfig::default() };
+    let config = AnalyzerConfig { listen, limits, snapshot_every, data, ..AnalyzerConfig::default() };
     let running = couplet_analyzer::start(config).expect("an analyzer");
     println!("{}", running.address());
     let _ = std::io::stdin().read(&mut [0]);
     running.stop();
 }
 
-pub(crate) fn measure(seed: u64) {
-    stages(&Large::new(USUAL, seed));
-    answers(&Large::new(USUAL, seed));
-    for size in LARGE {
-        memory(&Large::new(size, seed));
+/// All of it; of these sizes, where some are given, only the memory.
+pub(crate) fn measure(sizes: &[Size], seed: u64) {
+    if sizes.is_empty() {
+        stages(&Large::new(USUAL, seed));
+        received(&Large::new(USUAL, seed));
+        answers(&Large::new(USUAL, seed));
+    }
+    for size in if sizes.is_empty() { &LARGE } else { sizes } {
+        memory(&Large::new(*size, seed));
     }
 }
 
@@ -77,6 +85,54 @@ fn stages(large: &Large) {
     }
 }
 
+/// The whole way in: HTTP, history, graph, slots, and packing these. All of an analyzer's processor time but for what it
+/// takes to begin with.
+fn received(large: &Large) {
+    let data = tempfile::tempdir().expect("a directory");
+    let analyzer = Analyzer::start(60_000, Some(data.path()));
+    let mut client = Client::new(analyzer.address);
+    let windows: Vec<Vec<Vec<u8>>> = (1..=RECEIVED)
+        .map(|sequence| (0..large.services()).map(|service| otlp::encode(&large.report(service, sequence))).collect())
+        .collect();
+    let reports = (0..large.services()).map(|service| large.report(service, 1));
+    let records: usize = reports.map(|report| report.paths.len() + report.calls.len()).sum::<usize>() * windows.len();
+    let (mut acknowledged, mut packed) = (0.0, 0.0);
+    // Two windows of five seconds are a slot.
+    for slot in windows.chunks(2) {
+        let begun = Instant::now();
+        let before = analyzer.all_processor_time();
+        for body in slot.iter().flatten() {
+            let _ = post(&mut client, body);
+        }
+        acknowledged += analyzer.all_processor_time() - before;
+        // Until it is over and packed.
+        std::thread::sleep(Duration::from_secs(13).saturating_sub(begun.elapsed()));
+        packed += analyzer.all_processor_time() - before;
+    }
+    println!(
+        "\nthe whole way in: {records} records in {} reports, {:.0} records per second of processor time until \
+         they are acknowledged, {:.0} with their packing; {}",
+        windows.iter().flatten().count(),
+        records as f64 / acknowledged,
+        records as f64 / packed,
+        analyzer.threads(),
+    );
+}
+
+/// Posts a report until it is taken: more than can be packed at present is to come again, as proxies do. How often it was not.
+fn post(client: &mut Client, body: &[u8]) -> u32 {
+    let mut busy = 0;
+    loop {
+        let (status, _) = client.ask("POST", "/v1/metrics", body);
+        if status == 200 {
+            return busy;
+        }
+        assert_eq!(status, 503);
+        busy += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// What this thread has used so far.
 fn processor_time() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a thread");
@@ -85,7 +141,7 @@ fn processor_time() -> Duration {
 
 /// How long answers take while reports come and snapshots are made every second.
 fn answers(large: &Large) {
-    let analyzer = Analyzer::start(1_000);
+    let analyzer = Analyzer::start(1_000, None);
     let bodies: Vec<_> = (0..large.services()).map(|service| large.report(service, 1)).collect();
     let posting = AtomicBool::new(true);
     let mut client = Client::new(analyzer.address);
@@ -133,7 +189,7 @@ fn answers(large: &Large) {
 
 /// Memory of a process that holds a system and its snapshot, and the processor time that taking it in costs.
 fn memory(large: &Large) {
-    let analyzer = Analyzer::start(60_000);
+    let analyzer = Analyzer::start(60_000, None);
     let empty = analyzer.resident();
     let mut client = Client::new(analyzer.address);
     println!(
@@ -144,25 +200,16 @@ fn memory(large: &Large) {
         empty >> 20
     );
     for sequence in 1..=2 {
-        let (mut records, mut busy, before) = (0, 0, analyzer.processor_time());
+        let (mut records, mut busy, before) = (0, 0, analyzer.all_processor_time());
         for service in 0..large.services() {
             let report = large.report(service, sequence);
             for part in report.into_parts(2_000) {
                 records += part.paths.len() + part.calls.len();
                 let body = otlp::encode(&part);
-                // More than can be packed at present is to come again, as proxies do.
-                loop {
-                    let (status, _) = client.ask("POST", "/v1/metrics", &body);
-                    if status == 200 {
-                        break;
-                    }
-                    assert_eq!(status, 503);
-                    busy += 1;
-                    std::thread::sleep(Duration::from_millis(100));
-                }
+                busy += post(&mut client, &body);
             }
         }
-        let spent = analyzer.processor_time() - before;
+        let spent = analyzer.all_processor_time() - before;
         let resident = analyzer.resident();
         println!(
             "window {sequence}: {records} records, {:.0} records per second of its processor time, {busy} times busy; {} MiB, {} bytes \
@@ -185,10 +232,10 @@ struct Analyzer {
 }
 
 impl Analyzer {
-    fn start(millis: u64) -> Self {
+    fn start(millis: u64, data: Option<&Path>) -> Self {
         let program = std::env::current_exe().expect("a program");
         let mut command = Command::new(program);
-        command.args([SERVE, &millis.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([SERVE, &millis.to_string()]).args(data).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("a process");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("an address");
@@ -210,12 +257,24 @@ impl Analyzer {
         line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
     }
 
-    /// Seconds.
-    fn processor_time(&self) -> f64 {
+    /// Seconds of all threads, those that have ended among them.
+    fn all_processor_time(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a process");
+        // Behind the name, which may hold anything, the 12th and 13th are ticks of a hundredth of a second.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok());
+        ticks.sum::<u64>() as f64 / 100.0
+    }
+
+    /// The threads that there are, and what each has used.
+    fn threads(&self) -> String {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a process");
-        let of = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("schedstat")).ok();
-        let nanos = |text: String| text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok());
-        tasks.flatten().filter_map(of).filter_map(nanos).sum::<u64>() as f64 / 1e9
+        let read = |task: &Path, name: &str| std::fs::read_to_string(task.join(name)).ok();
+        let used = |task: std::fs::DirEntry| {
+            let nanos: u64 = read(&task.path(), "schedstat")?.split(' ').next()?.parse().ok()?;
+            Some(format!("{} {:.2} s", read(&task.path(), "comm")?.trim(), nanos as f64 / 1e9))
+        };
+        tasks.flatten().filter_map(used).collect::<Vec<_>>().join(", ")
     }
 }
 

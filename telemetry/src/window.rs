@@ -366,12 +366,15 @@ impl Window {
 
     /// Closes the window: its contents as a report, sorted, and an empty window again.
     pub fn close(&mut self, origin: Origin, sequence: u64, start: u64, end: u64) -> Report {
-        let mut paths: Vec<_> = std::mem::take(&mut self.paths).into_values().map(|report| *report).collect();
+        // Sorted where they lie, and moved once.
+        let mut paths: Vec<_> = std::mem::take(&mut self.paths).into_values().collect();
         paths.sort_unstable_by_key(|report| report.path.id);
-        let mut calls: Vec<_> = std::mem::take(&mut self.calls).into_values().map(|report| *report).collect();
+        let paths = paths.into_iter().map(|report| *report).collect();
+        let mut calls: Vec<_> = std::mem::take(&mut self.calls).into_values().collect();
         calls.sort_unstable_by(|a, b| {
             (a.path, a.callee.service(), a.callee.endpoint()).cmp(&(b.path, b.callee.service(), b.callee.endpoint()))
         });
+        let calls = calls.into_iter().map(|report| *report).collect();
         let opaque = std::mem::take(&mut self.opaque).into_iter().flat_map(|(protocol, peers)| {
             peers.into_iter().map(move |(peer, stats)| OpaqueReport { peer, protocol, stats })
         });

@@ -19,9 +19,9 @@ use super::directory::{EndpointId, ServiceEntry, ServiceId};
 use super::index::{EndpointIx, PairIx, PathIx, ServiceIx};
 use super::limits::GraphLoss;
 use super::merge::{CallNode, Graph, PathKey, PathNode};
-use super::packed::Packed;
-use super::snapshot::{Call, Edge, Endpoint, Entry, Expected, OpaqueEdge, Pair, Path, ServerSide, Service, Snapshot};
+use super::snapshot::{Call, Edge, Endpoint, Entry, Expected, OpaqueEdge, Pair, Path, Service, Snapshot};
 use super::tree::Tree;
+use crate::packed::{Packed, Scratch, ServerSide};
 
 impl Graph {
     /// The graph at this moment. Takes time in proportion to its size.
@@ -289,10 +289,11 @@ fn pairs(snapshot: &mut Snapshot, nodes: &Nodes<'_>, names: &Names) {
     ends.sort_unstable();
     ends.dedup();
     let (mut clients, mut servers) = (clients.as_slice(), servers.as_slice());
+    let mut scratch = Scratch::default();
     let pair = |(source, destination): Ends| {
         let calls = split_off(&mut clients, (source, destination)).iter();
         let calls = calls.filter_map(|(_, at)| snapshot.calls.get(*at as usize));
-        let client = Packed::sum(calls.map(|call| &call.stats));
+        let client = Packed::sum(calls.map(|call| &call.stats), &mut scratch);
         let mut server = ServerSide::default();
         for (_, at) in split_off(&mut servers, (source, destination)) {
             let Some(path) = snapshot.paths.get(*at as usize) else { continue };
@@ -321,11 +322,12 @@ fn edges(snapshot: &mut Snapshot) {
     };
     let mut pairs: Vec<_> = snapshot.pairs.iter().enumerate().filter_map(between).collect();
     pairs.sort_unstable();
+    let mut scratch = Scratch::default();
     let edge = |of_one: &[((ServiceIx, ServiceIx), PairIx)]| {
         let (source, destination) = of_one.first()?.0;
         let pairs: Box<[PairIx]> = of_one.iter().map(|(_, pair)| *pair).collect();
-        let client = Packed::sum(pairs.iter().map(|pair| &snapshot[*pair].client));
-        let server = Packed::sum(pairs.iter().map(|pair| &snapshot[*pair].server));
+        let client = Packed::sum(pairs.iter().map(|pair| &snapshot[*pair].client), &mut scratch);
+        let server = Packed::sum(pairs.iter().map(|pair| &snapshot[*pair].server), &mut scratch);
         Some(Edge { source, destination, client, server, pairs }).filter(|edge| edge.calls() > 0)
     };
     let mut edges: Vec<Edge> = pairs.chunk_by(|a, b| a.0 == b.0).filter_map(edge).collect();

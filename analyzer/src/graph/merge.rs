@@ -8,15 +8,13 @@ use couplet_telemetry::opaque::{OpaqueReport, OpaqueStats, Protocol};
 use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::path::PathId;
 use couplet_telemetry::propagation::Propagation;
-use couplet_telemetry::report::{
-    CallReport, CallStats, Callee, ExpectedReport, HandlingStats, PathDefinition, PathKind, PathReport, Report,
-};
+use couplet_telemetry::report::{CallStats, Callee, ExpectedReport, HandlingStats, PathDefinition, PathKind, Report};
 use couplet_telemetry::window::Loss;
 
 use super::directory::{Directory, EndpointId, ServiceId};
 use super::limits::{GraphLimits, GraphLoss};
-use super::packed::Packed;
 use super::table::{Row, Table};
+use crate::packed::{self, Measures, Packed, Scratch, Writer};
 
 /// Merges reports. Bounded by its limits, whatever is reported; no handling and no call is ever left out of the totals.
 ///
@@ -40,6 +38,19 @@ pub struct Graph {
     pub(super) losses: BTreeMap<GraphLoss, u64>,
     pub(super) window: Option<(u64, u64)>,
     pub(super) reports: u64,
+    /// What comes unpacked.
+    row: Writer,
+    scratch: Scratch,
+}
+
+/// One report that is being merged.
+#[derive(Debug)]
+pub(crate) struct Filing {
+    service: ServiceId,
+    /// Whether the service has no name of its own here.
+    folded: bool,
+    /// Paths of this report that are counted elsewhere: so must their calls be.
+    refused: HashSet<PathId>,
 }
 
 /// Names a node: a path, or the overflow path of one service (all services use the same id for theirs).
@@ -118,11 +129,30 @@ impl Graph {
             losses: BTreeMap::new(),
             window: None,
             reports: 0,
+            row: Writer::default(),
+            scratch: Scratch::default(),
         }
     }
 
     /// Merges one report. Whoever calls sees to it that a report is applied once.
     pub fn apply(&mut self, report: &Report) {
+        let mut filing = self.begin(report);
+        let mut row = std::mem::take(&mut self.row);
+        for path in &report.paths {
+            row.clear();
+            path.stats.write(&mut row);
+            self.add_path(&mut filing, &path.path, row.bytes());
+        }
+        for call in &report.calls {
+            row.clear();
+            call.stats.write(&mut row);
+            self.add_call(&filing, call.path, &call.callee, row.bytes());
+        }
+        self.row = row;
+    }
+
+    /// Merges what a report says beside its paths and calls, which are to follow: first the paths, then the calls.
+    pub(crate) fn begin(&mut self, report: &Report) -> Filing {
         self.reports = self.reports.saturating_add(1);
         self.extend_window(report.start, report.end);
         let service = self.directory.service(&report.origin.service, self.limits.services);
@@ -130,17 +160,6 @@ impl Graph {
             self.lose(GraphLoss::Instances, 1);
         }
         let folded = report.origin.service != self.directory.service_name(service);
-        // Paths of this report that are counted elsewhere: so must their calls be.
-        let mut refused = HashSet::new();
-        for path in &report.paths {
-            if folded {
-                self.lose(GraphLoss::Services, path.stats.outcomes.total());
-            }
-            self.handlings(service, path, &mut refused);
-        }
-        for call in &report.calls {
-            self.call(service, call, &refused);
-        }
         for opaque in &report.opaque {
             self.opaque(service, opaque);
         }
@@ -154,20 +173,25 @@ impl Graph {
             let slot = self.proxy_losses.entry(*loss).or_default();
             *slot = slot.saturating_add(*count);
         }
+        Filing { service, folded, refused: HashSet::new() }
     }
 
-    fn handlings(&mut self, service: ServiceId, report: &PathReport, refused: &mut HashSet<PathId>) {
-        let count = report.stats.outcomes.total();
-        let place = match self.admit(service, &report.path, count) {
+    /// Merges the handlings of one path, packed.
+    pub(crate) fn add_path(&mut self, filing: &mut Filing, path: &PathDefinition, handlings: &[u8]) {
+        let count = packed::total(handlings);
+        if filing.folded {
+            self.lose(GraphLoss::Services, count);
+        }
+        let place = match self.admit(filing.service, path, count) {
             Ok(place) => place,
             Err(loss) => {
                 self.lose(loss, count);
-                refused.insert(report.path.id);
-                self.overflow(service)
+                filing.refused.insert(path.id);
+                self.overflow(filing.service)
             }
         };
         if let Some(node) = self.paths.get_mut(place) {
-            node.stats.merge(&report.stats);
+            node.stats.merge_bytes(handlings, &mut self.scratch);
         }
     }
 
@@ -227,26 +251,27 @@ impl Graph {
         self.paths.push(node)
     }
 
-    fn call(&mut self, service: ServiceId, report: &CallReport, refused: &HashSet<PathId>) {
-        let count = report.stats.outcomes.total();
-        let known = self.paths.find(&PathKey::Path(report.path)).filter(|place| {
-            let own = self.paths.get(*place).is_some_and(|node| node.service == service);
-            own && !refused.contains(&report.path)
+    /// Merges the calls of one path to one callee, packed.
+    pub(crate) fn add_call(&mut self, filing: &Filing, path: PathId, callee: &Callee, calls: &[u8]) {
+        let count = packed::total(calls);
+        let known = self.paths.find(&PathKey::Path(path)).filter(|place| {
+            let own = self.paths.get(*place).is_some_and(|node| node.service == filing.service);
+            own && !filing.refused.contains(&path)
         });
         let path = known.unwrap_or_else(|| {
-            if report.path != PathId::OVERFLOW {
+            if path != PathId::OVERFLOW {
                 self.lose(GraphLoss::Paths, count);
             }
-            self.overflow(service)
+            self.overflow(filing.service)
         });
-        let call = self.calls.find(&(path, report.callee.key()));
+        let call = self.calls.find(&(path, callee.key()));
         match call.and_then(|place| self.calls.get_mut(place)) {
             Some(node) => {
-                node.stats.merge(&report.stats);
-                let callee = node.callee;
-                self.lose_names(callee, report, count);
+                node.stats.merge_bytes(calls, &mut self.scratch);
+                let known = node.callee;
+                self.lose_names(known, callee, count);
             }
-            None => self.first_call(path, report, count),
+            None => self.first_call(path, callee, calls),
         }
     }
 
@@ -277,14 +302,15 @@ impl Graph {
 
     /// Makes room for calls to a callee that this path has not called before: the callee endpoint itself; else only
     /// the callee's service, below the overflow path of the caller; else nothing but the fact that there were calls.
-    fn first_call(&mut self, path: u32, report: &CallReport, count: u64) {
-        let callee = self.directory.service(report.callee.service(), self.limits.services);
-        let endpoint = self.directory.endpoint(callee, report.callee.endpoint(), self.limits.endpoints);
-        self.lose_names(endpoint, report, count);
+    fn first_call(&mut self, path: u32, named: &Callee, calls: &[u8]) {
+        let count = packed::total(calls);
+        let callee = self.directory.service(named.service(), self.limits.services);
+        let endpoint = self.directory.endpoint(callee, named.endpoint(), self.limits.endpoints);
+        self.lose_names(endpoint, named, count);
         let Some(node) = self.paths.get(path) else { return };
         let (caller, source) = (node.service, node.endpoint);
         if self.fits((source, endpoint), 1) {
-            self.merge_call((path, report.callee.key()), endpoint, &report.stats);
+            self.merge_call((path, named.key()), endpoint, calls);
             return;
         }
         self.lose(GraphLoss::Edges, count);
@@ -297,15 +323,15 @@ impl Graph {
         }
         let service = self.directory.service_of(merged);
         let key = Callee::key_of(self.directory.service_name(service), OTHER);
-        self.merge_call((below, key), merged, &report.stats);
+        self.merge_call((below, key), merged, calls);
     }
 
     /// Counts what it costs that a callee is not kept apart by its names.
-    fn lose_names(&mut self, callee: EndpointId, report: &CallReport, count: u64) {
-        if self.directory.service_name(self.directory.service_of(callee)) != report.callee.service() {
+    fn lose_names(&mut self, callee: EndpointId, named: &Callee, count: u64) {
+        if self.directory.service_name(self.directory.service_of(callee)) != named.service() {
             self.lose(GraphLoss::Services, count);
         }
-        if self.directory.endpoint_name(callee) != report.callee.endpoint() {
+        if self.directory.endpoint_name(callee) != named.endpoint() {
             self.lose(GraphLoss::Endpoints, count);
         }
     }
@@ -325,12 +351,12 @@ impl Graph {
         true
     }
 
-    fn merge_call(&mut self, (path, key): (u32, u64), callee: EndpointId, stats: &CallStats) {
+    fn merge_call(&mut self, (path, key): (u32, u64), callee: EndpointId, calls: &[u8]) {
         let known = self.calls.find(&(path, key));
         let fresh = || CallNode { path, callee, key, stats: Packed::default() };
         let place = known.unwrap_or_else(|| self.calls.push(fresh()));
         if let Some(node) = self.calls.get_mut(place) {
-            node.stats.merge(stats);
+            node.stats.merge_bytes(calls, &mut self.scratch);
         }
     }
 

@@ -14,7 +14,7 @@ use couplet_telemetry::propagation::Propagation;
 use couplet_telemetry::report::{CallStats, HandlingStats, PathKind};
 
 use super::index::{EdgeIx, EndpointIx, EntryIx, PairIx, PathIx, ServiceIx};
-use super::packed::{CallTotals, Packed};
+use crate::packed::{CallTotals, Packed, ServerSide};
 
 /// The coupling graph at one moment. Every table is sorted by what names its rows; the rows of one table point into
 /// the others by index (`snapshot[path.endpoint]`).
@@ -97,23 +97,6 @@ impl Endpoint {
 
 /// What a caller knows of calls.
 pub type ClientSide = Packed<CallStats>;
-
-/// What a callee knows of calls.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ServerSide {
-    /// Calls by how they ended.
-    pub outcomes: Outcomes,
-    /// Durations of their handlings.
-    pub duration: Histogram,
-}
-
-impl ServerSide {
-    /// Adds all of `other`.
-    pub fn merge(&mut self, other: &Self) {
-        self.outcomes.merge(&other.outcomes);
-        self.duration.merge(&other.duration);
-    }
-}
 
 /// One endpoint that calls another. The two may belong to the same service.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::HistoryError;
 
 /// Every change of form, oldest first: `user_version` counts how many were made.
-pub(super) const STEPS: [&str; 2] = [
+pub(super) const STEPS: [&str; 3] = [
     "
     CREATE TABLE report (
         id       INTEGER PRIMARY KEY, -- in the order of arrival
@@ -68,6 +68,9 @@ pub(super) const STEPS: [&str; 2] = [
         value TEXT NOT NULL
     ) WITHOUT ROWID;
     ",
+    // From here on fresh rollups are packed in a form of their own, which earlier releases cannot read; those that are there
+    // stay as they are.
+    "",
 ];
 
 /// How many steps this release knows.

@@ -1,10 +1,9 @@
 //! What one service reported in one slot, all its replicas together: packed, as bytes.
 //!
-//! The bytes are OTLP again, gzipped: one report with everything that was measured, and an empty one for every further
-//! replica, so that none is forgotten. Whoever can read what proxies send can read a rollup.
+//! The bytes are reports again, in few bytes ([`rows`](super::rows)): one with everything that was measured, and an empty one
+//! for every further replica, so that none is forgotten. Earlier releases kept OTLP, gzipped, which is still read.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,15 +13,15 @@ use couplet_telemetry::otlp::{self, Bounds};
 use couplet_telemetry::propagation::Propagation;
 use couplet_telemetry::report::{Origin, Report};
 use couplet_telemetry::window::{Window, WindowLimits};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 
 use super::Tier;
+use super::rows::{self, Piece};
+use crate::graph::Graph;
 use crate::gzip;
 
 /// Paths and calls of one rollup at most; what is beyond goes into another one. So no reader ever holds much at once.
 const ENTRIES: usize = 5_000;
-/// Bytes of one rollup at most, unpacked: far more than so many entries can have.
+/// Bytes of one rollup of an earlier release at most, unpacked: far more than so many entries can have.
 const UNPACKED: usize = 256 << 20;
 
 /// Breakers of one rollup that are kept apart, over all replicas. Those beyond are one for each replica.
@@ -44,7 +43,7 @@ pub struct Rollup {
     pub end: u64,
     /// Whose reports.
     pub service: Arc<str>,
-    /// The reports: OTLP, gzipped.
+    /// The reports, packed.
     pub body: Bytes,
     /// Where it is in the history; none where it is in memory only.
     pub row: Option<i64>,
@@ -54,8 +53,31 @@ impl Rollup {
     /// The reports; none where the bytes are not what was packed.
     #[must_use]
     pub fn reports(&self, bounds: &Bounds) -> Option<Vec<Report>> {
+        if rows::is_packed(&self.body) {
+            return rows::read(&self.body, bounds);
+        }
         let bytes = gzip::unpack(&self.body, UNPACKED).ok()?;
         Some(otlp::decode(&bytes, bounds).ok()?.reports)
+    }
+}
+
+impl Rollup {
+    /// Merges the reports into a graph. What was packed is merged as it is. None where the bytes cannot be read to their end:
+    /// what stands before that is in the graph then.
+    pub(crate) fn add_to(&self, graph: &mut Graph, bounds: &Bounds) -> Option<()> {
+        if !rows::is_packed(&self.body) {
+            self.reports(bounds)?.iter().for_each(|report| graph.apply(report));
+            return Some(());
+        }
+        let mut filing = None;
+        rows::each(&self.body, bounds, |piece| match (piece, &mut filing) {
+            (Piece::Report(report), filing) => *filing = Some(graph.begin(&report)),
+            (Piece::Path(path, handlings), Some(filing)) => graph.add_path(filing, &path, handlings),
+            (Piece::Call { path, callee, calls, first_byte: _ }, Some(filing)) => {
+                graph.add_call(filing, path, callee, calls);
+            }
+            (Piece::Path(..) | Piece::Call { .. }, None) => {}
+        })
     }
 }
 
@@ -81,6 +103,17 @@ pub fn fold(rollups: &[Arc<Rollup>], tier: Tier, bounds: &Bounds, limits: Window
         folded.extend(gathered.pack(service, tier, (start, end)));
     }
     (folded, unreadable)
+}
+
+/// All reports of a slot as OTLP, gzipped: what whoever fetches it can read without knowing how it is kept.
+#[must_use]
+pub fn archive(rollups: &[Arc<Rollup>], bounds: &Bounds) -> Vec<u8> {
+    let mut packer = gzip::Packer::default();
+    for rollup in rollups {
+        // Requests that stand one after the other are one request with all of it: so protobuf has it.
+        rollup.reports(bounds).iter().flatten().for_each(|report| packer.add(&otlp::encode(report)));
+    }
+    packer.finish()
 }
 
 /// The rollups of a slot of ten seconds as it is fetched from a running analyzer: all of them, one after the other. None
@@ -178,19 +211,11 @@ impl Gathered {
         let whole =
             Report { breakers: breakers.into_values().collect(), ..window.close(origin, sequence, first, last) };
         let mut parts = whole.into_parts(ENTRIES).into_iter();
-        // The requests of several reports, one after the other, are the request with all of them: so protobuf has it.
-        let mut bytes = parts.next().as_ref().map(otlp::encode).unwrap_or_default();
-        sources.map(only_breakers).for_each(|report| bytes.extend(otlp::encode(&report)));
-        let bodies = std::iter::once(bytes).chain(parts.map(|report| otlp::encode(&report)));
+        let first = rows::write(parts.next().into_iter().chain(sources.map(only_breakers)));
+        let bodies = std::iter::once(first).chain(parts.map(|report| rows::write([report])));
         let service: Arc<str> = service.into();
-        let rollup = |bytes: Vec<u8>| Rollup {
-            tier,
-            start,
-            end,
-            service: Arc::clone(&service),
-            body: packed(&bytes),
-            row: None,
-        };
+        let rollup =
+            |body: Vec<u8>| Rollup { tier, start, end, service: Arc::clone(&service), body: body.into(), row: None };
         bodies.map(rollup).collect()
     }
 }
@@ -203,12 +228,6 @@ fn join(known: &mut BreakerReport, later: &BreakerReport) {
     known.transitions.extend(later.transitions.iter().cloned());
     let surplus = known.transitions.len().saturating_sub(TRANSITIONS);
     known.transitions.drain(..surplus);
-}
-
-fn packed(bytes: &[u8]) -> Bytes {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
-    written.unwrap_or_default().into() // writing to memory cannot fail
 }
 
 #[cfg(test)]
@@ -250,6 +269,53 @@ mod tests {
             })
             .collect();
         assert_eq!(shown, [("a", "open", 7, 4), ("b", "half_open", 17, 10)]);
+    }
+
+    #[test]
+    fn a_graph_of_rollups_is_the_graph_of_their_reports() {
+        use crate::graph::GraphLimits;
+        use crate::traffic::{on, traffic};
+
+        let stock = on("stock", "GET /stock/{id}").takes(7).calls(2, on("db", "query").external());
+        let failing = stock.clone().fails();
+        let root = on("shop", "GET /").calls(3, stock).calls(1, on("shop", "GET /self").calls(1, failing));
+        let reports = traffic().with_replicas(3).of(40, &root).unlinked(9, "shop", &root).reports();
+        let wide = GraphLimits::default();
+        // Where there is not enough room, too.
+        for limits in [wide, GraphLimits { services: 2, endpoints: 2, edges: 2, paths: 3, instances: 2 }] {
+            let (mut told, mut kept, mut earlier) = (Graph::new(limits), Graph::new(limits), Graph::new(limits));
+            for round in 0..3 {
+                for service in ["shop", "stock"] {
+                    let mut gathered = Gathered::new(LIMITS);
+                    let own = reports.iter().filter(|report| report.origin.service == service);
+                    own.for_each(|report| gathered.absorb(report.clone()));
+                    for rollup in gathered.pack(service, Tier::Seconds, (round, round + 1)) {
+                        rollup.reports(&BOUNDS).iter().flatten().for_each(|report| told.apply(report));
+                        assert_eq!(rollup.add_to(&mut kept, &BOUNDS), Some(()));
+                        let body = archive(&[Arc::new(rollup.clone())], &BOUNDS).into();
+                        assert_eq!(Rollup { body, ..rollup }.add_to(&mut earlier, &BOUNDS), Some(()));
+                    }
+                }
+            }
+            let shown = |graph: &Graph| format!("{:?}", graph.snapshot());
+            assert_eq!(shown(&kept), shown(&told));
+            assert_eq!(shown(&earlier), shown(&told));
+            let handled = kept.snapshot().paths().iter().map(|path| path.stats.total()).sum::<u64>();
+            assert!(handled > 300, "{handled}");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_release_kept_is_read_and_folded() {
+        let whole = rollup(0, &[report("a", 1, 3, "closed"), report("b", 1, 10, "open")]);
+        let reports = whole[0].reports(&BOUNDS).unwrap();
+        let archived = archive(&whole, &BOUNDS);
+        let earlier = Rollup { body: archived.clone().into(), ..Rollup::clone(&whole[0]) };
+        assert_eq!(earlier.reports(&BOUNDS), Some(reports.clone()));
+        let (folded, unreadable) = fold(&[Arc::new(earlier)], Tier::Minute, &BOUNDS, LIMITS);
+        assert_eq!((folded[0].reports(&BOUNDS), unreadable), (Some(reports.clone()), 0));
+        let fetched = fetched(&archived, (0, 10_000), &BOUNDS, LIMITS).unwrap();
+        assert_eq!(fetched[0].reports(&BOUNDS), Some(reports));
     }
 
     #[test]

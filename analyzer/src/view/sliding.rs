@@ -70,6 +70,11 @@ impl Windows {
         tokio::task::spawn_blocking(make).await.ok()
     }
 
+    /// What reports may hold.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     fn rollups(&self, choose: impl FnOnce(&Shelf, u64) -> Vec<Arc<Rollup>>) -> Vec<Arc<Rollup>> {
         let shelf = self.board.shelf.lock();
         let end = if self.recorded { shelf.end().unwrap_or(0) } else { unix_millis() };
@@ -94,7 +99,7 @@ impl Windows {
         let make = move || {
             let mut graph = Graph::new(limits);
             for rollup in &rollups {
-                rollup.reports(&bounds).iter().flatten().for_each(|report| graph.apply(report));
+                let _ = rollup.add_to(&mut graph, &bounds); // what is here was read once before
             }
             let snapshot = graph.snapshot();
             drop(graph);

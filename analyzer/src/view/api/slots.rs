@@ -12,8 +12,8 @@ use http::{HeaderValue, header};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Asked, answer, not_found};
-use crate::slots::Slot;
+use super::{Asked, answer, defect, not_found};
+use crate::slots::{Slot, archive};
 use crate::view::Desk;
 
 pub(super) fn routes() -> Router<Arc<Desk>> {
@@ -40,12 +40,14 @@ async fn list(State(desk): State<Arc<Desk>>, asked: Asked) -> Response {
     answer(&json!({ "name": desk.board.name, "run": desk.board.run.to_string(), "slots": listed }))
 }
 
-/// All rollups of a slot: OTLP, gzipped. Archives, and requests in them, can be read one after the other as one.
+/// All reports of a slot: OTLP, gzipped. That they are kept in another form is nobody's business.
 async fn one(State(desk): State<Arc<Desk>>, Path(number): Path<u64>) -> Response {
     let Some(slot) = desk.board.shelf.lock().slot_of(number) else {
         return not_found("there is no such slot of ten seconds in memory, or no longer");
     };
-    let body: Vec<u8> = slot.rollups.iter().flat_map(|rollup| rollup.body.iter().copied()).collect();
+    let bounds = desk.windows.bounds();
+    let Ok(_turn) = desk.questions.acquire().await else { return defect() };
+    let Ok(body) = tokio::task::spawn_blocking(move || archive(&slot.rollups, &bounds)).await else { return defect() };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf")),
         (header::CONTENT_ENCODING, HeaderValue::from_static("gzip")),

@@ -1,10 +1,11 @@
-//! Measures in few bytes: what a graph keeps of a million paths.
+//! Measures in few bytes: what a graph keeps of a million paths, and what slots are made of.
 //!
 //! Most of what can be counted is zero and most of the rest is small, so only what is not zero is written, as numbers of
 //! as many bytes as they need. Nothing at all is written of measures of nothing. The bytes never change once they are
 //! shared: graph and snapshots hold on to the same ones until the graph has something to add.
 
 mod bytes;
+mod sum;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,8 +16,9 @@ use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::outcome::{Evidence, Links, Outcome, Outcomes};
 use couplet_telemetry::report::{CallStats, HandlingStats, Joint, Origins};
 
-use self::bytes::{Reader, Writer};
-use super::snapshot::ServerSide;
+pub(crate) use self::bytes::{Reader, Writer};
+pub(crate) use self::sum::Scratch;
+use self::sum::{Form, add_up};
 
 /// Measures, packed. What is asked for is unpacked; see the accessors of each kind.
 pub struct Packed<T> {
@@ -30,8 +32,8 @@ pub trait Measures: Default {
     fn write(&self, writer: &mut Writer);
     /// Reads what was written; of no bytes at all, nothing.
     fn read(reader: &mut Reader<'_>) -> Self;
-    /// Adds all of `other`.
-    fn add(&mut self, other: &Self);
+    /// Adds what was written of two; none of them is empty. The sum is in the scratch.
+    fn add_up(one: &[u8], other: &[u8], scratch: &mut Scratch);
 }
 
 impl<T: Measures> Packed<T> {
@@ -49,34 +51,33 @@ impl<T: Measures> Packed<T> {
         T::read(&mut self.reader())
     }
 
-    /// Adds all of `measures`.
-    pub(super) fn merge(&mut self, measures: &T) {
-        if self.bytes.is_empty() {
-            *self = Self::new(measures);
+    /// Adds what was written of other measures.
+    pub(crate) fn merge_bytes(&mut self, other: &[u8], scratch: &mut Scratch) {
+        if other.is_empty() {
             return;
         }
-        let mut sum = self.unpack();
-        sum.add(measures);
-        let mut writer = Writer::default();
-        sum.write(&mut writer);
+        if self.bytes.is_empty() {
+            *self = Self::of_bytes(Arc::from(other));
+            return;
+        }
+        T::add_up(&self.bytes, other, scratch);
+        let sum = scratch.sum.bytes();
         // As long as nobody else holds on to the bytes, and there are as many, they are used again.
         match Arc::get_mut(&mut self.bytes) {
-            Some(bytes) if bytes.len() == writer.bytes().len() => bytes.copy_from_slice(writer.bytes()),
-            _ => self.bytes = Arc::from(writer.bytes()),
+            Some(bytes) if bytes.len() == sum.len() => bytes.copy_from_slice(sum),
+            _ => self.bytes = Arc::from(sum),
         }
     }
 
     /// All of these together. The only one of its kind is shared, not copied.
-    pub(super) fn sum<'a>(mut all: impl Iterator<Item = &'a Self>) -> Self
+    pub(crate) fn sum<'a>(mut all: impl Iterator<Item = &'a Self>, scratch: &mut Scratch) -> Self
     where
         T: 'a,
     {
         let Some(first) = all.next() else { return Self::default() };
-        let Some(second) = all.next() else { return first.clone() };
-        let mut sum = first.unpack();
-        sum.add(&second.unpack());
-        all.for_each(|other| sum.add(&other.unpack()));
-        Self::new(&sum)
+        let mut sum = first.clone();
+        all.for_each(|other| sum.merge_bytes(&other.bytes, scratch));
+        sum
     }
 
     fn reader(&self) -> Reader<'_> {
@@ -86,6 +87,12 @@ impl<T: Measures> Packed<T> {
     fn of_bytes(bytes: Arc<[u8]>) -> Self {
         Self { bytes, of: PhantomData }
     }
+}
+
+/// How many handlings or calls there are in what was written of them: how they ended comes first.
+pub(crate) fn total(measures: &[u8]) -> u64 {
+    let numbers: [u64; 32] = Reader::new(measures).numbers();
+    numbers.iter().take(OUTCOMES).fold(0, |sum, number| sum.saturating_add(*number))
 }
 
 impl<T> Clone for Packed<T> {
@@ -170,7 +177,7 @@ impl Packed<HandlingStats> {
 
 impl Packed<HandlingStats> {
     /// What the callee of these handlings knows of the calls.
-    pub(super) fn server_side(&self) -> ServerSide {
+    pub(crate) fn server_side(&self) -> ServerSide {
         let mut reader = self.reader();
         let numbers: [u64; HANDLING_NUMBERS] = reader.numbers();
         let [.., sum, min, max, zeros] = numbers;
@@ -178,7 +185,7 @@ impl Packed<HandlingStats> {
         for _ in 0..COUNTS {
             reader.skip_counts();
         }
-        for _ in 0..reader.number() {
+        for _ in 0..reader.length() {
             let _ = (reader.text(), reader.number());
         }
         ServerSide { outcomes, duration: reader.histogram(zeros, sum, min, max) }
@@ -231,6 +238,23 @@ impl Packed<CallStats> {
         let [.., sum, min, max, zeros]: [u64; CALL_NUMBERS] = reader.numbers();
         reader.skip_counts();
         reader.histogram(zeros, sum, min, max)
+    }
+}
+
+/// What a callee knows of calls.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ServerSide {
+    /// Calls by how they ended.
+    pub outcomes: Outcomes,
+    /// Durations of their handlings.
+    pub duration: Histogram,
+}
+
+impl ServerSide {
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.outcomes.merge(&other.outcomes);
+        self.duration.merge(&other.duration);
     }
 }
 
@@ -294,11 +318,7 @@ impl Measures for HandlingStats {
         for counts in [calls, callees, depth_below, calls_below, services_below] {
             writer.counts(counts);
         }
-        writer.number(origins.iter().count() as u64);
-        for (service, times) in origins.iter() {
-            writer.text(service);
-            writer.number(times);
-        }
+        origins_in(writer, origins);
         writer.buckets(duration);
     }
 
@@ -311,10 +331,7 @@ impl Measures for HandlingStats {
         let [calls, callees, depth_below, calls_below, services_below]: [Counts; COUNTS] =
             std::array::from_fn(|_| reader.counts());
         let mut origins = Origins::default();
-        for _ in 0..reader.number() {
-            let service = reader.text();
-            origins.add(service, reader.number());
-        }
+        read_origins(reader, &mut origins);
         let duration = reader.histogram(zeros, sum, min, max);
         Self {
             outcomes,
@@ -334,8 +351,8 @@ impl Measures for HandlingStats {
         }
     }
 
-    fn add(&mut self, other: &Self) {
-        self.merge(other);
+    fn add_up(one: &[u8], other: &[u8], scratch: &mut Scratch) {
+        add_up::<HANDLING_NUMBERS>(one, other, Form { counts: COUNTS, origins: true }, scratch);
     }
 }
 
@@ -397,8 +414,8 @@ impl Measures for CallStats {
         }
     }
 
-    fn add(&mut self, other: &Self) {
-        self.merge(other);
+    fn add_up(one: &[u8], other: &[u8], scratch: &mut Scratch) {
+        add_up::<CALL_NUMBERS>(one, other, Form { counts: 1, origins: false }, scratch);
     }
 }
 
@@ -420,8 +437,8 @@ impl Measures for ServerSide {
         Self { outcomes, duration: reader.histogram(zeros, sum, min, max) }
     }
 
-    fn add(&mut self, other: &Self) {
-        self.merge(other);
+    fn add_up(one: &[u8], other: &[u8], scratch: &mut Scratch) {
+        add_up::<SERVER_NUMBERS>(one, other, Form { counts: 0, origins: false }, scratch);
     }
 }
 
@@ -456,6 +473,21 @@ fn links_of(numbers: &mut impl Iterator<Item = u64>) -> Links {
 fn joint_of(numbers: &mut impl Iterator<Item = u64>) -> Joint {
     let [neither, handling_only, call_only, both] = std::array::from_fn(|_| next(numbers));
     Joint { neither, handling_only, call_only, both }
+}
+
+fn origins_in(writer: &mut Writer, origins: &Origins) {
+    writer.number(origins.iter().count() as u64);
+    for (service, times) in origins.iter() {
+        writer.text(service);
+        writer.number(times);
+    }
+}
+
+fn read_origins(reader: &mut Reader<'_>, origins: &mut Origins) {
+    for _ in 0..reader.length() {
+        let service = reader.text();
+        origins.add(service, reader.number());
+    }
 }
 
 fn next(numbers: &mut impl Iterator<Item = u64>) -> u64 {

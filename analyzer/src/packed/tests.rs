@@ -67,6 +67,7 @@ proptest! {
     fn handlings_are_unpacked_as_they_were(stats in handlings()) {
         let packed = Packed::new(&stats);
         let totals = packed.totals();
+        prop_assert_eq!(total(&packed.bytes), stats.outcomes.total());
         prop_assert_eq!(&totals.outcomes, &stats.outcomes);
         prop_assert_eq!((totals.nanos, totals.blocked, totals.busy), (stats.duration.sum(), stats.blocked, stats.busy));
         let server = ServerSide { outcomes: stats.outcomes.clone(), duration: stats.duration.clone() };
@@ -79,6 +80,7 @@ proptest! {
     fn calls_are_unpacked_as_they_were(stats in calls()) {
         let packed = Packed::new(&stats);
         let totals = packed.totals();
+        prop_assert_eq!(total(&packed.bytes), stats.outcomes.total());
         prop_assert_eq!(&totals.outcomes, &stats.outcomes);
         prop_assert_eq!((totals.links, totals.joint), (stats.links, stats.joint));
         prop_assert_eq!((totals.blocking, totals.blocked, totals.attempts), (stats.blocking, stats.blocked, stats.attempts));
@@ -88,23 +90,37 @@ proptest! {
     }
 
     #[test]
-    fn what_is_packed_adds_up_to_the_same(parts in prop::collection::vec(calls(), 0..5)) {
-        let mut sum = CallStats::default();
-        parts.iter().for_each(|part| sum.merge(part));
-        let mut merged = Packed::default();
-        parts.iter().for_each(|part| merged.merge(part));
-        let packed: Vec<_> = parts.iter().map(Packed::new).collect();
-        prop_assert_eq!(&merged.unpack(), &sum);
-        prop_assert_eq!(&Packed::sum(packed.iter()).unpack(), &sum);
+    fn what_is_packed_adds_up_to_the_same(
+        calls in prop::collection::vec(calls(), 0..5), handlings in prop::collection::vec(handlings(), 0..5),
+    ) {
+        let servers = handlings.iter().map(|stats| Packed::new(stats).server_side()).collect::<Vec<_>>();
+        adds_up(&calls, CallStats::merge);
+        adds_up(&handlings, HandlingStats::merge);
+        adds_up(&servers, ServerSide::merge);
     }
+}
+
+/// Adding up what is packed gives the bytes of what adding up gives.
+fn adds_up<T: Measures + std::fmt::Debug + PartialEq>(parts: &[T], merge: fn(&mut T, &T)) {
+    let mut scratch = Scratch::default();
+    let (mut sum, mut merged) = (T::default(), Packed::<T>::default());
+    for part in parts {
+        merge(&mut sum, part);
+        merged.merge_bytes(&Packed::new(part).bytes, &mut scratch);
+    }
+    let packed: Vec<_> = parts.iter().map(Packed::new).collect();
+    assert_eq!(merged.unpack(), sum);
+    assert_eq!(merged.bytes, Packed::new(&sum).bytes);
+    assert_eq!(Packed::sum(packed.iter(), &mut scratch).bytes, merged.bytes);
 }
 
 #[test]
 fn a_copy_keeps_what_it_was_when_the_original_grows() {
+    let mut scratch = Scratch::default();
     let once = CallStats { attempts: 1, ..CallStats::default() };
     let mut packed = Packed::new(&once);
-    let (copy, alone) = (packed.clone(), Packed::<CallStats>::sum(std::iter::once(&packed)));
-    packed.merge(&once);
+    let (copy, alone) = (packed.clone(), Packed::<CallStats>::sum(std::iter::once(&packed), &mut scratch));
+    packed.merge_bytes(&Packed::new(&once).bytes, &mut scratch);
     assert_eq!([packed.totals().attempts, copy.totals().attempts, alone.totals().attempts], [2, 1, 1]);
 }
 
