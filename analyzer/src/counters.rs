@@ -112,6 +112,8 @@ pub struct Counters {
     pub ui_clients_refused: Counter,
     /// Rows of the history that could not be read.
     pub history_damaged: Counter,
+    /// Times that damage to the history was found.
+    pub history_damages: Counter,
     /// Rows that retention deleted from the history.
     pub history_pruned: Counter,
     /// Bytes of the history's pages in use.

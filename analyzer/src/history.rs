@@ -10,9 +10,11 @@
 //! consistency of the file.
 //!
 //! A file that turns out to be damaged is set aside under a new name, and a fresh one is begun with what can still be
-//! read; nothing is deleted.
+//! read; nothing is deleted. Damage that SQLite itself passes over without a word is looked for when the file is opened: in
+//! its pages ([`schema`]) and in the log that a process left behind ([`log`]).
 
 mod damage;
+mod log;
 mod retention;
 pub mod recording;
 mod records;
@@ -108,6 +110,14 @@ pub enum HistoryError {
         /// The database.
         path: PathBuf,
     },
+    /// Its pages contradict one another.
+    #[error("{}: {what}", path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite found.
+        what: String,
+    },
     /// SQLite says no.
     #[error("{}: {source}", path.display())]
     Database {
@@ -122,7 +132,11 @@ impl HistoryError {
     /// Whether the file itself is damaged, so that only setting it aside helps.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        let HistoryError::Database { source, .. } = self else { return false };
+        let source = match self {
+            HistoryError::Damaged { .. } => return true,
+            HistoryError::Database { source, .. } => source,
+            _ => return false,
+        };
         // Unknown is SQLite's word for a statement that makes no sense. Ours do, unless the tables are not ours any more.
         let code = source.sqlite_error_code();
         matches!(code, Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::Unknown))
@@ -136,6 +150,8 @@ pub struct History {
     path: PathBuf,
     retention: Retention,
     connection: Connection,
+    /// What was found to be damaged and is not told yet.
+    damages: Vec<String>,
     /// Held for its lock.
     _lock: File,
 }
@@ -149,11 +165,20 @@ impl History {
     pub fn open(directory: &Path, retention: Retention, now: u64) -> Result<Self, HistoryError> {
         let lock = lock(directory)?;
         let path = directory.join(FILE);
+        let mut damages: Vec<String> = damage::of_log(directory, &path, now)?.into_iter().collect();
         let connection = match schema::open(&path) {
-            Err(error) if error.is_damage() => damage::begin_anew(directory, &path, &error, now)?,
+            Err(error) if error.is_damage() => {
+                damages.push(error.to_string());
+                damage::begin_anew(directory, &path, &error, now)?
+            }
             opened => opened?,
         };
-        Ok(Self { directory: directory.to_owned(), path, retention, connection, _lock: lock })
+        Ok(Self { directory: directory.to_owned(), path, retention, connection, damages, _lock: lock })
+    }
+
+    /// What was found to be damaged since this was asked last.
+    pub fn damages(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.damages)
     }
 
     /// Sets the file aside because of `damage`, and begins a fresh one with the reports that can still be read.
@@ -164,6 +189,7 @@ impl History {
         // The old connection must be gone before its file gets another name.
         self.connection = Connection::open_in_memory().map_err(|source| self.error(source))?;
         self.connection = damage::begin_anew(&self.directory, &self.path, damage, now)?;
+        self.damages.push(damage.to_string());
         Ok(())
     }
 

@@ -218,9 +218,19 @@ impl Analyzer {
 
     /// Starts the analyzer that `line` describes; it must log in JSON.
     pub(crate) fn of(line: &str) -> Self {
-        let mut program = Program::start(&mut couplet(line));
+        Self::running(&mut couplet(line))
+    }
+
+    /// Starts the analyzer that `command` describes; it must log in JSON.
+    pub(crate) fn running(command: &mut Command) -> Self {
+        let mut program = Program::start(command);
         let address = program.listener("analyzer");
         Self { program, address }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Its URL, for `--analyzer`.

@@ -11,8 +11,10 @@
 mod analyze;
 mod breakers;
 mod cardinality;
+mod crash;
 mod demo;
 mod fleet;
+mod full_disk;
 mod identity;
 mod life;
 mod live;
@@ -25,4 +27,5 @@ mod serve;
 mod silent;
 mod tidy;
 mod wrong_use;
+mod sender;
 mod harness;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{FILE, HistoryError, Stored, instances, put, records, rollups, schema};
+use super::{FILE, HistoryError, Stored, instances, log, put, records, rollups, schema};
 use crate::slots::Rollup;
 
 /// Bytes that are copied in one transaction.
@@ -37,13 +37,27 @@ pub(super) fn begin_anew(
     Ok(fresh)
 }
 
+/// Looks at the log that a process left behind. Where some of it is lost, it is kept under another name; what is told.
+pub(super) fn of_log(directory: &Path, path: &Path, now: u64) -> Result<Option<String>, HistoryError> {
+    let Some(log::Damage { lost, committed, useless }) = log::damage(path) else { return Ok(None) };
+    let (from, kept) = (log::log_of(path), directory.join(format!("{}-wal", free_name(directory, now))));
+    if useless {
+        let failed = |source| HistoryError::Directory { path: from.clone(), source };
+        std::fs::rename(&from, &kept).map_err(failed)?;
+    } else if let Err(error) = std::fs::copy(&from, &kept) {
+        // It is for a person to look at: a full disk, or that there is no log any more, must not stop the analyzer.
+        tracing::warn!(%error, "the damaged log of the history could not be kept");
+        let _ = std::fs::remove_file(&kept);
+    }
+    let damage = format!("{}: {lost} of {committed} frames cannot be read", from.display());
+    let kept = kept.display();
+    tracing::error!(%damage, %kept, "the log of the history is damaged: it counts up to the damage");
+    Ok(Some(damage))
+}
+
 /// Renames the database and its log, so that a person can look at them.
 fn set_aside(directory: &Path, now: u64) -> Result<PathBuf, HistoryError> {
-    let mut aside = format!("{FILE}.damaged-{}", now / 1_000);
-    // Two within a second must not overwrite one another.
-    while directory.join(&aside).exists() {
-        aside.push('-');
-    }
+    let aside = free_name(directory, now);
     for suffix in ["", "-wal", "-shm"] {
         let from = directory.join(format!("{FILE}{suffix}"));
         match std::fs::rename(&from, directory.join(format!("{aside}{suffix}"))) {
@@ -54,11 +68,22 @@ fn set_aside(directory: &Path, now: u64) -> Result<PathBuf, HistoryError> {
     Ok(directory.join(aside))
 }
 
+/// A name for what is damaged that nothing has yet: two within a second must not overwrite one another.
+fn free_name(directory: &Path, now: u64) -> String {
+    let mut name = format!("{FILE}.damaged-{}", now / 1_000);
+    while ["", "-wal"].iter().any(|suffix| directory.join(format!("{name}{suffix}")).exists()) {
+        name.push('-');
+    }
+    name
+}
+
 /// Copies what can be read and written. Every row keeps its number: others know it by that.
 fn save(kept: &Path, fresh: &mut Connection) -> Saved {
     let mut saved = Saved::default();
     // Read only, so that what a person finds later is what was found now.
     let Ok(old) = Connection::open_with_flags(kept, OpenFlags::SQLITE_OPEN_READ_ONLY) else { return saved };
+    // Else nothing at all can be read of a file that was cut.
+    let _ = old.pragma_update(None, "writable_schema", true);
     // A file of the first form has none of the tables that came later: then there is nothing to copy from them.
     let _ = records::read(&old).and_then(|records| records::copy(&records, fresh));
     saved.rollups = save_rollups(&old, fresh);
@@ -106,11 +131,15 @@ fn save_rollups(old: &Connection, fresh: &mut Connection) -> u64 {
     saved
 }
 
-/// Reports that are part of no rollup: those of the last seconds, so there are few.
+/// Reports that are part of no rollup: those of the last seconds, so there are few. From the first upwards until the
+/// damage, then from the last downwards until it.
 fn save_reports(old: &Connection, fresh: &mut Connection) -> u64 {
     let mut rows: Vec<Row> = Vec::new();
     // What was read before an error is good; the error itself was told already.
-    let _ = read(old, &mut rows);
+    let _ = read(old, 0, "ASC", &mut rows);
+    let upwards = rows.last().map_or(0, |row| row.id);
+    let _ = read(old, upwards, "DESC", &mut rows);
+    rows.sort_unstable_by_key(|row| row.id);
     let mut write = || {
         let transaction = fresh.transaction()?;
         rows.iter().try_for_each(|row| put(&transaction, Some(row.id), &row.stored()))?;
@@ -136,10 +165,11 @@ impl Row {
     }
 }
 
-fn read(old: &Connection, rows: &mut Vec<Row>) -> Result<(), rusqlite::Error> {
-    let mut statement =
-        old.prepare("SELECT id, instance, sequence, received, start, end, body, checksum FROM report ORDER BY id")?;
-    let mut found = statement.query([])?;
+fn read(old: &Connection, after: i64, order: &str, rows: &mut Vec<Row>) -> Result<(), rusqlite::Error> {
+    let mut statement = old.prepare(&format!(
+        "SELECT id, instance, sequence, received, start, end, body, checksum FROM report WHERE id > ?1 ORDER BY id {order}"
+    ))?;
+    let mut found = statement.query([after])?;
     while let Some(row) = found.next()? {
         rows.extend(whole(row));
     }

@@ -85,7 +85,17 @@ pub(super) fn open(path: &Path) -> Result<Connection, HistoryError> {
         return Err(HistoryError::Later { path: path.to_owned(), found, known: KNOWN });
     };
     migrate(&mut connection, missing).map_err(failed)?;
-    Ok(connection)
+    match check(&connection).map_err(failed)? {
+        None => Ok(connection),
+        Some(what) => Err(HistoryError::Damaged { path: path.to_owned(), what }),
+    }
+}
+
+/// What is wrong with the pages. Without this, rows that a page no longer tells of would be missing without a word. All of
+/// the file is read once, as it is for the graph anyway.
+fn check(connection: &Connection) -> Result<Option<String>, rusqlite::Error> {
+    let found: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+    Ok((found != "ok").then_some(found))
 }
 
 /// Settings of the connection, and the form that the file is in. The first to read the file, so damage shows here.

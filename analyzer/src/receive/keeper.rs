@@ -103,7 +103,6 @@ impl Keeper {
         let instances = match self.read(&history, wall, &mut each, &decode) {
             Err(damage) if damage.is_damage() => {
                 history.begin_anew(&damage, wall)?;
-                self.tell(wall, EventKind::HistoryDamaged, "", &damage.to_string());
                 (self.open, self.over) = (OpenSlot::new(self.limits, wall), None);
                 self.board.clear_shelf();
                 forget();
@@ -112,6 +111,7 @@ impl Keeper {
             read => read?,
         };
         self.history = Some(history);
+        self.tell_damages(wall);
         Ok(instances)
     }
 
@@ -210,6 +210,7 @@ impl Keeper {
             stored => stored,
         };
         self.note(&stored, wall);
+        self.tell_damages(wall);
         stored.is_ok()
     }
 
@@ -335,6 +336,7 @@ impl Keeper {
             (written, _) => written,
         };
         self.note(&written, wall);
+        self.tell_damages(wall);
         if written.is_err() {
             self.work = Work::Waiting(done);
             self.retry_at = now + RETRY_AFTER;
@@ -399,6 +401,14 @@ impl Keeper {
                 self.tell(wall, EventKind::HistoryResumed, "", "");
             }
             Ok(()) => {}
+        }
+    }
+
+    /// Says what was found to be damaged.
+    fn tell_damages(&mut self, wall: u64) {
+        for damage in self.history.as_mut().map(History::damages).unwrap_or_default() {
+            self.board.counters.history_damages.add(1);
+            self.tell(wall, EventKind::HistoryDamaged, "", &damage);
         }
     }
 

@@ -275,6 +275,12 @@ fn analyzer(text: &mut Text, published: &Published, board: &Board, now: Instant)
             counters.history_damaged.get(),
         ),
         (
+            "couplet_analyzer_history_damages_total",
+            Kind::Counter,
+            "Times that damage to the history was found; what could be read was kept.",
+            counters.history_damages.get(),
+        ),
+        (
             "couplet_analyzer_history_failing",
             Kind::Gauge,
             "1 while the history cannot be written and reports are refused.",

@@ -1,3 +1,5 @@
+mod damage;
+
 use std::path::Path;
 
 use couplet_config::Architecture;

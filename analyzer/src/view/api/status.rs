@@ -64,6 +64,7 @@ fn limits(board: &Board, latest: &Published) -> BTreeMap<String, u64> {
         ("foreign_points", counters.foreign_points.get()),
         ("history_bytes", counters.history_bytes.get()),
         ("history_damaged", counters.history_damaged.get()),
+        ("history_damages", counters.history_damages.get()),
         ("history_pruned", counters.history_pruned.get()),
         ("replayed", counters.replayed.get()),
         ("history_failing", counters.history_failing.get()),
