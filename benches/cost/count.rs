@@ -30,13 +30,17 @@ pub(crate) enum Scene {
     /// The hop over HTTP/2.
     Http2Hop,
     Http2HopQuiet,
+    /// Bare requests for the application over HTTP/2, eight at once: what one turn of a connection takes is shared.
+    Http2Many,
+    Http2ManyQuiet,
     Haproxy,
     HaproxyBare,
     HaproxyHttp2,
+    HaproxyHttp2Many,
 }
 
 impl Scene {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Inbound,
         Self::InboundQuiet,
         Self::Hop,
@@ -46,9 +50,12 @@ impl Scene {
         Self::BareHop,
         Self::Http2Hop,
         Self::Http2HopQuiet,
+        Self::Http2Many,
+        Self::Http2ManyQuiet,
         Self::Haproxy,
         Self::HaproxyBare,
         Self::HaproxyHttp2,
+        Self::HaproxyHttp2Many,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -62,31 +69,41 @@ impl Scene {
             Scene::BareHop => "outbound and inbound, bare request",
             Scene::Http2Hop => "HTTP/2 outbound and inbound",
             Scene::Http2HopQuiet => "HTTP/2 outbound and inbound, telemetry off",
+            Scene::Http2Many => "HTTP/2 inbound, eight at once",
+            Scene::Http2ManyQuiet => "HTTP/2 inbound, eight at once, telemetry off",
             Scene::Haproxy => "HAProxy",
             Scene::HaproxyBare => "HAProxy, bare request",
             Scene::HaproxyHttp2 => "HAProxy HTTP/2",
+            Scene::HaproxyHttp2Many => "HAProxy HTTP/2, eight at once",
         }
     }
 
     /// Whether it is another proxy, which has no budget.
     pub(crate) fn is_peer(self) -> bool {
-        matches!(self, Scene::Haproxy | Scene::HaproxyBare | Scene::HaproxyHttp2)
+        self.peer() == Peer::Haproxy
     }
 
     fn peer(self) -> Peer {
         match self {
-            Scene::InboundQuiet | Scene::HopQuiet | Scene::Http2HopQuiet => Peer::CoupletQuiet,
-            Scene::Inbound | Scene::Hop | Scene::BareHop | Scene::Http2Hop => Peer::Couplet,
+            Scene::InboundQuiet | Scene::HopQuiet | Scene::Http2HopQuiet | Scene::Http2ManyQuiet => Peer::CoupletQuiet,
+            Scene::Inbound | Scene::Hop | Scene::BareHop | Scene::Http2Hop | Scene::Http2Many => Peer::Couplet,
             Scene::Linked | Scene::Unlinked => Peer::Couplet,
-            Scene::Haproxy | Scene::HaproxyBare | Scene::HaproxyHttp2 => Peer::Haproxy,
+            Scene::Haproxy | Scene::HaproxyBare | Scene::HaproxyHttp2 | Scene::HaproxyHttp2Many => Peer::Haproxy,
         }
     }
 
     fn layout(self) -> Layout {
-        let http2 = matches!(self, Scene::Http2Hop | Scene::Http2HopQuiet | Scene::HaproxyHttp2);
-        let alone = matches!(self, Scene::Inbound | Scene::InboundQuiet);
-        let chain = !alone && !self.is_peer();
-        Layout { chain, http2, linked: self.calls() }
+        let alone = self.streams() > 1 || matches!(self, Scene::Inbound | Scene::InboundQuiet);
+        Layout { chain: !alone && !self.is_peer(), http2: self.streams() > 0, linked: self.calls() }
+    }
+
+    /// Requests at once on one connection of HTTP/2; none over HTTP/1.
+    fn streams(self) -> usize {
+        match self {
+            Scene::Http2Hop | Scene::Http2HopQuiet | Scene::HaproxyHttp2 => 1,
+            Scene::Http2Many | Scene::Http2ManyQuiet | Scene::HaproxyHttp2Many => 8,
+            _ => 0,
+        }
     }
 
     /// Whether the application calls a service before it answers.
@@ -112,10 +129,14 @@ impl Scene {
         let request = match self {
             Scene::Linked | Scene::Unlinked => vec![Request::get("/call")],
             Scene::BareHop | Scene::HaproxyBare => vec![Request::bare("/")],
+            _ if self.streams() > 1 => vec![Request::bare("/")],
             Scene::Inbound | Scene::InboundQuiet => vec![Request::get("/").with("couplet-context", context(0))],
             _ => vec![Request::get("/")],
         };
-        let way = if self.layout().http2 { Way::Http2 { streams: 1 } } else { Way::KeepAlive };
+        let way = match self.streams() {
+            0 => Way::KeepAlive,
+            streams => Way::Http2 { streams },
+        };
         Load { requests: request, connections, way }
     }
 }

@@ -3,6 +3,7 @@
 mod captured;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -16,8 +17,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::deadline::{Due, Limits, Progress};
 use crate::detect::{ENOUGH, Judgement, judge};
 use crate::drain::{Ending, Phase, Watch};
@@ -420,7 +422,7 @@ impl Conversation<'_> {
             Due::Idle | Due::Head | Due::Stream => Instant::now(),
         };
         let first = limits.stream.map_or(first, |stream| first.min(Instant::now() + stream));
-        let mut timer = pin!(sleep_until(first));
+        let mut timer = Alarm::new(first);
         let (mut ending, mut closing) = (None, false);
         loop {
             tokio::select! {
@@ -429,18 +431,18 @@ impl Conversation<'_> {
                     ending = Some(why);
                     let now = Instant::now();
                     self.progress.end(now + why.patience());
-                    timer.as_mut().reset(now);
+                    timer.reset(now);
                     if farewell == Farewell::AtOnce || why == Ending::Closing {
                         shut_down(connection.as_mut());
                     }
                 }
-                () = timer.as_mut() => match self.progress.due(Instant::now(), limits) {
-                    Due::Later(at) => timer.as_mut().reset(at),
+                () = poll_fn(|cx| timer.poll(cx)) => match self.progress.due(Instant::now(), limits) {
+                    Due::Later(at) => timer.reset(at),
                     // A peer that does not take part in closing the connection is not waited for.
                     Due::Idle if closing => return None,
                     Due::Idle => {
                         closing = true;
-                        timer.as_mut().reset(Instant::now() + limits.head);
+                        timer.reset(Instant::now() + limits.head);
                         shut_down(connection.as_mut());
                     }
                     Due::Head => {

@@ -28,6 +28,7 @@ use crate::policy::Patience;
 use crate::sidecar::Worker;
 use crate::upstream::{Lease, Unanswered, Upstream};
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const SUMMARY: HeaderName = HeaderName::from_static(SUMMARY_HEADER);
 const REJECT: HeaderName = HeaderName::from_static(REJECT_HEADER);
 
@@ -170,6 +171,7 @@ fn prepare(request: &mut Request<RequestBody>) -> Option<OnUpgrade> {
     let upgrade = wants_upgrade(request.headers());
     strip_hop_by_hop(request.headers_mut(), upgrade);
     if request.version() == Version::HTTP_2 {
+        said_once(request.headers_mut());
         if request.uri().scheme().is_none() {
             // Named by Host alone; the library takes it for one that was HTTP/1 before and sets no :authority.
             *request.version_mut() = Version::HTTP_11;
@@ -182,6 +184,13 @@ fn prepare(request: &mut Request<RequestBody>) -> Option<OnUpgrade> {
     origin_form(&method, &mut uri, request.headers_mut());
     *request.uri_mut() = uri;
     (upgrade || method == Method::CONNECT).then(|| hyper::upgrade::on(request))
+}
+
+/// No two requests have the same parent: as what the proxy itself writes (`context::text`), it is not indexed.
+fn said_once(headers: &mut HeaderMap) {
+    if let Some(parent) = headers.get_mut(TRACEPARENT) {
+        parent.set_sensitive(true);
+    }
 }
 
 /// `Via`: behind whatever stands there, with the version in which the message came.
@@ -213,4 +222,17 @@ async fn within<T>(patience: &Patience, answer: Pin<&mut impl Future<Output = T>
     }
     // Below a millisecond the timers of the library know no time.
     fast_timeout(left.max(Duration::from_millis(1)), answer).await.map_err(|_| fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parent_that_a_request_brings_is_not_indexed_and_the_rest_is() {
+        let field = |name, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let mut headers = HeaderMap::from_iter([field("traceparent", "00-1-2-01"), field("accept", "text/html")]);
+        said_once(&mut headers);
+        assert_eq!([&headers["traceparent"], &headers["accept"]].map(HeaderValue::is_sensitive), [true, false]);
+    }
 }

@@ -6,6 +6,7 @@ mod grpc;
 mod hop;
 mod hygiene;
 mod lent;
+mod spare;
 
 pub(crate) use body::{Broken, Failed, Frames, Incoming, RequestBody};
 use expectation::Waiting;
@@ -15,6 +16,7 @@ use hop::clean_trailers;
 pub(crate) use hop::{origin_form, strip_hop_by_hop, wants_upgrade, without};
 pub(crate) use hygiene::{check_interim, check_request, check_response};
 pub(crate) use lent::{Lender, Lent, lend};
+pub(crate) use spare::Spare;
 
 use couplet_telemetry::endpoint::Asked;
 use http::{HeaderName, header};

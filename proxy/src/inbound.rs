@@ -59,15 +59,15 @@ pub(crate) async fn serve(
     request: Request<RequestBody>,
 ) -> Response<Reply<Handling>> {
     let (mut parts, body) = request.into_parts();
+    let received = Instant::now();
     let infra = is_infra(&parts.headers);
-    let (mut handling, in_flight, summarise) = open(worker, caller, &mut parts, infra);
+    let (mut handling, in_flight, summarise) = open(worker, caller, &mut parts, infra, received);
     if is_trusted(worker, caller) {
         handling.explains();
     }
     let grpc = is_grpc(&parts.headers);
     let sidecar = &worker.sidecar;
     let allowed = grpc.then(|| allowed(&parts.headers, &sidecar.metrics)).flatten();
-    let received = Instant::now();
     let patience = Patience::new(&sidecar.config.timeouts, RouteTimeouts::default(), allowed, received);
     let request = Request::from_parts(parts, body);
 
@@ -155,13 +155,19 @@ fn ask_for_time(headers: &mut HeaderMap, service: Option<&String>, grpc: bool) {
 
 /// Opens the handling of a request. Also says how many are in flight now, and whether the caller is a proxy that wants a
 /// summary.
-fn open(worker: &Worker, caller: &Caller, parts: &mut request::Parts, infra: bool) -> (Handling, u64, bool) {
+fn open(
+    worker: &Worker,
+    caller: &Caller,
+    parts: &mut request::Parts,
+    infra: bool,
+    now: Instant,
+) -> (Handling, u64, bool) {
     let recorder = &worker.recorder;
     if !recorder.enabled {
         let (handling, in_flight) = Handling::silent(recorder);
         return (handling, in_flight, false);
     }
-    let mut admission = admit(worker, caller, &head(parts), infra, Instant::now());
+    let mut admission = admit(worker, caller, &head(parts), infra, now);
     admission.apply(&mut parts.headers);
     let (handling, in_flight) = match infra {
         true => Handling::infra(recorder, admission.handler),

@@ -47,6 +47,7 @@ mod drain;
 mod http1;
 mod deadline;
 mod stream;
+mod alarm;
 mod warnings;
 mod original;
 mod error;

@@ -205,7 +205,8 @@ impl Upstream {
             neighbour.endpoints.are(members.len());
             ejected = neighbour.endpoints.ejected(now);
         }
-        Ok(Search { members, ejected, tried: Vec::new(), deadline, fault: Fault::Unresolved, made_room: false })
+        let (tried, fault) = (Tried::default(), Fault::Unresolved);
+        Ok(Search { members, ejected, tried, deadline, fault, made_room: false })
     }
 
     /// The endpoints. Waited for only where a name was never answered.
@@ -261,7 +262,7 @@ struct Search {
     members: Arc<[Member]>,
     /// Those that are passed over, since they fail.
     ejected: Vec<SocketAddr>,
-    tried: Vec<usize>,
+    tried: Tried,
     deadline: Instant,
     /// What was wrong with the last one.
     fault: Fault,
@@ -269,11 +270,39 @@ struct Search {
     made_room: bool,
 }
 
+/// Endpoints that were tried, in that order. Nearly always there is one: no allocation for that.
+#[derive(Default)]
+struct Tried {
+    first: Option<usize>,
+    others: Vec<usize>,
+}
+
+impl Tried {
+    fn push(&mut self, index: usize) {
+        match self.first {
+            None => self.first = Some(index),
+            Some(_) => self.others.push(index),
+        }
+    }
+
+    fn last(&self) -> Option<usize> {
+        self.others.last().copied().or(self.first)
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        self.first == Some(index) || self.others.contains(&index)
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
+    }
+}
+
 impl Search {
     /// The endpoint to try next, and until when; none where all were tried or the time is over.
     fn next(&mut self) -> Option<(Arc<Endpoint>, Instant)> {
         // The one endpoint that most upstreams have is not chosen, and needs no look at the clock.
-        if let ([only], []) = (&*self.members, self.tried.as_slice()) {
+        if let ([only], None) = (&*self.members, self.tried.first) {
             self.tried.push(0);
             return Some((Arc::clone(&only.endpoint), self.deadline));
         }
@@ -282,7 +311,7 @@ impl Search {
             return None;
         }
         let candidate = |index| {
-            let member = self.members.get(index).filter(|_| !self.tried.contains(&index))?;
+            let member = self.members.get(index).filter(|_| !self.tried.contains(index))?;
             Some(Candidate {
                 resting: member.endpoint.rests() || self.ejected.contains(&member.endpoint.address),
                 priority: member.priority,
@@ -303,7 +332,7 @@ impl Search {
         let again = self.fault == Fault::DestinationConnections && !self.made_room && make_room();
         if again {
             self.made_room = true;
-            self.tried.clear();
+            self.tried = Tried::default();
         }
         again
     }
@@ -321,7 +350,7 @@ impl Search {
             return Err(fault);
         }
         upstream.metrics.connect_failures.add(&upstream.name);
-        let last = self.tried.last().and_then(|index| self.members.get(*index));
+        let last = self.tried.last().and_then(|index| self.members.get(index));
         if let (Some(neighbour), Some(member)) = (upstream.neighbour(), last) {
             neighbour.endpoints.unreachable(member.endpoint.address, Instant::now());
         }

@@ -63,9 +63,13 @@ impl<const MOST: usize> Text<MOST> {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// As a header value; none where it has bytes that no header may have.
+    /// As a header value; none where it has bytes that no header may have. What is written here is said once and never again:
+    /// HTTP/2 does not index it. In the encoder's table it would take the place of what comes again, and every value after
+    /// it would be compared with it.
     pub(crate) fn value(&self) -> Option<HeaderValue> {
-        HeaderValue::from_bytes(self.as_bytes()).ok()
+        let mut value = HeaderValue::from_bytes(self.as_bytes()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 }
 
@@ -113,5 +117,12 @@ mod tests {
         assert!(text.push(b"end"));
         assert_eq!(text.to_string(), "seventeen bytes, end");
         assert!(Text::<4>::new().value().is_some_and(|value| value.is_empty()));
+    }
+
+    #[test]
+    fn what_is_said_once_is_not_indexed() {
+        let mut text = Text::<4>::new();
+        text.push(b"once");
+        assert!(text.value().is_some_and(|value| value.is_sensitive()));
     }
 }

@@ -96,6 +96,9 @@ impl Frames {
             Some(Ok(first)) if matches!(self.body, Incoming::Http2(_)) && is_small(&first) => first,
             other => return Poll::Ready(other.map(|frame| frame.map(cleaned))),
         };
+        if self.body.is_end_stream() {
+            return Poll::Ready(Some(Ok(first)));
+        }
         let mut gathered: Option<BytesMut> = None;
         while gathered.as_ref().map_or(0, BytesMut::len) < TOGETHER {
             match self.body.poll_frame(cx) {

@@ -14,6 +14,8 @@ pub(crate) struct Body {
     length: Option<u64>,
     /// Whether all of the data was read.
     read: bool,
+    /// Whether that was all, as it was seen behind the last frame: the library is asked once for each.
+    ended: Option<bool>,
 }
 
 impl Body {
@@ -22,20 +24,24 @@ impl Body {
         let length = fields.get(http::header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()).and_then(|length| length.parse().ok());
         let length = if stream.is_end_stream() { Some(0) } else { length };
-        Self { stream, length, read: false }
+        Self { stream, length, read: false, ended: None }
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if self.ended == Some(true) {
+            return Poll::Ready(None);
+        }
         if !self.read {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(bytes)) => {
                     // A stream that is over meanwhile needs no room.
                     let _ = self.stream.flow_control().release_capacity(bytes.len());
                     self.length = self.length.map(|length| length.saturating_sub(bytes.len() as u64));
+                    self.ended = Some(self.stream.is_end_stream());
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 Some(Err(error)) => return Poll::Ready(broken(error)),
-                None => self.read = true,
+                None => (self.read, self.ended) = (true, None),
             }
         }
         match ready!(self.stream.poll_trailers(cx)) {
@@ -45,7 +51,7 @@ impl Body {
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.ended.unwrap_or_else(|| self.stream.is_end_stream())
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {

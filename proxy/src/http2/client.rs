@@ -11,6 +11,7 @@ use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
 use http::{Request, Response};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -29,7 +30,8 @@ const RESET_STREAM_DURATION: Duration = Duration::from_secs(10);
 
 /// A connection to a server. The last one that is dropped ends it.
 pub(crate) struct Client {
-    sender: SendRequest<Bytes>,
+    /// Of everybody: one for each request would be made and dropped under the library's lock.
+    sender: Mutex<SendRequest<Bytes>>,
     standing: Arc<Standing>,
 }
 
@@ -96,7 +98,7 @@ where
             metrics.abuse(Abuse::Calm);
         }
     });
-    Ok(Client { sender, standing })
+    Ok(Client { sender: Mutex::new(sender), standing })
 }
 
 impl Client {
@@ -116,12 +118,31 @@ impl Client {
 
     /// One more stream, not begun yet. None where the server takes no further requests on this connection.
     pub(crate) fn open(&self) -> Option<Outgoing> {
-        let mut sender = self.sender.clone();
-        if let Poll::Ready(Err(_)) = sender.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        if let Poll::Ready(Err(_)) = self.sender.lock().poll_ready(&mut Context::from_waker(Waker::noop())) {
             return None;
         }
         self.standing.streams.fetch_add(1, Ordering::Relaxed);
-        Some(Outgoing { sender: Some(sender), standing: Arc::clone(&self.standing) })
+        Some(Outgoing { standing: Arc::clone(&self.standing) })
+    }
+
+    /// Hands a request to the library.
+    fn begin<B>(&self, head: Request<()>, body: Option<B>) -> Result<(ResponseFuture, Option<Upload<B>>), Unheard> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut sender = self.sender.lock();
+        if body.is_none()
+            && let Poll::Ready(ready) = sender.poll_ready(&mut cx)
+        {
+            ready.map_err(Unheard::Unsent)?;
+            let (answer, _) = sender.send_request(head, true).map_err(Unheard::Broken)?;
+            return Ok((answer, None));
+        }
+        // It waits until the server takes the stream that was begun with it last; another one has begun none.
+        let mut sender = sender.clone();
+        if let Poll::Ready(Err(error)) = sender.poll_ready(&mut cx) {
+            return Err(Unheard::Unsent(error));
+        }
+        let (answer, stream) = sender.send_request(head, body.is_none()).map_err(Unheard::Broken)?;
+        Ok((answer, body.map(|body| Upload { waiting: Some((sender, stream, body)), pipe: None })))
     }
 }
 
@@ -130,7 +151,6 @@ pub(crate) type Interim<'a> = dyn FnMut(Response<()>) -> bool + Send + 'a;
 
 /// A stream, begun or about to be. It counts until it is dropped.
 pub(crate) struct Outgoing {
-    sender: Option<SendRequest<Bytes>>,
     standing: Arc<Standing>,
 }
 
@@ -145,15 +165,16 @@ pub(crate) enum Unheard {
 }
 
 impl Outgoing {
-    /// Sends a request and waits for the head of its answer. Each interim answer before it goes to `interim`.
+    /// Sends a request on `client` and waits for the head of its answer. Each interim answer before it goes to `interim`.
     /// Where the answer is there before all of the body is sent, `aside` carries on the rest.
     ///
     /// # Errors
     /// Why there is none.
     pub(crate) async fn send<B>(
         &mut self,
+        client: &Client,
         head: Request<()>,
-        body: B,
+        body: Option<B>,
         aside: &Aside,
         interim: &mut Interim<'_>,
     ) -> Result<Response<Body>, Unheard>
@@ -161,11 +182,7 @@ impl Outgoing {
         B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Error + 'static,
     {
-        let sender = self.sender.take().ok_or_else(|| Unheard::Unsent(Reason::REFUSED_STREAM.into()))?;
-        let mut sender = sender.ready().await.map_err(Unheard::Unsent)?;
-        let ends = body.is_end_stream();
-        let (answer, stream) = sender.send_request(head, ends).map_err(Unheard::Broken)?;
-        let upload = (!ends).then(|| Upload { waiting: Some((sender, stream, body)), pipe: None });
+        let (answer, upload) = client.begin(head, body)?;
         let mut exchange = Exchange { answer, upload, interim };
         let response = std::future::poll_fn(|cx| exchange.poll(cx)).await?;
         if let Some(mut upload) = exchange.upload {
@@ -239,5 +256,39 @@ where
             Some(pipe) => pipe.poll(cx).map(|_| ()),
             None => Poll::Ready(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request<()> {
+        Request::get("http://stock/").version(http::Version::HTTP_2).body(()).unwrap()
+    }
+
+    async fn ask(client: &Client) -> Result<Response<Body>, Unheard> {
+        let mut outgoing = client.open().unwrap();
+        outgoing.send(client, request(), None::<String>, &Aside::default(), &mut |_| true).await
+    }
+
+    #[tokio::test]
+    async fn requests_beyond_what_the_server_takes_wait_until_it_does() {
+        let (own, others) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(async move {
+            let mut server = h2::server::Builder::new();
+            let mut connection = server.max_concurrent_streams(1).handshake::<_, Bytes>(others).await.unwrap();
+            while let Some(asked) = connection.accept().await {
+                asked.unwrap().1.send_response(Response::new(()), true).unwrap();
+            }
+        });
+        let client = speak(own, 1024, &Arc::default()).await.unwrap();
+        assert!(ask(&client).await.is_ok());
+        let open = client.open();
+        assert!(!client.has_room(), "it is known what the server takes");
+        drop(open);
+        let answers = tokio::join!(ask(&client), ask(&client), ask(&client));
+        assert!(answers.0.is_ok() && answers.1.is_ok() && answers.2.is_ok());
+        assert_eq!(client.streams(), 0);
     }
 }

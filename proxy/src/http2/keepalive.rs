@@ -1,15 +1,15 @@
 //! Whether the other end of a quiet connection is still there: it is asked (PING), and has some time to answer.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::{PING_EVERY, PING_TIMEOUT};
+use crate::alarm::Alarm;
 
 /// When something was read last, told by who reads.
 #[derive(Clone)]
@@ -41,14 +41,14 @@ impl Heard {
 pub(super) struct Keepalive {
     heard: Heard,
     pings: PingPong,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
     /// Whether an answer is awaited.
     asked: bool,
 }
 
 impl Keepalive {
     pub(super) fn new(heard: Heard, pings: PingPong) -> Self {
-        Self { heard, pings, timer: Box::pin(sleep(PING_EVERY)), asked: false }
+        Self { heard, pings, alarm: Alarm::new(Instant::now() + PING_EVERY), asked: false }
     }
 
     /// Ready once the other end counts as dead. `asks` tells whether it may be asked at all.
@@ -56,20 +56,20 @@ impl Keepalive {
         loop {
             if self.asked && self.pings.poll_pong(cx).is_ready() {
                 self.asked = false;
-                self.timer.as_mut().reset(self.heard.last() + PING_EVERY);
+                self.alarm.reset(self.heard.last() + PING_EVERY);
             }
-            std::task::ready!(self.timer.as_mut().poll(cx));
+            std::task::ready!(self.alarm.poll(cx));
             let (now, due) = (Instant::now(), self.heard.last() + PING_EVERY);
             if self.asked {
                 return Poll::Ready(());
             }
             if now < due {
-                self.timer.as_mut().reset(due);
+                self.alarm.reset(due);
             } else if asks() && self.pings.send_ping(Ping::opaque()).is_ok() {
                 self.asked = true;
-                self.timer.as_mut().reset(now + PING_TIMEOUT);
+                self.alarm.reset(now + PING_TIMEOUT);
             } else {
-                self.timer.as_mut().reset(now + PING_EVERY);
+                self.alarm.reset(now + PING_EVERY);
             }
         }
     }

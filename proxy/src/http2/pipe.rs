@@ -15,6 +15,8 @@ const TURN: usize = 16;
 pub(super) struct Pipe<B> {
     stream: SendStream<Bytes>,
     body: B,
+    /// Whether the stream was asked in this turn already whether the other side has reset it.
+    asked: bool,
     /// Read from the body, and waiting for the other side to take it; and whether it is the last.
     waiting: Option<(Bytes, bool)>,
 }
@@ -25,16 +27,21 @@ where
     B::Error: Error + 'static,
 {
     pub(super) fn new(stream: SendStream<Bytes>, body: B) -> Self {
-        Self { stream, body, waiting: None }
+        Self { stream, body, asked: false, waiting: None }
+    }
+
+    /// The same in a turn in which the stream was asked already.
+    pub(super) fn asked(self) -> Self {
+        Self { asked: true, ..self }
     }
 
     /// Whether the body came to its end; not where the other side wants no more of it.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        // Asked first: a reset wakes whoever waits for the body, and what then becomes of the body is nobody's failure.
+        if !std::mem::take(&mut self.asked) && self.stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(false);
+        }
         for _ in 0..TURN {
-            // Asked first, so that a reset wakes whoever waits for the body.
-            if self.stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(false);
-            }
             if self.waiting.is_some() {
                 while self.stream.capacity() == 0 {
                     match ready!(self.stream.poll_capacity(cx)) {

@@ -12,7 +12,7 @@ use h2::Reason;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
 use http::{HeaderValue, Request, Response, header};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::guard::Guard;
 use super::keepalive::{Heard, Keepalive};
@@ -22,6 +22,7 @@ use super::{
     Aside, Body, CONNECTION_WINDOW, ERROR_RESETS, FRAME_BYTES, HEADER_TABLE, PENDING_RESETS, SEND_BUFFER,
     STREAM_WINDOW, STREAMS,
 };
+use crate::alarm::Alarm;
 use crate::deadline::Progress;
 use crate::metrics::Metrics;
 
@@ -227,7 +228,7 @@ where
     }
 }
 
-/// Sends the head of an answer.
+/// Sends the head of an answer, in a turn in which the stream was asked whether it was reset.
 fn begin<B>(reply: &mut SendResponse<Bytes>, response: Response<B>) -> Result<Phase<B>, ()>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -242,7 +243,7 @@ where
     }
     match reply.send_response(Response::from_parts(head, ()), ends) {
         Ok(_) if ends => Ok(Phase::Uploading),
-        Ok(stream) => Ok(Phase::Sending(Pipe::new(stream, body))),
+        Ok(stream) => Ok(Phase::Sending(Pipe::new(stream, body).asked())),
         Err(_) => {
             reply.send_reset(Reason::INTERNAL_ERROR);
             Err(())
@@ -254,12 +255,12 @@ where
 /// a stream lasts between once and twice as long as it may be still.
 struct Stillness {
     limit: Duration,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 impl Stillness {
     fn new(limit: Duration) -> Self {
-        Self { limit, timer: Box::pin(sleep(limit)) }
+        Self { limit, alarm: Alarm::new(Instant::now() + limit) }
     }
 
     /// Cuts those that were still for too long: how many.
@@ -268,7 +269,7 @@ impl Stillness {
         Stream<B>: Future,
     {
         let mut cut = 0;
-        while self.timer.as_mut().poll(cx).is_ready() {
+        while self.alarm.poll(cx).is_ready() {
             let now = Instant::now();
             let mut next = now + self.limit;
             streams.cut(|stream| {
@@ -286,7 +287,7 @@ impl Stillness {
                 }
                 over
             });
-            self.timer.as_mut().reset(next);
+            self.alarm.reset(next);
         }
         cut
     }

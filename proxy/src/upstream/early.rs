@@ -12,11 +12,11 @@ use crate::http::Protocol;
 pub(crate) type Dial = Pin<Box<dyn Future<Output = Result<Opened, Fault>> + Send>>;
 
 /// The connection that the first request on a captured connection gets.
-pub(crate) struct Early(Mutex<Option<Dial>>);
+pub(crate) struct Early(Option<Mutex<Option<Dial>>>);
 
 impl Early {
     pub(crate) fn new(dial: Option<Dial>) -> Self {
-        Self(Mutex::new(dial))
+        Self(dial.map(|dial| Mutex::new(Some(dial))))
     }
 
     /// Waits for the connection, the first time, and gives it to `upstream`.
@@ -29,7 +29,7 @@ impl Early {
         upstream: &Upstream,
         protocol: Protocol,
     ) -> Result<(), Fault> {
-        let dial = self.0.lock().take();
+        let dial = self.0.as_ref().and_then(|dial| dial.lock().take());
         if let Some(dial) = dial {
             upstream.adopt(connector, protocol, dial.await?).await;
         }

@@ -230,7 +230,7 @@ impl Endpoint {
                 if let Ok(spoken) = connector.speak_http2(opened).await
                     && let Some(stream) = self.shared.add(spoken, self.is_https(), &Downstream::nobody())
                 {
-                    stream.whole();
+                    stream.whole(Instant::now());
                 }
             }
         }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use couplet_config::SpiffeId;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, Request, Response, Uri};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::connect::{Connector, Http1};
 use super::endpoint::{Endpoint, Outstanding, Room};
 use super::shared::Stream;
 use crate::error::Fault;
-use crate::http::{Asking, Expectation, Incoming, RequestBody, lend};
+use crate::http::{Asking, Expectation, Incoming, Lender, RequestBody, Spare, lend};
 use crate::http2::{Aside, Interim, Unheard};
 use crate::tls::is_refusal;
 
@@ -129,7 +130,7 @@ impl Lease {
         }
         match self.connection.sender {
             Sender::Http1(sender) => self.endpoint.keep(sender, self.keep, self.room, now),
-            Sender::Http2(stream) => stream.whole(),
+            Sender::Http2(stream) => stream.whole(now),
         }
     }
 }
@@ -144,8 +145,13 @@ async fn send_http2(
     if stream.is_https() {
         head.uri = https(head.uri);
     }
-    let kept = head.clone();
-    let (lent, lender) = lend(body, KEPT, None);
+    let spare = Spare::of(&head);
+    let (lent, kept) = if body.is_end_stream() {
+        (None, Kept::Whole(body))
+    } else {
+        let (lent, lender) = lend(body, KEPT, None);
+        (Some(lent), Kept::Lent(lender))
+    };
     let (error, never_sent) = match stream.send(Request::from_parts(head, ()), lent, aside, interim).await {
         Ok(response) => return Ok(response.map(Incoming::from)),
         Err(Unheard::Malformed) => return Err(Unanswered { unsent: None, fault: Fault::MalformedResponse }),
@@ -161,8 +167,25 @@ async fn send_http2(
     }
     // Whatever the reason, another connection has the better chance.
     stream.retire();
-    let unsent = lender.take_back().map(|body| Request::from_parts(kept, body));
+    let unsent = spare.head().zip(kept.body()).map(|(head, body)| Request::from_parts(head, body));
     Err(Unanswered { unsent, fault: Fault::Reset })
+}
+
+/// What there is of the body of a request that may be sent again.
+#[expect(clippy::large_enum_variant, reason = "it stays where it is made; most requests would allocate for a box")]
+enum Kept {
+    /// All of it: there is none, and nothing of that was lent.
+    Whole(RequestBody),
+    Lent(Lender),
+}
+
+impl Kept {
+    fn body(self) -> Option<RequestBody> {
+        match self {
+            Kept::Whole(body) => Some(body),
+            Kept::Lent(lender) => lender.take_back(),
+        }
+    }
 }
 
 /// The target of a request that came in the clear and goes on over TLS.

@@ -42,6 +42,8 @@ struct Connection {
 pub(super) struct Stream {
     outgoing: Outgoing,
     connection: Arc<Connection>,
+    /// When the exchange on it came to its end.
+    ended: Option<Instant>,
 }
 
 impl Shared {
@@ -77,13 +79,23 @@ impl Shared {
     /// to be made.
     pub(super) fn join(&self, client: &Downstream) -> Option<Stream> {
         let mut connections = self.0.lock();
+        let is_own =
+            |connection: &Arc<Connection>| *connection.client.lock() == *client && connection.server.has_room();
+        // Requests of one client come together: its connection is the first one after the first of them.
+        if let Some(first) = connections.first().filter(|first| first.is_of_use() && is_own(first))
+            && let Some(stream) = Stream::on(first)
+        {
+            return Some(stream);
+        }
         loop {
             connections.retain(|connection| connection.is_of_use());
-            let is_own =
-                |connection: &&Arc<Connection>| *connection.client.lock() == *client && connection.server.has_room();
+            if let Some(own) = connections.iter().position(is_own) {
+                connections.swap(0, own);
+            }
             let free = || connections.iter().filter(|connection| connection.is_free());
             let left = || free().find(|connection| connection.client.lock().is_gone());
-            let joined = connections.iter().find(is_own).or_else(left).or_else(|| free().next());
+            let own = connections.first().filter(|first| is_own(first));
+            let joined = own.or_else(left).or_else(|| free().next());
             let joined = match joined {
                 Some(joined) => joined,
                 None if connections.len() < MOST => return None,
@@ -151,11 +163,12 @@ impl Stream {
     fn on(connection: &Arc<Connection>) -> Option<Self> {
         let outgoing = connection.server.open()?;
         connection.broken.fetch_add(1, Ordering::Relaxed);
-        Some(Self { outgoing, connection: Arc::clone(connection) })
+        Some(Self { outgoing, connection: Arc::clone(connection), ended: None })
     }
 
     /// The exchange on it came to its end.
-    pub(super) fn whole(&self) {
+    pub(super) fn whole(mut self, now: Instant) {
+        self.ended = Some(now);
         self.connection.broken.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -166,11 +179,11 @@ impl Stream {
     pub(super) async fn send(
         &mut self,
         head: Request<()>,
-        body: Lent,
+        body: Option<Lent>,
         aside: &Aside,
         interim: &mut Interim<'_>,
     ) -> Result<Response<Body>, Unheard> {
-        self.outgoing.send(head, body, aside, interim).await
+        self.outgoing.send(&self.connection.server, head, body, aside, interim).await
     }
 
     /// Who answers, where that has an identity.
@@ -190,7 +203,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        *self.connection.used.lock() = Instant::now();
+        *self.connection.used.lock() = self.ended.unwrap_or_else(Instant::now);
     }
 }
 
@@ -227,14 +240,12 @@ mod tests {
         let ((first, one), (second, two)) = (client(), client());
         let stream = shared.add(server.connection().await, false, &one).unwrap();
         assert!(is_same(&stream, &shared.join(&one).unwrap()));
-        shared.join(&one).unwrap().whole();
+        shared.join(&one).unwrap().whole(Instant::now());
         assert!(shared.join(&two).is_none(), "it has its streams");
         let other = shared.add(server.connection().await, false, &two).unwrap();
-        for stream in [&stream, &other] {
-            stream.whole();
-        }
         let theirs = Arc::clone(&other.connection);
-        drop((stream, other, second));
+        [stream, other].into_iter().for_each(|stream| stream.whole(Instant::now()));
+        drop(second);
         let (_third, three) = client();
         let left = shared.join(&three).unwrap();
         assert!(Arc::ptr_eq(&left.connection, &theirs), "the first client may ask again any moment");
@@ -271,9 +282,8 @@ mod tests {
         drop(with_one);
         // One whose exchange is whole, and one on which too much was cut.
         let idle = streams.pop().unwrap();
-        idle.whole();
         let kept = Arc::clone(&idle.connection);
-        drop(idle);
+        idle.whole(Instant::now());
         assert!(Arc::ptr_eq(&shared.join(&late).unwrap().connection, &kept));
         kept.broken.store(MAX_BROKEN, Ordering::Relaxed);
         let (_later, later) = client();
