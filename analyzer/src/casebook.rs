@@ -133,13 +133,12 @@ impl Casebook {
         changes
     }
 
-    /// Judges every case by the last hour: `snapshot` with all its `findings`. Nothing is said to be fixed where its
-    /// witnesses saw less than `min_samples` requests.
-    pub fn judge(&mut self, snapshot: &Snapshot, findings: &[Finding], min_samples: u64, now: u64) -> Changes {
+    /// Judges every case by the last hour: who was `busy` in it, and all its `findings`. Nothing is said to be fixed where
+    /// no witness was busy.
+    pub fn judge(&mut self, busy: &Busy, findings: &[Finding], now: u64) -> Changes {
         let mut changes = self.open(findings, now);
         self.revision += 1;
         let found: BTreeMap<&str, &Finding> = findings.iter().map(|finding| (finding.id.as_str(), finding)).collect();
-        let busy = Busy::of(snapshot, min_samples);
         for case in self.cases.values_mut() {
             match found.get(case.id.as_str()) {
                 Some(finding) => {
@@ -246,10 +245,13 @@ fn witnesses(finding: &Finding) -> Vec<String> {
 }
 
 /// The endpoints and services that handled enough.
-struct Busy(std::collections::HashSet<String>);
+#[derive(Debug, Default)]
+pub struct Busy(std::collections::HashSet<String>);
 
 impl Busy {
-    fn of(snapshot: &Snapshot, min_samples: u64) -> Self {
+    /// Those of a snapshot that handled at least `min_samples` requests.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, min_samples: u64) -> Self {
         let endpoints = snapshot.endpoint_indices().filter(|at| snapshot[*at].stats.outcomes.total() >= min_samples);
         let services = snapshot.services().iter().filter(|service| service.outcomes.total() >= min_samples);
         let names = endpoints.map(|at| snapshot.label(at)).chain(services.map(|service| service.name.to_string()));

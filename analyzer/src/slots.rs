@@ -10,7 +10,7 @@
 mod shelf;
 mod open;
 mod rollup;
-mod rows;
+pub(crate) mod rows;
 mod sliding;
 mod tier;
 

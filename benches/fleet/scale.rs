@@ -28,6 +28,8 @@ pub(crate) const LARGE: [Size; 3] = [
 const WINDOWS: u64 = 3;
 /// Windows that take the whole way in.
 const RECEIVED: u64 = 6;
+/// Connections that reports come on at the same time.
+const CLIENTS: usize = 8;
 
 /// An analyzer on a free port, until its standard input ends. Snapshots as often as `millis` say; a history where there is a
 /// directory for it.
@@ -90,7 +92,7 @@ fn stages(large: &Large) {
 fn received(large: &Large) {
     let data = tempfile::tempdir().expect("a directory");
     let analyzer = Analyzer::start(60_000, Some(data.path()));
-    let mut client = Client::new(analyzer.address);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::new(analyzer.address)).collect();
     let windows: Vec<Vec<Vec<u8>>> = (1..=RECEIVED)
         .map(|sequence| (0..large.services()).map(|service| otlp::encode(&large.report(service, sequence))).collect())
         .collect();
@@ -101,9 +103,12 @@ fn received(large: &Large) {
     for slot in windows.chunks(2) {
         let begun = Instant::now();
         let before = analyzer.all_processor_time();
-        for body in slot.iter().flatten() {
-            let _ = post(&mut client, body);
-        }
+        let bodies: Vec<&Vec<u8>> = slot.iter().flatten().collect();
+        std::thread::scope(|scope| {
+            for (client, own) in clients.iter_mut().zip(bodies.chunks(bodies.len().div_ceil(CLIENTS))) {
+                scope.spawn(move || own.iter().map(|body| post(client, body)).sum::<u32>());
+            }
+        });
         acknowledged += analyzer.all_processor_time() - before;
         // Until it is over and packed.
         std::thread::sleep(Duration::from_secs(13).saturating_sub(begun.elapsed()));
@@ -219,6 +224,9 @@ fn memory(large: &Large) {
             (resident - empty) / large.paths() as u64
         );
     }
+    // A snapshot of all of it, and the judgement of the last hour: each comes once a minute.
+    std::thread::sleep(Duration::from_secs(75));
+    println!("after a snapshot and a judgement: {} MiB", analyzer.resident() >> 20);
     let begun = Instant::now();
     let (status, _) = client.ask("GET", "/api/v1/status", b"");
     assert_eq!(status, 200);

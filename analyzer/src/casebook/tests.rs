@@ -36,13 +36,13 @@ fn it_is_fixed_when_the_traffic_comes_that_would_show_it_and_does_not() {
     let mut book = Casebook::new(10);
     book.open(&seen(100, &DEEP).1, 1_000);
     let (idle, none) = seen(49, &DEEP[..2]);
-    assert_eq!(kinds(&book.judge(&idle, &none, 50, 2_000)), [], "too little to say anything");
+    assert_eq!(kinds(&book.judge(&Busy::of(&idle, 50), &none, 2_000)), [], "too little to say anything");
     let (busy, none) = seen(50, &DEEP[..2]);
-    assert!(kinds(&book.judge(&busy, &none, 50, 3_000)).contains(&EventKind::FindingFixed));
+    assert!(kinds(&book.judge(&Busy::of(&busy, 50), &none, 3_000)).contains(&EventKind::FindingFixed));
     assert_eq!((case(&book).fixed, case(&book).last_seen), (Some(3_000), 1_000));
     assert_eq!(book.status(case(&book), 3_000), Status::Fixed);
     let (again, found) = seen(100, &DEEP);
-    assert!(kinds(&book.judge(&again, &found, 50, 4_000)).contains(&EventKind::FindingReopened));
+    assert!(kinds(&book.judge(&Busy::of(&again, 50), &found, 4_000)).contains(&EventKind::FindingReopened));
     assert_eq!((case(&book).fixed, case(&book).last_seen, case(&book).first_seen), (None, 4_000, 1_000));
 }
 
@@ -57,7 +57,7 @@ fn the_book_says_when_it_has_changed_and_when_time_alone_changes_what_it_says() 
     assert!(changed(&book));
     book.open(&found, 2_000);
     assert!(!changed(&book), "nothing was opened");
-    book.judge(&snapshot, &found, 50, 3_000);
+    book.judge(&Busy::of(&snapshot, 50), &found, 3_000);
     assert!(changed(&book), "they were seen later");
     let id = case(&book).id.clone();
     book.acknowledge(&id, Some(Acknowledgement { at: 5, until: Some(9_000), note: String::new() }));

@@ -127,6 +127,8 @@ impl Flow {
             building.expand(next);
             next += 1;
         }
+        // There are as many nodes as paths, over all flows.
+        building.nodes.shrink_to_fit();
         Self { entry, requests, nodes: building.nodes }
     }
 

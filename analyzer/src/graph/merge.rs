@@ -134,6 +134,12 @@ impl Graph {
         }
     }
 
+    /// How many paths there are: what the memory of a snapshot and the time for it are in proportion to.
+    #[must_use]
+    pub fn paths(&self) -> usize {
+        self.paths.len()
+    }
+
     /// Merges one report. Whoever calls sees to it that a report is applied once.
     pub fn apply(&mut self, report: &Report) {
         let mut filing = self.begin(report);

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{HistoryError, records, rollups, schema};
 use crate::gzip;
-use crate::slots::Rollup;
+use crate::slots::{Rollup, rows};
 
 /// What every SQLite file begins with.
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -50,9 +50,12 @@ impl Recording {
     }
 }
 
-/// Reads what was stored: a report as it was received, packed or not.
+/// Reads what was stored: a report, packed; or as it was received, gzipped or not, as earlier releases stored it.
 #[must_use]
 pub fn decode(body: &[u8], bounds: &Bounds, limit: usize) -> Option<Vec<Report>> {
+    if rows::is_packed(body) {
+        return rows::read(body, bounds);
+    }
     let decoded = if gzip::is_packed(body) {
         otlp::decode(&gzip::unpack(body, limit).ok()?, bounds)
     } else {

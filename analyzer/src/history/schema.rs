@@ -68,7 +68,7 @@ pub(super) const STEPS: [&str; 3] = [
         value TEXT NOT NULL
     ) WITHOUT ROWID;
     ",
-    // From here on fresh rollups are packed in a form of their own, which earlier releases cannot read; those that are there
+    // From here on fresh reports and rollups are packed in a form of their own, which earlier releases cannot read; those that are there
     // stay as they are.
     "",
 ];

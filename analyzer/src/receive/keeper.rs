@@ -42,6 +42,8 @@ pub(super) struct Keeper {
     /// A slot whose time is over, when it ended, and the row of its last report.
     over: Option<(OpenSlot, u64, i64)>,
     work: Work,
+    /// Whether what is being done, if anything, is to judge.
+    judging: bool,
     board: Arc<Board>,
     judge: Judge,
     bounds: Bounds,
@@ -78,6 +80,7 @@ impl Keeper {
             open: OpenSlot::new(limits, wall),
             over: None,
             work: Work::Idle,
+            judging: false,
             board,
             judge,
             bounds: bounds(config),
@@ -219,6 +222,11 @@ impl Keeper {
         !self.work.is_idle() && self.open.is_overfull()
     }
 
+    /// Whether the last hour is being judged: that takes as much room again as a state that is shown.
+    pub(super) fn is_judging(&self) -> bool {
+        self.judging && !self.work.is_idle()
+    }
+
     /// Adds a report that is safe to the open slot.
     pub(super) fn absorb(&mut self, report: Report, wall: u64) {
         self.open.begin(wall);
@@ -276,6 +284,7 @@ impl Keeper {
         if self.work.is_idle()
             && let Some(task) = self.next_task(wall)
         {
+            self.judging = matches!(task, Task::Judge { .. });
             self.work = Work::begin(task, self.bounds, self.limits, self.graph);
         }
         self.tidy_if_due(now, wall);
@@ -349,9 +358,8 @@ impl Keeper {
                 counters.history_damaged.add(unreadable);
                 self.board.shelf.lock().fold(&due.numbers, rollups);
             }
-            Done::Judged { snapshot, findings } => {
-                let min_samples = self.judge.min_samples();
-                let changes = self.board.casebook.lock().judge(&snapshot, &findings, min_samples, wall);
+            Done::Judged { busy, findings } => {
+                let changes = self.board.casebook.lock().judge(&busy, &findings, wall);
                 self.write_down(changes, wall);
             }
         }

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use couplet_config::{AnalyzerConfig, Secret};
-use couplet_telemetry::otlp::{self, Bounds, Decoded};
+use couplet_telemetry::otlp::{self, Bounds, DecodeError, Decoded};
 use couplet_telemetry::report::Report;
 use http::{HeaderMap, StatusCode, header};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
@@ -27,6 +27,7 @@ use super::recorder::{Delivery, Job, bounds};
 use super::traces::otlp::Exported;
 use crate::board::Board;
 use crate::counters::Refusal;
+use crate::slots::rows;
 
 /// The only media type that is read. It is also what keeps pages of other origins from posting reports.
 const PROTOBUF: &str = "application/x-protobuf";
@@ -44,6 +45,8 @@ struct Receiver {
     board: Arc<Board>,
     token: Option<Secret>,
     bounds: Bounds,
+    /// Whether there is a history.
+    stored: bool,
     limit: usize,
     spans: SyncSender<Vec<Exported>>,
     rate: Arc<spans::Rate>,
@@ -64,6 +67,7 @@ pub(crate) fn routes(
         board,
         token: config.token.clone(),
         bounds: bounds(config),
+        stored: config.data.is_some(),
         limit,
         spans,
         rate: Arc::new(spans::Rate::new(config.traces.spans_per_second)),
@@ -101,12 +105,12 @@ impl Receiver {
         let taken = tokio::time::timeout(BODY_TIMEOUT, body::read(body, packed, self.limit, &self.room))
             .await
             .map_err(|_| problem(Refusal::Slow, "the body did not arrive in time"))??;
-        let decoded = self.decode(taken.bytes.clone()).await?;
-        self.board.counters.foreign_points.add(decoded.ignored);
-        if !decoded.reports.is_empty() {
-            self.hand_over(stored_forms(decoded.reports, decoded.ignored, &taken.received)).await?;
+        let (reports, ignored) = self.decode(taken.bytes).await?;
+        self.board.counters.foreign_points.add(ignored);
+        if !reports.is_empty() {
+            self.hand_over(reports).await?;
         }
-        Ok(decoded.ignored)
+        Ok(ignored)
     }
 
     fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
@@ -134,12 +138,26 @@ impl Receiver {
         }
     }
 
-    async fn decode(&self, bytes: Bytes) -> Result<Decoded, Problem> {
-        let bounds = self.bounds;
-        let decoded = if bytes.len() <= DECODED_IN_PLACE {
-            otlp::decode(&bytes, &bounds)
+    /// The reports with the bytes to store, and the number of data points that were not ours.
+    async fn decode(&self, bytes: Bytes) -> Result<(Vec<(Report, Bytes)>, u64), Problem> {
+        let (bounds, stored) = (self.bounds, self.stored);
+        let in_place = bytes.len() <= DECODED_IN_PLACE;
+        let decode = move || {
+            let Decoded { reports, ignored } = otlp::decode(&bytes, &bounds)?;
+            let form = |report: &Report| if stored { rows::write([report]).into() } else { Bytes::new() };
+            Ok((
+                reports
+                    .into_iter()
+                    .map(|report| (form(&report), report))
+                    .map(|(form, report)| (report, form))
+                    .collect(),
+                ignored,
+            ))
+        };
+        let decoded: Result<_, DecodeError> = if in_place {
+            decode()
         } else {
-            let apart = tokio::task::spawn_blocking(move || otlp::decode(&bytes, &bounds)).await;
+            let apart = tokio::task::spawn_blocking(decode).await;
             apart.map_err(|_| problem(Refusal::Malformed, "the reports could not be read"))?
         };
         decoded.map_err(|error| problem(Refusal::Malformed, error.to_string()))
@@ -164,13 +182,6 @@ impl Receiver {
             Err(_) => Err(problem(Refusal::Busy, "the analyzer is stopping")),
         }
     }
-}
-
-/// Each report with the bytes to store: as received, packed or not, where the request held nothing else.
-fn stored_forms(reports: Vec<Report>, ignored: u64, received: &Bytes) -> Vec<(Report, Bytes)> {
-    let alone = reports.len() == 1 && ignored == 0;
-    let form = |report: &Report| if alone { received.clone() } else { Bytes::from(otlp::encode(report)) };
-    reports.into_iter().map(|report| (form(&report), report)).map(|(bytes, report)| (report, bytes)).collect()
 }
 
 /// Whether a request carries the bearer token that is wanted, if one is.

@@ -28,6 +28,9 @@ use crate::judge::Judge;
 const BATCH_REQUESTS: usize = 256;
 /// Bytes that share a transaction at most, the last request excepted.
 const BATCH_BYTES: usize = 32 << 20;
+/// A graph with so many paths makes no snapshot while the last hour is judged, and looks again after this time.
+const LARGE: usize = 50_000;
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Silent sidecars are looked for this often.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
@@ -264,6 +267,11 @@ impl Recorder {
     /// is shown less often: at most half of the time goes into snapshots.
     fn publish_if_due(&mut self, now: Instant) {
         if !self.dirty || now < self.next_snapshot {
+            return;
+        }
+        // Each takes as much room again as the state that is shown: of a large system one after the other.
+        if self.graph.paths() >= LARGE && self.keeper.is_judging() {
+            self.next_snapshot = now + AGAIN_AFTER;
             return;
         }
         let snapshot = self.graph.snapshot();

@@ -10,7 +10,7 @@ use super::{Rollup, Tier};
 
 /// Paths and calls that gather at most: a slot that is full is sealed early, and nothing is lost but its length. Each takes
 /// more than a kilobyte until it is packed, and while one slot is packed the next one gathers.
-const ENTRIES: usize = 50_000;
+const ENTRIES: usize = 25_000;
 
 /// The reports since the last slot was sealed.
 #[derive(Debug)]

@@ -211,8 +211,8 @@ impl Gathered {
         let whole =
             Report { breakers: breakers.into_values().collect(), ..window.close(origin, sequence, first, last) };
         let mut parts = whole.into_parts(ENTRIES).into_iter();
-        let first = rows::write(parts.next().into_iter().chain(sources.map(only_breakers)));
-        let bodies = std::iter::once(first).chain(parts.map(|report| rows::write([report])));
+        let first: Vec<Report> = parts.next().into_iter().chain(sources.map(only_breakers)).collect();
+        let bodies = std::iter::once(rows::write(&first)).chain(parts.map(|report| rows::write([&report])));
         let service: Arc<str> = service.into();
         let rollup =
             |body: Vec<u8>| Rollup { tier, start, end, service: Arc::clone(&service), body: body.into(), row: None };

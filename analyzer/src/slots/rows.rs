@@ -1,9 +1,10 @@
-//! Reports in few bytes: the form in which roll-ups are kept, in memory and on disk.
+//! Reports in few bytes: the form in which roll-ups are kept, in memory and on disk, and reports on disk until they are part
+//! of one.
 //!
 //! ```text
 //! body    := "CPL" form report*
 //! report  := flags (service instance version? inbound? sequence start end | rest) names callees paths calls
-//! rest    := OTLP, gzipped: the report without its paths and calls, where there is more of it than who reports
+//! rest    := OTLP, gzipped where it is long: the report without its paths and calls, where there is more than who reports
 //! names   := count text*
 //! callees := count (service endpoint)*         as positions among the names
 //! path    := id flags parent? root? caller? endpoint depth measures
@@ -35,6 +36,8 @@ use crate::packed::{Measures, Reader, Writer};
 const MAGIC: &[u8; 4] = b"CPL\x01";
 /// Bytes of all that is neither path nor call at most, unpacked.
 const REST: usize = 256 << 20;
+/// More bytes of that are gzipped.
+const LONG: usize = 4 << 10;
 /// Longest name of an instance or a version.
 const MAX_NAME_BYTES: usize = 256;
 
@@ -55,30 +58,30 @@ mod bit {
 const KINDS: [PathKind; 3] = [PathKind::Handler, PathKind::Unlinked, PathKind::Overflow];
 
 /// Whether these bytes are reports in this form.
-pub(super) fn is_packed(bytes: &[u8]) -> bool {
+pub(crate) fn is_packed(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
 /// Reports, one after the other.
-pub(super) fn write(reports: impl IntoIterator<Item = Report>) -> Vec<u8> {
+pub(crate) fn write<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Vec<u8> {
     let mut out = Writer::default();
     MAGIC.iter().for_each(|byte| out.byte(*byte));
     reports.into_iter().for_each(|report| one(&mut out, report));
     out.bytes().to_vec()
 }
 
-fn one(out: &mut Writer, mut report: Report) {
-    let (paths, calls) = (std::mem::take(&mut report.paths), std::mem::take(&mut report.calls));
-    head(out, &report);
+fn one(out: &mut Writer, report: &Report) {
+    let Report { paths, calls, .. } = report;
+    head(out, report);
     let (mut names, mut rows, mut scratch) = (Names::default(), Writer::default(), Writer::default());
     rows.number(paths.len() as u64);
-    for report in &paths {
+    for report in paths {
         names.path(&mut rows, &report.path);
         measures(&mut rows, &mut scratch, &report.stats);
     }
     rows.number(calls.len() as u64);
     let mut before = 0;
-    for report in &calls {
+    for report in calls {
         // Both are sorted by path.
         match paths.binary_search_by_key(&report.path, |known| known.path.id) {
             Ok(at) if at >= before => {
@@ -118,7 +121,19 @@ fn head(out: &mut Writer, report: &Report) {
         && losses.is_empty();
     if !only_origin {
         out.byte(flag::REST);
-        return out.sized(&gzip::pack(&otlp::encode(report)));
+        let rest = otlp::encode(&Report {
+            origin: origin.clone(),
+            paths: Vec::new(),
+            calls: Vec::new(),
+            opaque: opaque.clone(),
+            propagation: propagation.clone(),
+            breakers: breakers.clone(),
+            expected: expected.clone(),
+            losses: losses.clone(),
+            ..*report
+        });
+        // A few headers are not worth the while.
+        return if rest.len() < LONG { out.sized(&rest) } else { out.sized(&gzip::pack(&rest)) };
     }
     let Origin { service, instance, version, inbound } = origin;
     let version_flag = if version.is_some() { flag::VERSION } else { 0 };
@@ -204,7 +219,7 @@ pub(super) enum Piece<'a> {
 }
 
 /// The reports that [`write`] wrote; none where the bytes are something else, or more than the bounds allow.
-pub(super) fn read(bytes: &[u8], bounds: &Bounds) -> Option<Vec<Report>> {
+pub(crate) fn read(bytes: &[u8], bounds: &Bounds) -> Option<Vec<Report>> {
     let mut reports: Vec<Report> = Vec::new();
     each(bytes, bounds, |piece| {
         let last = reports.last_mut();
@@ -289,8 +304,13 @@ fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
 fn read_head(reader: &mut Reader<'_>, bounds: &Bounds) -> Option<Report> {
     let flags = reader.byte()?;
     if flags & flag::REST != 0 {
-        let rest = gzip::unpack(reader.sized()?, REST).ok()?;
-        return otlp::decode(&rest, bounds).ok()?.reports.pop();
+        let rest = reader.sized()?;
+        let decoded = if gzip::is_packed(rest) {
+            otlp::decode(&gzip::unpack(rest, REST).ok()?, bounds)
+        } else {
+            otlp::decode(rest, bounds)
+        };
+        return decoded.ok()?.reports.pop();
     }
     let mut text = || text(reader).map(str::to_owned);
     let (service, instance) = (text()?, text()?);

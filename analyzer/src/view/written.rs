@@ -4,8 +4,8 @@
 //! and then given to all who ask. What somebody has asked for lately is written before the state is shown at all: whoever
 //! asks again gets it at once, and never waits for a new state. The rest is written when it is asked for.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::response::{IntoResponse, Response};
@@ -62,7 +62,10 @@ impl Body {
 
     /// `value` as JSON. None only by a defect: every value has a JSON form.
     pub(super) fn json<T: Serialize>(value: &T) -> Option<Self> {
-        serde_json::to_vec(value).ok().map(Self::new)
+        let mut bytes = serde_json::to_vec(value).ok()?;
+        // It grew by doubling, and is kept for a while.
+        bytes.shrink_to_fit();
+        Some(Self::new(bytes))
     }
 
     /// The answer for one who may have it already.
@@ -86,7 +89,8 @@ impl Body {
 pub(super) struct Written {
     /// The state.
     pub(super) published: Arc<Published>,
-    document: OnceLock<Document>,
+    /// While answers are written from it: it takes more room than the state itself.
+    document: Mutex<Option<Arc<Document>>>,
     bodies: [tokio::sync::Mutex<Option<Kept>>; Part::ALL.len()],
 }
 
@@ -102,15 +106,26 @@ struct Kept {
 
 impl Written {
     pub(super) fn new(published: Arc<Published>) -> Self {
-        Self { published, document: OnceLock::new(), bodies: Default::default() }
+        Self { published, document: Mutex::default(), bodies: Default::default() }
     }
 
-    /// The document of this state. It may have to be made first: not for the thread that serves.
-    fn document(&self, name: &str) -> &Document {
-        self.document.get_or_init(|| {
+    /// The document of this state. It may have to be made first: not for the thread that serves. Who needs it at the same time
+    /// waits for the same one.
+    fn document(&self, name: &str) -> Arc<Document> {
+        let mut kept = self.document.lock();
+        let make = || {
             let Published { snapshot, findings, score, roles, .. } = &*self.published;
-            Document::new(snapshot, findings, name).with_score(score.clone()).with_roles(roles)
-        })
+            Arc::new(Document::new(snapshot, findings, name).with_score(score.clone()).with_roles(roles))
+        };
+        Arc::clone(kept.get_or_insert_with(make))
+    }
+
+    /// No more answers are to be written for now. Giving a large document back takes a while: not for the thread that serves.
+    async fn let_go(self: &Arc<Self>) {
+        let document = self.document.lock().take();
+        if document.is_some() {
+            let _ = tokio::task::spawn_blocking(move || drop(document)).await;
+        }
     }
 
     /// An answer; who asks while it is written waits for the same one. None only by a defect.
@@ -129,12 +144,12 @@ impl Written {
     fn write(&self, part: Part, sources: &Sources, now: u64) -> Option<Kept> {
         let document = || self.document(&sources.board.name);
         let body = match part {
-            Part::Document => Body::json(document()),
+            Part::Document => Body::json(&*document()),
             Part::Services => Body::json(&Services { services: &document().services }),
             Part::Edges => Body::json(&Edges { edges: &document().edges }),
             Part::Entries => Body::json(&Entries { entries: &document().entries }),
             Part::Metrics => {
-                Some(Body::new(metrics::of_state(&self.published, document(), &mut sources.budgets.lock())))
+                Some(Body::new(metrics::of_state(&self.published, &document(), &mut sources.budgets.lock())))
             }
             Part::Findings => {
                 let listed = Listed::new(&self.published.findings, &sources.board.casebook, now);
@@ -205,7 +220,9 @@ impl Writer {
         if let Some(asked) = self.asked.get(part as usize) {
             asked.store(self.millis() + 1, Ordering::Relaxed);
         }
-        written.body(part, &self.sources).await
+        let body = written.body(part, &self.sources).await;
+        written.let_go().await;
+        body
     }
 
     /// Shows every state that is published, as soon as what is asked for lately is written. Never ends.
@@ -218,6 +235,7 @@ impl Writer {
             for part in Part::ALL.into_iter().filter(|part| self.is_wanted(*part)) {
                 let _ = next.body(part, &self.sources).await; // whoever asks finds that it cannot be written
             }
+            next.let_go().await;
             let before = self.shown.send_replace(next);
             // Giving a large state back takes a while, too.
             let _ = tokio::task::spawn_blocking(move || drop(before)).await;

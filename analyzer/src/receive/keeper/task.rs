@@ -6,8 +6,9 @@ use std::thread::JoinHandle;
 use couplet_telemetry::otlp::Bounds;
 use couplet_telemetry::window::WindowLimits;
 
+use crate::casebook::Busy;
 use crate::findings::Finding;
-use crate::graph::{Graph, GraphLimits, Snapshot};
+use crate::graph::{Graph, GraphLimits};
 use crate::judge::Judge;
 use crate::slots::{Due, OpenSlot, Rollup, fold};
 
@@ -29,8 +30,8 @@ pub(super) enum Done {
     Sealed { rollups: Vec<Rollup>, through: i64 },
     /// A slot made of others, and how many rollups could not be read.
     Folded { rollups: Vec<Rollup>, due: Due, unreadable: u64 },
-    /// A snapshot and what is wrong with it.
-    Judged { snapshot: Box<Snapshot>, findings: Vec<Finding> },
+    /// Who was busy, and what is wrong.
+    Judged { busy: Busy, findings: Vec<Finding> },
 }
 
 /// The one thing that is being done.
@@ -102,11 +103,11 @@ impl Task {
                 for rollup in &rollups {
                     let _ = rollup.add_to(&mut whole, bounds); // what is here was read once before
                 }
-                let snapshot = Box::new(whole.snapshot());
+                let snapshot = whole.snapshot();
                 // Judging takes room of its own: what the snapshot does not share goes first.
                 drop(whole);
                 let findings = judge.findings(&snapshot);
-                Done::Judged { snapshot, findings }
+                Done::Judged { busy: Busy::of(&snapshot, judge.min_samples()), findings }
             }
         }
     }

@@ -11,8 +11,6 @@ use crate::gzip::{self, Unpack};
 
 /// A body, and the room that it takes while it is here.
 pub(super) struct Taken<'a> {
-    /// The body as it came.
-    pub(super) received: Bytes,
     /// The body, unpacked.
     pub(super) bytes: Bytes,
     _room: SemaphorePermit<'a>,
@@ -34,8 +32,7 @@ pub(super) async fn read(mut body: Body, packed: bool, limit: usize, room: &Sema
         taken.merge(take(room, missing)?);
     }
     if !packed {
-        let bytes = bytes.freeze();
-        return Ok(Taken { received: bytes.clone(), bytes, _room: taken });
+        return Ok(Taken { bytes: bytes.freeze(), _room: taken });
     }
     // How much it unpacks to shows only when it is done; until then, one at a time is beyond what was taken.
     let unpacked = gzip::unpack(&bytes, limit).map_err(|error| match error {
@@ -43,7 +40,7 @@ pub(super) async fn read(mut body: Body, packed: bool, limit: usize, room: &Sema
         Unpack::Broken(error) => problem(Refusal::Malformed, format!("the body cannot be unpacked: {error}")),
     })?;
     taken.merge(take(room, kib(unpacked.len()))?);
-    Ok(Taken { received: bytes.freeze(), bytes: unpacked, _room: taken })
+    Ok(Taken { bytes: unpacked, _room: taken })
 }
 
 /// Bytes as KiB, rounded up.
