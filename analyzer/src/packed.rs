@@ -91,8 +91,7 @@ impl<T: Measures> Packed<T> {
 
 /// How many handlings or calls there are in what was written of them: how they ended comes first.
 pub(crate) fn total(measures: &[u8]) -> u64 {
-    let numbers: [u64; 32] = Reader::new(measures).numbers();
-    numbers.iter().take(OUTCOMES).fold(0, |sum, number| sum.saturating_add(*number))
+    Reader::new(measures).first::<OUTCOMES>().iter().fold(0, |sum, number| sum.saturating_add(*number))
 }
 
 impl<T> Clone for Packed<T> {

@@ -4,6 +4,7 @@ mod events;
 mod api;
 mod page;
 mod metrics;
+mod pieces;
 mod sliding;
 mod written;
 mod listed;
@@ -16,6 +17,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -27,6 +29,7 @@ use crate::board::Board;
 use crate::judge::Judge;
 use crate::receive::recorder::Job;
 use crate::slots::SlidingWindow;
+use pieces::Pieces;
 use written::Part;
 
 /// What the views share.
@@ -103,8 +106,9 @@ async fn scrape(State(desk): State<Arc<Desk>>) -> Response {
     let Some(graph) = desk.writer.body(&written, Part::Metrics).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let text = metrics::of_analyzer(&graph.bytes, &written.published, &desk.board, Instant::now());
-    ([(header::CONTENT_TYPE, couplet_telemetry::exposition::MEDIA_TYPE)], text).into_response()
+    let own = metrics::of_analyzer(&written.published, &desk.board, Instant::now());
+    let body = Body::new(Pieces::new([graph.bytes, own.into()]));
+    ([(header::CONTENT_TYPE, couplet_telemetry::exposition::MEDIA_TYPE)], body).into_response()
 }
 
 /// Alive and ready are the same: whoever can connect finds the history replayed, and without a recorder nothing works.

@@ -15,7 +15,7 @@ use super::counted;
 use super::large::Large;
 
 /// Records of one slot at most, about: what is beyond begins the next one.
-const SLOT: usize = 50_000;
+const SLOT: usize = 25_000;
 
 pub(crate) fn weigh(large: &Large) {
     counted::count();

@@ -143,7 +143,18 @@ impl<'a> Reader<'a> {
         Self { bytes }
     }
 
+    #[inline]
     pub(crate) fn number(&mut self) -> u64 {
+        match self.bytes {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.bytes = rest;
+                u64::from(*byte)
+            }
+            _ => self.long_number(),
+        }
+    }
+
+    fn long_number(&mut self) -> u64 {
         let (mut number, mut shift) = (0_u64, 0);
         while let Some((byte, rest)) = self.bytes.split_first() {
             self.bytes = rest;
@@ -160,7 +171,21 @@ impl<'a> Reader<'a> {
         let mut numbers = [0; N];
         let Some((filled, rest)) = self.bytes.split_first_chunk() else { return numbers };
         self.bytes = rest;
-        let mut filled = u32::from_le_bytes(*filled);
+        self.fill(u32::from_le_bytes(*filled), &mut numbers);
+        numbers
+    }
+
+    /// The first `N` of more numbers; what follows is not looked at.
+    pub(super) fn first<const N: usize>(mut self) -> [u64; N] {
+        let mut numbers = [0; N];
+        if let Some((filled, rest)) = self.bytes.split_first_chunk() {
+            self.bytes = rest;
+            self.fill(u32::from_le_bytes(*filled) & ((1 << N) - 1), &mut numbers);
+        }
+        numbers
+    }
+
+    fn fill(&mut self, mut filled: u32, numbers: &mut [u64]) {
         while filled != 0 {
             let number = self.number();
             if let Some(slot) = numbers.get_mut(filled.trailing_zeros() as usize) {
@@ -168,7 +193,6 @@ impl<'a> Reader<'a> {
             }
             filled &= filled - 1;
         }
-        numbers
     }
 
     pub(crate) fn text(&mut self) -> &'a str {

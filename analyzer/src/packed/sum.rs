@@ -1,6 +1,8 @@
 //! Adds up what is packed without unpacking it: two rows of numbers become one, and room is needed for nothing but bytes.
 //! What comes of it is what comes of unpacking both and packing their sum.
 
+use std::cmp::Ordering;
+
 use couplet_telemetry::report::Origins;
 
 use super::bytes::{Reader, Writer};
@@ -76,24 +78,24 @@ fn origins(one: &mut Reader<'_>, other: &mut Reader<'_>, tail: &mut Writer) {
 }
 
 /// Both, sorted, as one.
-fn merge<K: Ord + Copy>(one: &[(K, u64)], other: &[(K, u64)], both: &mut Vec<(K, u64)>) {
+fn merge<K: Ord + Copy>(mut one: &[(K, u64)], mut other: &[(K, u64)], both: &mut Vec<(K, u64)>) {
     both.clear();
-    let (mut one, mut other) = (one.iter().copied().peekable(), other.iter().copied().peekable());
-    loop {
-        let next = match (one.peek(), other.peek()) {
-            (Some((key, n)), Some((same, more))) if key == same => {
-                let sum = (*key, n.saturating_add(*more));
-                let _ = (one.next(), other.next());
-                Some(sum)
+    while let ([(key, n), rest @ ..], [(same, more), others @ ..]) = (one, other) {
+        match key.cmp(same) {
+            Ordering::Less => {
+                both.push((*key, *n));
+                one = rest;
             }
-            (Some((key, _)), Some((later, _))) if key < later => one.next(),
-            (Some(_), None) => one.next(),
-            (_, Some(_)) => other.next(),
-            (None, None) => None,
-        };
-        match next {
-            Some(entry) => both.push(entry),
-            None => return,
+            Ordering::Greater => {
+                both.push((*same, *more));
+                other = others;
+            }
+            Ordering::Equal => {
+                both.push((*key, n.saturating_add(*more)));
+                (one, other) = (rest, others);
+            }
         }
     }
+    both.extend_from_slice(one);
+    both.extend_from_slice(other);
 }

@@ -38,15 +38,15 @@ pub(super) fn of_state(published: &Published, document: &Document, budgets: &mut
     text.finish()
 }
 
-/// That, and how the analyzer itself is doing.
-pub(super) fn of_analyzer(of_state: &[u8], published: &Published, board: &Board, now: Instant) -> Vec<u8> {
+/// How the analyzer itself is doing.
+pub(super) fn of_analyzer(published: &Published, board: &Board, now: Instant) -> String {
     let mut text = Text::default();
     let dropped = "traces_service_graph_dropped_spans_total";
     text.family(dropped, Kind::Counter, "Spans of exporters for which there was no room; of which edge, nobody knows.");
     text.sample(dropped, &Row::default().labels(), board.counters.spans_dropped.get() as f64);
     analyzer(&mut text, published, board, now);
     write_process(&mut text);
-    [of_state, text.finish().as_bytes()].concat()
+    text.finish()
 }
 
 /// One edge as the families of the service graph show it; all edges beyond the budget together are one.

@@ -251,3 +251,25 @@ impl Writer {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::score::Score;
+    use crate::traffic::{chain, traffic};
+    use couplet_config::AnalyzerLimits;
+
+    #[tokio::test]
+    async fn a_state_keeps_its_answers_and_not_what_they_were_written_from() {
+        let published =
+            Published::new(1, traffic().of(60, &chain(&["a", "b"])).snapshot(), Vec::new(), Score::default());
+        let board = Arc::new(Board::new("shop".to_owned(), &AnalyzerLimits::default(), Instant::now(), published));
+        let writer = Writer::new(board);
+        let written = writer.latest();
+        let (document, edges) =
+            (writer.body(&written, Part::Document).await.unwrap(), writer.body(&written, Part::Edges).await.unwrap());
+        assert!(written.document.lock().is_none());
+        assert!(document.bytes.len() > edges.bytes.len());
+        assert_eq!(writer.body(&written, Part::Document).await.unwrap().bytes.as_ptr(), document.bytes.as_ptr());
+    }
+}
