@@ -21,8 +21,8 @@ pub(crate) use tunnel::{bridge, connect_through, relay};
 
 use crate::error::Fault;
 use crate::http::{
-    Expectation, Incoming, Protocol, RequestBody, check_interim, check_response, origin_form, strip_hop_by_hop,
-    wants_upgrade,
+    Expectation, Incoming, Protocol, RequestBody, check_interim, check_response, has_hop_by_hop, origin_form,
+    strip_hop_by_hop, wants_upgrade,
 };
 use crate::policy::Patience;
 use crate::sidecar::Worker;
@@ -128,9 +128,12 @@ pub(crate) async fn send(
             // Nobody asked for it: what follows would be read as an answer by the one side and not by the other.
             return Err((Fault::MalformedResponse, attempts));
         }
-        let summary = parts.headers.get(SUMMARY).cloned();
-        let rejected = parts.headers.get(REJECT).cloned();
-        strip_hop_by_hop(&mut parts.headers, switching);
+        let (mut summary, mut rejected) = (None, None);
+        if has_hop_by_hop(&parts.headers) {
+            summary = parts.headers.get(SUMMARY).cloned();
+            rejected = parts.headers.get(REJECT).cloned();
+            strip_hop_by_hop(&mut parts.headers, switching);
+        }
         if expectation.as_ref().is_some_and(Expectation::is_refused) {
             // The body that was announced will never be read, so the connection ends. The codec sees that at once only if
             // nobody holds the body any more when the head is written; else the client would not be told.

@@ -13,7 +13,7 @@ use expectation::Waiting;
 pub(crate) use expectation::{Asking, Expectation};
 pub(crate) use grpc::{Verdict, code_of, is_grpc, message, status_of};
 use hop::clean_trailers;
-pub(crate) use hop::{origin_form, strip_hop_by_hop, wants_upgrade, without};
+pub(crate) use hop::{has_hop_by_hop, origin_form, strip_hop_by_hop, wants_upgrade, without};
 pub(crate) use hygiene::{check_interim, check_request, check_response};
 pub(crate) use lent::{Lender, Lent, lend};
 pub(crate) use spare::Spare;

@@ -445,6 +445,16 @@ mod tests {
         assert_eq!(metrics.endpoints.get(), 3, "the one that is gone is gone with its connections");
     }
 
+    #[test]
+    fn endpoints_that_were_tried_are_known_in_their_order() {
+        let mut tried = Tried::default();
+        for (count, index) in [2, 0, 5].into_iter().enumerate() {
+            assert_eq!((tried.len(), tried.contains(index)), (count, false));
+            tried.push(index);
+            assert_eq!((tried.last(), tried.contains(2) && tried.contains(index)), (Some(index), true));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_name_that_nobody_answers_for_holds_up_no_request_for_longer_than_the_connect_timeout() {
         let metrics: Arc<Metrics> = Arc::default();

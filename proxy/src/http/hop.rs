@@ -49,11 +49,16 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
     asked && headers.contains_key(header::UPGRADE) && !headers.get_all(header::UPGRADE).iter().any(to_http2)
 }
 
+/// Whether any field is one of a hop, or says what only the next proxy may say: where none is, nobody need look for one.
+pub(crate) fn has_hop_by_hop(headers: &HeaderMap) -> bool {
+    headers.keys().any(is_hop_by_hop)
+}
+
 /// Takes off every hop-by-hop field and leaves the others in their order. `TE: trailers` stays: trailers are
 /// forwarded. So does `Transfer-Encoding: chunked`: the next hop's body is chunked as well. For an `upgrade` the two
 /// fields that ask for it stay.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
-    if !headers.keys().any(is_hop_by_hop) {
+    if !has_hop_by_hop(headers) {
         return;
     }
     let named: Vec<HeaderName> = if headers.contains_key(header::CONNECTION) {
