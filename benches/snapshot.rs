@@ -57,6 +57,7 @@ fn report(n: usize) -> Report {
         below: Evidence::Exact,
         retries: 0,
         origin: None,
+        trace: None,
         uses: &uses,
     };
     for _ in 0..REQUESTS {

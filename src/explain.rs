@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::{Duration, UNIX_EPOCH};
 
 use couplet_analyzer::findings::Finding;
 
@@ -63,6 +64,23 @@ fn text(finding: &Finding) -> String {
     for (name, value) in &evidence.operands {
         let _ = writeln!(out, "  {name} = {value}");
     }
+    if !finding.examples.is_empty() {
+        let _ = writeln!(out, "\nEXAMPLE REQUESTS");
+    }
+    for example in &finding.examples {
+        let recorded = if example.sampled { "" } else { ", not sampled" };
+        let _ = writeln!(
+            out,
+            "  {}\n    {}: {} {} in {}, calls waited for: {}, {}{recorded}",
+            example.trace,
+            example.what,
+            example.endpoint,
+            example.outcome.as_str(),
+            output::seconds(example.seconds),
+            example.calls,
+            when(example.at),
+        );
+    }
     let _ = writeln!(out, "\nWHY IT MATTERS\n  {}", finding.why);
     if !finding.suggestions.is_empty() {
         let _ = writeln!(out, "\nWAYS OUT");
@@ -71,4 +89,24 @@ fn text(finding: &Finding) -> String {
         let _ = writeln!(out, "  {}. {suggestion}", number + 1);
     }
     out
+}
+
+/// Seconds since the Unix epoch as a moment, in UTC.
+fn when(seconds: f64) -> String {
+    // Up to the year 9999.
+    let since = Duration::try_from_secs_f64(seconds.min(253_402_300_799.0)).unwrap_or_default();
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_told_whatever_number_an_analyzer_gives() {
+        assert_eq!(when(1_700_000_000.0), "2023-11-14T22:13:20Z");
+        for odd in [f64::NAN, f64::INFINITY, -1.0, 1e300] {
+            assert_eq!(when(odd).len(), 20, "{odd}");
+        }
+    }
 }

@@ -19,6 +19,7 @@ mod layers;
 mod forbidden;
 mod propagation;
 mod contact;
+mod examples;
 mod case;
 mod words;
 mod finding;
@@ -33,7 +34,7 @@ use crate::graph::Snapshot;
 
 use case::Case;
 
-pub use finding::{Evidence, Finding, Rule, Severity, Step};
+pub use finding::{Evidence, ExampleRequest, Finding, Rule, Severity, Step};
 
 /// Everything that thresholds and architecture make a finding: the gravest first, then what concerns most requests, then
 /// by id.
@@ -68,6 +69,7 @@ pub fn findings_in(
     ];
     found.extend(of_case.iter().flat_map(|find| find(&case)));
     found.iter_mut().for_each(|finding| finding.owners = owners(finding, architecture));
+    examples::give(&mut found, snapshot);
     shorten_ids(&mut found);
     found.sort_by(|a, b| {
         let key = |finding: &Finding| (Reverse(finding.severity), Reverse(finding.evidence.n));

@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use couplet_telemetry::counts::Counts;
+use couplet_telemetry::example::Examples;
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::outcome::{Evidence, Links, Outcome, Outcomes};
 use couplet_telemetry::report::{CallStats, HandlingStats, Joint, Origins};
@@ -306,6 +307,8 @@ impl Measures for HandlingStats {
             below,
             retries,
             origins,
+            // Kept beside the graph, of far fewer paths.
+            examples: _,
         } = self;
         if *self == Self::default() {
             return;
@@ -347,6 +350,7 @@ impl Measures for HandlingStats {
             below,
             retries,
             origins,
+            examples: Examples::default(),
         }
     }
 

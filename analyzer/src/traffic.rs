@@ -221,6 +221,7 @@ impl Traffic {
             below: Evidence::Exact,
             retries: 0,
             origin: below.origin.as_deref(),
+            trace: None,
             uses: &uses,
         };
         self.window(&request.service).handling(&path, &handling);

@@ -1,7 +1,7 @@
 // The details of the selection: a finding with its evidence, a service, an edge, a path; nothing selected = the entries.
 
 import { h, replace } from "./dom.js";
-import { bytes, number, compact, percent, duration, distribution, plural, operands } from "./format.js";
+import { bytes, clock, number, compact, percent, duration, distribution, plural, operands } from "./format.js";
 import { meter, ruleName, severityIcon, severityWord } from "./marks.js";
 import { opaqueOf } from "./opaque.js";
 import { byWeight } from "./state.js";
@@ -44,6 +44,8 @@ function finding(f, doc, actions) {
       h("table", { class: "facts" }, h("tbody", null,
         fact("requests seen", number(evidence.n)), fact("linked", evidence.linked), rows.map(([name, value, kind]) => fact(name, value, kind)))),
       evidence.formula ? h("p", { class: "formula" }, evidence.formula) : null),
+    f.examples?.length ? section("Example requests", h("ul", { class: "endpoints" }, f.examples.map((one) => h("li", null,
+      h("span", { class: "dim" }, `${one.what}: ${duration(one.seconds)}, ${one.outcome}, ${plural(one.calls, "call")} waited for, ${clock(new Date(one.at * 1000))}${one.sampled ? "" : ", not sampled"}`), h("br"), h("code", null, one.trace), h("br"), one.endpoint)))) : null,
     f.why ? section("Why it matters", h("p", null, f.why)) : null,
     f.suggestions?.length ? section("What you can do", h("ol", { class: "suggestions" }, f.suggestions.map((text) => h("li", null, text)))) : null,
     f.endpoints?.length ? section("Endpoints", h("ul", { class: "endpoints" }, f.endpoints.map((text) => h("li", null, text)))) : null,

@@ -209,6 +209,7 @@ fn handle(window: &mut Window, path: &Arc<PathDefinition>, callees: &[Arc<Callee
         below: Evidence::Exact,
         retries: 0,
         origin: None,
+        trace: None,
         uses: &uses,
     };
     window.handling(path, &handling);

@@ -186,6 +186,7 @@ impl<'a> Running<'a> {
             below: Evidence::Exact,
             retries: 0,
             origin: origin.filter(|_| failed),
+            trace: None,
             uses: &uses,
         };
         window(&mut self.windows, (service, replica)).handling(&path, &finished);

@@ -26,8 +26,14 @@ pub(crate) fn weigh(large: &Large) {
         large.edges(),
         large.paths()
     );
-    let limits =
-        GraphLimits { services: 30_000, endpoints: 100_000, edges: 300_000, paths: 1_200_000, instances: 30_000 };
+    let limits = GraphLimits {
+        services: 30_000,
+        endpoints: 100_000,
+        edges: 300_000,
+        paths: 1_200_000,
+        instances: 30_000,
+        examples: 50_000,
+    };
     let mut graph = Graph::new(limits);
     let window = |graph: &mut Graph, sequence| {
         (0..large.services()).for_each(|service| graph.apply(&large.report(service, sequence)));

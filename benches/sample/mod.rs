@@ -31,6 +31,7 @@ pub(crate) fn handling(uses: &[CalleeUse]) -> Handling<'_> {
         below: Evidence::Exact,
         retries: 0,
         origin: None,
+        trace: None,
         uses,
     }
 }

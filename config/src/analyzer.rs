@@ -152,6 +152,10 @@ pub struct AnalyzerLimits {
     #[garde(range(min = 1, max = 10_000_000))]
     pub paths: usize,
 
+    /// Paths of which example requests are kept: their traces, three of each at most.
+    #[garde(range(min = 1, max = 10_000_000))]
+    pub examples: usize,
+
     /// Proxies that report.
     #[garde(range(min = 1, max = 1_000_000))]
     pub proxies: usize,
@@ -188,6 +192,7 @@ keys!(AnalyzerLimits {
     endpoints,
     edges,
     paths,
+    examples,
     proxies,
     report_bytes,
     findings,
@@ -204,6 +209,7 @@ impl Default for AnalyzerLimits {
             endpoints: 50_000,
             edges: 100_000,
             paths: 500_000,
+            examples: 50_000,
             proxies: 10_000,
             report_bytes: ByteSize::mib(8),
             findings: 1_000,

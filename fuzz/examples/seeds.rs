@@ -69,6 +69,7 @@ fn handled(uses: &[CalleeUse]) -> Handling<'_> {
         below: Evidence::Exact,
         retries: 0,
         origin: None,
+        trace: None,
         uses,
     }
 }

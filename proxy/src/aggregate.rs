@@ -407,6 +407,7 @@ mod tests {
             below: Evidence::Exact,
             retries: 0,
             origin: None,
+            trace: None,
             uses: &[],
         };
         local.handling(&path, &handling);

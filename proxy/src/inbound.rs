@@ -220,7 +220,9 @@ fn admit<F: Fields>(worker: &Worker, caller: &Caller, head: &Head<'_, F>, infra:
     let name = TRACESTATE;
     let states = goes_on.then(|| head.fields.values(&name)).into_iter().flatten();
     Admission {
-        handler: Arc::new(Handler::new(id, trace.trace, &carried, path, service, now).watched(watched)),
+        handler: Arc::new(
+            Handler::new(id, trace.trace, &carried, path, service, now).sampled(trace.flags & 1 == 1).watched(watched),
+        ),
         traceparent: brought.is_none().then(|| trace.text().value()).flatten(),
         tracestate: tracestate_with(states, id).value(),
         summarise: calling.is_some(),

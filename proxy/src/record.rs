@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use couplet_telemetry::example::Trace;
 use couplet_telemetry::names::REJECT_HEADER;
 use couplet_telemetry::opaque::{OpaqueStats, Protocol};
 use couplet_telemetry::outcome::{Evidence, Outcome};
@@ -230,6 +231,8 @@ impl Drop for Handling {
             below: handled.below,
             retries: handled.retries,
             origin: outcome.is_failure().then(|| handled.origin.as_deref().unwrap_or(self.recorder.local.service())),
+            // The window says when: no clock is read for it.
+            trace: Some(Trace { id: handler.trace, sampled: handler.sampled, at: 0 }),
             uses: &handled.uses,
         };
         self.recorder.local.handling(&handler.path, &handling);

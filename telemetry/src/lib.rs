@@ -14,6 +14,7 @@ pub mod propagation;
 pub mod breaker;
 pub mod expected;
 pub mod loss;
+pub mod example;
 pub mod path;
 pub mod endpoint;
 pub mod histogram;

@@ -3,6 +3,7 @@
 //! | metric | type, unit | attributes |
 //! |---|---|---|
 //! | `http.server.request.duration` | exponential histogram, s | `couplet.path` and what defines it |
+//! | exemplars of these | s, with the trace | `couplet.outcome`, `couplet.example.calls`, `couplet.example.sampled` |
 //! | `couplet.handlings` | sum | `couplet.path`, `couplet.outcome` |
 //! | `couplet.handling.{links,below}` | sum | `couplet.path`, `couplet.evidence` |
 //! | `couplet.handling.origins` | sum | `couplet.path`, `couplet.origin` |
@@ -61,6 +62,8 @@ mod words {
     pub(super) const PEER: &str = "service.peer.name";
     pub(super) const PEER_ENDPOINT: &str = "couplet.peer.endpoint";
     pub(super) const OUTCOME: &str = "couplet.outcome";
+    pub(super) const EXAMPLE_CALLS: &str = "couplet.example.calls";
+    pub(super) const EXAMPLE_SAMPLED: &str = "couplet.example.sampled";
     pub(super) const CALL_FAILED: &str = "couplet.call_failed";
     pub(super) const HANDLING_FAILED: &str = "couplet.handling_failed";
     pub(super) const PROTOCOL: &str = "network.protocol.name";

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::breaker::BreakerReport;
 use crate::counts::Counts;
+use crate::example::Examples;
 use crate::expected::ExpectedStats;
 use crate::histogram::Histogram;
 use crate::loss::Loss;
@@ -270,6 +271,8 @@ pub struct HandlingStats {
     pub retries: u64,
     /// Failed handlings by the service in which the failure began.
     pub origins: Origins,
+    /// Traces of a few of them.
+    pub examples: Examples,
 }
 
 impl HandlingStats {
@@ -289,6 +292,7 @@ impl HandlingStats {
         self.below.merge(&other.below);
         self.retries = self.retries.saturating_add(other.retries);
         self.origins.merge(&other.origins);
+        self.examples.merge(&other.examples);
     }
 
     /// Adds all of `other`, which is taken over where there is nothing yet.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::example::{Example, Trace};
 use crate::expected::ExpectedStats;
 pub use crate::loss::Loss;
 use crate::names::OTHER;
@@ -45,6 +46,8 @@ pub struct Handling<'a> {
     pub retries: u32,
     /// Where a failure began: the deepest service known to have failed by itself. None unless the handling failed.
     pub origin: Option<&'a str>,
+    /// Its trace, where it has one.
+    pub trace: Option<Trace>,
     /// What it used of each callee endpoint.
     pub uses: &'a [CalleeUse],
 }
@@ -179,6 +182,10 @@ impl Window {
         stats.retries = stats.retries.saturating_add(u64::from(handling.retries));
         if let Some(origin) = handling.origin {
             stats.origins.add(origin, 1);
+        }
+        if let Some(trace) = handling.trace {
+            let Handling { duration, outcome, calls, .. } = *handling;
+            stats.examples.add(&Example { trace, duration, outcome, calls });
         }
         for used in handling.uses {
             // What this costs is counted where the calls themselves are, once.
@@ -369,6 +376,7 @@ impl Window {
         // Sorted where they lie, and moved once.
         let mut paths: Vec<_> = std::mem::take(&mut self.paths).into_values().collect();
         paths.sort_unstable_by_key(|report| report.path.id);
+        paths.iter_mut().for_each(|report| report.stats.examples.date(end));
         let paths = paths.into_iter().map(|report| *report).collect();
         let mut calls: Vec<_> = std::mem::take(&mut self.calls).into_values().collect();
         calls.sort_unstable_by(|a, b| {
@@ -481,6 +489,7 @@ mod tests {
             below: Evidence::Exact,
             retries: 0,
             origin: None,
+            trace: None,
             uses,
         }
     }

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use couplet_telemetry::example::Trace;
 use couplet_telemetry::otlp;
 use couplet_telemetry::outcome::{Evidence, Outcome};
 use couplet_telemetry::report::{Callee, Origin, PathDefinition};
@@ -16,7 +17,7 @@ fn day_of_traffic(analyzer: &Analyzer) {
     let mut window = Window::new(WindowLimits { paths: 10, callees: 10 });
     let path = Arc::new(PathDefinition::root("web", "GET /"));
     let callee = Arc::new(Callee::new("stock", "GET /items/{id}"));
-    for page in 0..1_000 {
+    for page in 0..1_000_u128 {
         let failed = page % 10 == 0;
         let outcome = if failed { Outcome::ServerError } else { Outcome::Ok };
         for item in 0..12 {
@@ -48,6 +49,7 @@ fn day_of_traffic(analyzer: &Analyzer) {
             below: Evidence::Exact,
             retries: 0,
             origin: failed.then_some("stock"),
+            trace: Some(Trace { id: page + 1, sampled: true, at: 0 }),
             uses: &uses,
         };
         window.handling(&path, &handling);
@@ -78,9 +80,15 @@ fn after_a_day_of_traffic_every_question_has_an_answer() {
     let repeated = findings["findings"].as_array().unwrap().iter().find(|finding| finding["rule"] == "NP").unwrap();
     let id = repeated["id"].as_str().unwrap();
     let explained = ask(&format!("explain {id}"));
-    for part in ["12 times per request", "EVIDENCE", "n = 1000", "WHY IT MATTERS", "WAYS OUT"] {
+    for part in ["12 times per request", "EVIDENCE", "n = 1000", "EXAMPLE REQUESTS", "WHY IT MATTERS", "WAYS OUT"] {
         assert!(explained.stdout().contains(part), "{part}: {explained}");
     }
+    // All made as many calls and took as long; of equals the last one is shown.
+    let trace = format!("{:032x}", 1_000);
+    let shown = format!("{trace}\n    busiest: web GET / ok in 80 ms, calls waited for: 12, 1970-01-01T00:00:06Z");
+    assert!(explained.stdout().contains(&shown), "{explained}");
+    assert_eq!(repeated["examples"][0]["trace"], trace);
+    assert_eq!(repeated["examples"][1]["trace"], format!("{:032x}", 991), "the last one that failed");
     assert_eq!(ask(&format!("explain {id} --format json")).json(), *repeated);
 
     let blamed = ask("blame").stdout().to_owned();

@@ -152,6 +152,7 @@ fn handling(outcome: Outcome, duration: u64, uses: &[CalleeUse]) -> Handling<'_>
         below: Evidence::Exact,
         retries: 0,
         origin: outcome.is_failure().then_some("shop"),
+        trace: None,
         uses,
     }
 }

@@ -90,6 +90,7 @@ fn finding(case: &Case<'_>, flow: &Flow, seen: &Availability, severity: Severity
         ],
         path: vec![root],
         owners: Vec::new(),
+ examples: Vec::new(),
     }
 }
 

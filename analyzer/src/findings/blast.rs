@@ -85,6 +85,7 @@ fn judge(case: &Case<'_>, service: ServiceIx, radius: &Radius) -> Option<Finding
         ],
         path: Vec::new(),
         owners: Vec::new(),
+ examples: Vec::new(),
     })
 }
 

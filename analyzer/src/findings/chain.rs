@@ -112,6 +112,7 @@ fn judge(snapshot: &Snapshot, entry: &Entry, thresholds: &FindingThresholds) -> 
         suggestions: suggestions(&path, cause),
         path,
         owners: Vec::new(),
+        examples: Vec::new(),
     })
 }
 

@@ -103,6 +103,7 @@ fn judge(case: &Case<'_>, (a, b): (ServiceIx, ServiceIx), talk: &Talk<'_>) -> Op
         ],
         path: Vec::new(),
         owners: Vec::new(),
+ examples: Vec::new(),
     })
 }
 

@@ -143,6 +143,7 @@ fn finding(snapshot: &Snapshot, circle: &Circle) -> Finding {
         services,
         path,
         owners: Vec::new(),
+        examples: Vec::new(),
     }
 }
 

@@ -229,6 +229,7 @@ fn finding(snapshot: &Snapshot, measures: &Measures, draft: Draft) -> Finding {
         why: draft.why.to_owned(),
         suggestions: draft.suggestions,
         owners: Vec::new(),
+        examples: Vec::new(),
     }
 }
 

@@ -41,6 +41,9 @@ pub struct Finding {
     /// Who looks after the services, as the architecture says; sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<String>,
+    /// Requests that show it, where any had a trace; the most telling first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<ExampleRequest>,
 }
 
 impl Finding {
@@ -65,8 +68,30 @@ impl Finding {
             why: String::new(),
             suggestions: Vec::new(),
             owners: Vec::new(),
+            examples: Vec::new(),
         }
     }
+}
+
+/// A request that shows what a finding says, by its trace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExampleRequest {
+    /// The trace: 32 hexadecimal digits.
+    pub trace: String,
+    /// Why this one: `slowest`, `failed` or `busiest` of those handled where it was seen.
+    pub what: String,
+    /// Where it was seen, as `service endpoint`.
+    pub endpoint: String,
+    /// When it ended, or the window in which it did, seconds since the Unix epoch.
+    pub at: f64,
+    /// How long it took there, seconds.
+    pub seconds: f64,
+    /// How it ended there.
+    pub outcome: outcome::Outcome,
+    /// Calls that were waited for there.
+    pub calls: u32,
+    /// Whether the trace was said to be recorded; else only logs may know it.
+    pub sampled: bool,
 }
 
 /// One endpoint of a chain.

@@ -93,6 +93,7 @@ fn finding(case: &Case<'_>, service: ServiceIx, (callers, callees): (u64, u64), 
         ],
         path: Vec::new(),
         owners: Vec::new(),
+ examples: Vec::new(),
     }
 }
 

@@ -111,6 +111,7 @@ fn finding(snapshot: &Snapshot, repeat: &Repeat<'_>, thresholds: &FindingThresho
         ],
         path: vec![caller, callee],
         owners: Vec::new(),
+        examples: Vec::new(),
     }
 }
 

@@ -155,6 +155,7 @@ fn finding(case: &Case<'_>, retries: &Retries<'_>, layered: bool, severity: Seve
         ],
         path: vec![caller, callee],
         owners: Vec::new(),
+ examples: Vec::new(),
     }
 }
 

@@ -74,6 +74,7 @@ fn judge(case: &Case<'_>, service: ServiceIx, by: &[&Flow], entries: usize) -> O
         ],
         path: Vec::new(),
         owners: Vec::new(),
+        examples: Vec::new(),
     })
 }
 

@@ -104,6 +104,7 @@ fn finding(case: &Case<'_>, edge: &Edge, coupling: &Coupling, severity: Severity
         ],
         path: case.way(edge),
         owners: Vec::new(),
+ examples: Vec::new(),
     }
 }
 

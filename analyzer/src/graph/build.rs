@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use couplet_telemetry::example::Examples;
 use couplet_telemetry::expected::{ExpectedStats, shared};
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::names::UNLINKED;
@@ -43,6 +44,7 @@ impl Graph {
         edges(&mut snapshot);
         snapshot.opaque = opaque(self, &names);
         snapshot.expected = expected(self, &names);
+        snapshot.examples = examples(self, &nodes);
         links(&mut snapshot);
         losses(&mut snapshot, self, nodes.tree.loops);
         snapshot
@@ -372,6 +374,15 @@ fn expected(graph: &Graph, names: &Names) -> Vec<Expected> {
         all.extend(pairs.into_iter().zip(shares).map(row));
     }
     all.sort_unstable_by_key(|expected| (expected.source, expected.destination));
+    all
+}
+
+/// Example requests, in the order of the paths.
+fn examples(graph: &Graph, nodes: &Nodes<'_>) -> Vec<(PathIx, Arc<Examples>)> {
+    let at = |place: &u32| nodes.ranks.get(*place as usize).map(|rank| PathIx::at(*rank as usize));
+    let mut all: Vec<_> =
+        graph.examples.iter().filter_map(|(place, examples)| Some((at(place)?, Arc::clone(examples)))).collect();
+    all.sort_unstable_by_key(|(path, _)| *path);
     all
 }
 

@@ -15,6 +15,8 @@ pub struct GraphLimits {
     pub paths: usize,
     /// Instances of proxies, over all services; what is beyond is not told apart.
     pub instances: usize,
+    /// Paths of which example requests are kept.
+    pub examples: usize,
 }
 
 impl From<&AnalyzerLimits> for GraphLimits {
@@ -25,6 +27,7 @@ impl From<&AnalyzerLimits> for GraphLimits {
             edges: limits.edges,
             paths: limits.paths,
             instances: limits.proxies,
+            examples: limits.examples,
         }
     }
 }
@@ -54,11 +57,13 @@ pub enum GraphLoss {
     Loops,
     /// Times that what an endpoint was found to call by timing found no room.
     Expected,
+    /// Times that examples of a path found no room.
+    Examples,
 }
 
 impl GraphLoss {
     /// All of them.
-    pub const ALL: [GraphLoss; 8] = [
+    pub const ALL: [GraphLoss; 9] = [
         GraphLoss::Services,
         GraphLoss::Endpoints,
         GraphLoss::Edges,
@@ -67,6 +72,7 @@ impl GraphLoss {
         GraphLoss::Instances,
         GraphLoss::Loops,
         GraphLoss::Expected,
+        GraphLoss::Examples,
     ];
 
     /// The word for labels and documents. It begins with `graph_`, which keeps it apart from what proxies lose.
@@ -81,6 +87,7 @@ impl GraphLoss {
             GraphLoss::Instances => "graph_instances",
             GraphLoss::Loops => "graph_loops",
             GraphLoss::Expected => "graph_expected",
+            GraphLoss::Examples => "graph_examples",
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The graph itself: what reports add up to.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
+use couplet_telemetry::example::Examples;
 use couplet_telemetry::expected::ExpectedStats;
 use couplet_telemetry::names::{OTHER, UNLINKED};
 use couplet_telemetry::opaque::{OpaqueReport, OpaqueStats, Protocol};
@@ -26,6 +28,8 @@ pub struct Graph {
     pub(super) directory: Directory,
     pub(super) paths: Table<PathNode>,
     pub(super) calls: Table<CallNode>,
+    /// Example requests of paths, by where the path is. Shared with snapshots.
+    pub(super) examples: HashMap<u32, Arc<Examples>>,
     /// The pairs of endpoints among `calls`.
     pairs: HashSet<(EndpointId, EndpointId)>,
     /// Connections between services that nobody can read: they are no calls and on no path.
@@ -121,6 +125,7 @@ impl Graph {
             directory: Directory::default(),
             paths: Table::default(),
             calls: Table::default(),
+            examples: HashMap::new(),
             pairs: HashSet::new(),
             opaque: BTreeMap::new(),
             propagation: BTreeMap::new(),
@@ -148,6 +153,7 @@ impl Graph {
             row.clear();
             path.stats.write(&mut row);
             self.add_path(&mut filing, &path.path, row.bytes());
+            self.add_examples(&filing, path.path.id, &path.stats.examples);
         }
         for call in &report.calls {
             row.clear();
@@ -198,6 +204,25 @@ impl Graph {
         };
         if let Some(node) = self.paths.get_mut(place) {
             node.stats.merge_bytes(handlings, &mut self.scratch);
+        }
+    }
+
+    /// Takes in example requests of a path that was merged.
+    pub(crate) fn add_examples(&mut self, filing: &Filing, path: PathId, examples: &Examples) {
+        // What is put together from many paths is an example of none.
+        if examples.is_empty() || path == PathId::OVERFLOW || filing.refused.contains(&path) {
+            return;
+        }
+        let Some(place) = self.paths.find(&PathKey::Path(path)) else { return };
+        if self.paths.get(place).is_none_or(|node| node.service != filing.service) {
+            return;
+        }
+        if let Some(known) = self.examples.get_mut(&place) {
+            Arc::make_mut(known).merge(examples);
+        } else if self.examples.len() < self.limits.examples {
+            self.examples.insert(place, Arc::new(examples.clone()));
+        } else {
+            self.lose(GraphLoss::Examples, 1);
         }
     }
 

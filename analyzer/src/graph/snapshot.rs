@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Index;
 use std::sync::Arc;
 
+use couplet_telemetry::example::Examples;
 use couplet_telemetry::expected::{ExpectedStats, Share};
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::names::{OTHER, UNLINKED};
@@ -31,6 +32,7 @@ pub struct Snapshot {
     pub(super) children: Vec<PathIx>,
     pub(super) opaque: Vec<OpaqueEdge>,
     pub(super) expected: Vec<Expected>,
+    pub(super) examples: Vec<(PathIx, Arc<Examples>)>,
     pub(super) links: Links,
     pub(super) losses: BTreeMap<&'static str, u64>,
     pub(super) window: (u64, u64),
@@ -288,6 +290,12 @@ impl Snapshot {
     #[must_use]
     pub fn expected(&self) -> &[Expected] {
         &self.expected
+    }
+
+    /// Example requests of paths, where there are some, by path.
+    #[must_use]
+    pub fn examples(&self) -> &[(PathIx, Arc<Examples>)] {
+        &self.examples
     }
 
     /// All entries, by endpoint.

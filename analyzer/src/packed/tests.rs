@@ -44,6 +44,7 @@ prop_compose! {
         HandlingStats {
             outcomes: outcomes_of(&mut outcomes.into_iter()), links: links(above), below: links(below), duration, blocked, busy,
             asynchronous, retries, calls, callees, depth_below, calls_below, services_below, origins,
+            examples: Examples::default(),
         }
     }
 }

@@ -76,7 +76,8 @@ impl Rollup {
             (Piece::Call { path, callee, calls, first_byte: _ }, Some(filing)) => {
                 graph.add_call(filing, path, callee, calls);
             }
-            (Piece::Path(..) | Piece::Call { .. }, None) => {}
+            (Piece::Examples(path, examples), Some(filing)) => graph.add_examples(filing, path, &examples),
+            (Piece::Path(..) | Piece::Call { .. } | Piece::Examples(..), None) => {}
         })
     }
 }
@@ -282,7 +283,7 @@ mod tests {
         let reports = traffic().with_replicas(3).of(40, &root).unlinked(9, "shop", &root).reports();
         let wide = GraphLimits::default();
         // Where there is not enough room, too.
-        for limits in [wide, GraphLimits { services: 2, endpoints: 2, edges: 2, paths: 3, instances: 2 }] {
+        for limits in [wide, GraphLimits { services: 2, endpoints: 2, edges: 2, paths: 3, instances: 2, examples: 2 }] {
             let (mut told, mut kept, mut earlier) = (Graph::new(limits), Graph::new(limits), Graph::new(limits));
             for round in 0..3 {
                 for service in ["shop", "stock"] {

@@ -3,21 +3,25 @@
 //!
 //! ```text
 //! body    := "CPL" form report*
-//! report  := flags (service instance version? inbound? sequence start end | rest) names callees paths calls
+//! report  := flags (service instance version? inbound? sequence start end | rest) names callees paths calls examples?
 //! rest    := OTLP, gzipped where it is long: the report without its paths and calls, where there is more than who reports
 //! names   := count text*
 //! callees := count (service endpoint)*         as positions among the names
 //! path    := id flags parent? root? caller? endpoint depth measures
 //! call    := path callee measures first-byte   the path as its distance from that of the call before
+//! examples: see there
 //! ```
 //!
 //! Nearly all of a roll-up is paths and calls, and these are packed as the graph keeps them: half the bytes of gzipped OTLP,
 //! in a tenth of the time. Names that many rows repeat are there once. Files may come from anybody: what is read is checked as
 //! what comes over the wire.
 
+mod examples;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use couplet_telemetry::example::Examples;
 use couplet_telemetry::histogram::Histogram;
 use couplet_telemetry::names::{MAX_ENDPOINT_BYTES, is_service_name};
 use couplet_telemetry::otlp::{self, Bounds};
@@ -46,6 +50,7 @@ mod flag {
     pub(super) const REST: u8 = 1;
     pub(super) const VERSION: u8 = 2;
     pub(super) const INBOUND: u8 = 4;
+    pub(super) const EXAMPLES: u8 = 8;
 }
 
 /// Of a path, beside its kind (two bits) and its evidence (three).
@@ -72,7 +77,8 @@ pub(crate) fn write<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Vec<u8
 
 fn one(out: &mut Writer, report: &Report) {
     let Report { paths, calls, .. } = report;
-    head(out, report);
+    let exemplified = paths.iter().any(|report| !report.stats.examples.is_empty());
+    head(out, report, if exemplified { flag::EXAMPLES } else { 0 });
     let (mut names, mut rows, mut scratch) = (Names::default(), Writer::default(), Writer::default());
     rows.number(paths.len() as u64);
     for report in paths {
@@ -107,10 +113,13 @@ fn one(out: &mut Writer, report: &Report) {
         out.number(*endpoint);
     });
     out.raw(rows.bytes());
+    if exemplified {
+        examples::write(out, paths);
+    }
 }
 
 /// Who reports, and what is neither path nor call.
-fn head(out: &mut Writer, report: &Report) {
+fn head(out: &mut Writer, report: &Report, flags: u8) {
     // Whoever adds a field to reports is told here that it is to be kept.
     let Report { origin, sequence, start, end, paths: _, calls: _, opaque, propagation, breakers, expected, losses } =
         report;
@@ -120,7 +129,7 @@ fn head(out: &mut Writer, report: &Report) {
         && expected.is_empty()
         && losses.is_empty();
     if !only_origin {
-        out.byte(flag::REST);
+        out.byte(flags | flag::REST);
         let rest = otlp::encode(&Report {
             origin: origin.clone(),
             paths: Vec::new(),
@@ -137,7 +146,7 @@ fn head(out: &mut Writer, report: &Report) {
     }
     let Origin { service, instance, version, inbound } = origin;
     let version_flag = if version.is_some() { flag::VERSION } else { 0 };
-    out.byte(version_flag | if inbound.is_some() { flag::INBOUND } else { 0 });
+    out.byte(flags | version_flag | if inbound.is_some() { flag::INBOUND } else { 0 });
     [Some(service), Some(instance), version.as_ref(), inbound.as_ref()]
         .into_iter()
         .flatten()
@@ -216,6 +225,8 @@ pub(super) enum Piece<'a> {
         calls: &'a [u8],
         first_byte: &'a [u8],
     },
+    /// Of a path that came before.
+    Examples(PathId, Examples),
 }
 
 /// The reports that [`write`] wrote; none where the bytes are something else, or more than the bounds allow.
@@ -237,8 +248,15 @@ pub(crate) fn read(bytes: &[u8], bounds: &Bounds) -> Option<Vec<Report>> {
                 let stats = CallStats { first_byte, ..CallStats::read(&mut Reader::new(calls)) };
                 report.calls.push(CallReport { path, callee: Arc::clone(callee), stats });
             }
+            (Piece::Examples(path, examples), Some(report)) => {
+                // They are sorted, as they were written.
+                let known = report.paths.binary_search_by_key(&path, |known| known.path.id).ok();
+                if let Some(known) = known.and_then(|at| report.paths.get_mut(at)) {
+                    known.stats.examples.merge(&examples);
+                }
+            }
             // No row comes before its report.
-            (Piece::Path(..) | Piece::Call { .. }, None) => {}
+            (Piece::Path(..) | Piece::Call { .. } | Piece::Examples(..), None) => {}
         }
     })?;
     Some(reports)
@@ -254,7 +272,8 @@ pub(super) fn each(bytes: &[u8], bounds: &Bounds, mut on: impl FnMut(Piece<'_>))
 }
 
 fn each_of_one(reader: &mut Reader<'_>, bounds: &Bounds, on: &mut impl FnMut(Piece<'_>)) -> Option<()> {
-    on(Piece::Report(Box::new(read_head(reader, bounds)?)));
+    let (flags, report) = read_head(reader, bounds)?;
+    on(Piece::Report(Box::new(report)));
     let texts: Vec<&str> = (0..length(reader)?).map(|_| text(reader)).collect::<Option<_>>()?;
     let text = |at: u64| texts.get(usize::try_from(at).ok()?).copied();
     let callees: Vec<Arc<Callee>> = (0..length(reader)?)
@@ -289,6 +308,9 @@ fn each_of_one(reader: &mut Reader<'_>, bounds: &Bounds, on: &mut impl FnMut(Pie
         let callee = callees.get(usize::try_from(reader.number()).ok()?)?;
         on(Piece::Call { path, callee, calls: reader.sized()?, first_byte: reader.sized()? });
     }
+    if flags & flag::EXAMPLES != 0 {
+        examples::each(reader, &ids, |path, examples| on(Piece::Examples(path, examples)))?;
+    }
     Some(())
 }
 
@@ -301,7 +323,7 @@ fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
     str::from_utf8(reader.sized()?).ok()
 }
 
-fn read_head(reader: &mut Reader<'_>, bounds: &Bounds) -> Option<Report> {
+fn read_head(reader: &mut Reader<'_>, bounds: &Bounds) -> Option<(u8, Report)> {
     let flags = reader.byte()?;
     if flags & flag::REST != 0 {
         let rest = reader.sized()?;
@@ -310,7 +332,7 @@ fn read_head(reader: &mut Reader<'_>, bounds: &Bounds) -> Option<Report> {
         } else {
             otlp::decode(rest, bounds)
         };
-        return decoded.ok()?.reports.pop();
+        return Some((flags, decoded.ok()?.reports.pop()?));
     }
     let mut text = || text(reader).map(str::to_owned);
     let (service, instance) = (text()?, text()?);
@@ -319,7 +341,7 @@ fn read_head(reader: &mut Reader<'_>, bounds: &Bounds) -> Option<Report> {
     let [sequence, start, end] = std::array::from_fn(|_| reader.number());
     let longest = [Some(&instance), version.as_ref(), inbound.as_ref()].into_iter().flatten().map(String::len).max();
     let fine = is_service_name(&service) && !instance.is_empty() && longest <= Some(MAX_NAME_BYTES) && start <= end;
-    fine.then(|| Report {
+    let report = Report {
         origin: Origin { service, instance, version, inbound },
         sequence,
         start,
@@ -331,7 +353,8 @@ fn read_head(reader: &mut Reader<'_>, bounds: &Bounds) -> Option<Report> {
         breakers: Vec::new(),
         expected: Vec::new(),
         losses: Vec::new(),
-    })
+    };
+    fine.then_some((flags, report))
 }
 
 fn read_path<'a>(reader: &mut Reader<'_>, text: impl Fn(u64) -> Option<&'a str>) -> Option<PathDefinition> {

@@ -265,6 +265,7 @@ fn handling(uses: &[CalleeUse]) -> Handling<'_> {
         below: Evidence::Exact,
         retries: 0,
         origin: None,
+        trace: None,
         uses,
     }
 }

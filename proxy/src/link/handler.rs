@@ -25,6 +25,8 @@ pub(crate) struct Handler {
     pub(crate) id: u64,
     /// The trace that the application was given, to show it; calls are found by its hash.
     pub(crate) trace: u128,
+    /// Whether whoever began the trace has it recorded.
+    pub(crate) sampled: bool,
     /// The values that the application was given and may pass on.
     pub(crate) keys: Keys,
     /// The spans among them.
@@ -142,7 +144,12 @@ impl Handler {
     ) -> Self {
         let Carried { keys, spans, .. } = *carried;
         let (ended, state) = (AtomicBool::new(false), Mutex::default());
-        Self { id, trace, keys, spans, watched: None, path, service, started: now, ended, state }
+        Self { id, trace, sampled: false, keys, spans, watched: None, path, service, started: now, ended, state }
+    }
+
+    /// Its trace is recorded, as the flags of the request say.
+    pub(crate) fn sampled(self, sampled: bool) -> Self {
+        Self { sampled, ..self }
     }
 
     /// The learner watches its values until it ends.

@@ -97,7 +97,7 @@ static SUMMARY_POINT: Schema = Schema(&[
     (8, Varint),
 ]);
 static QUANTILE: Schema = Schema(&[(1, Fixed64), (2, Fixed64)]);
-static EXEMPLAR: Schema =
+pub(super) static EXEMPLAR: Schema =
     Schema(&[(2, Fixed64), (3, Fixed64), (4, Bytes), (5, Bytes), (6, Fixed64), (7, Message(&KEY_VALUE))]);
 
 pub(super) static KEY_VALUE: Schema = Schema(&[(1, Text), (2, Message(&ANY_VALUE)), (3, Varint)]);

@@ -13,6 +13,7 @@ use prost::Message;
 use super::*;
 use crate::breaker::{BreakerCounts, BreakerReport, Cause, Count, Observed, Transition};
 use crate::counts::Counts;
+use crate::example::{Example, Examples, Trace};
 use crate::expected::ExpectedStats;
 use crate::histogram::Histogram;
 use crate::opaque::{OpaqueReport, OpaqueStats, Protocol};
@@ -64,12 +65,30 @@ fn told(counts: &std::collections::BTreeMap<String, u64>) -> Origins {
 }
 
 prop_compose! {
+    fn example()(
+        id in 1u128.., sampled in any::<bool>(), at in 1u64.., duration in 0u64..1 << 50,
+        outcome in prop::sample::select(Outcome::ALL.to_vec()), calls in any::<u32>(),
+    ) -> Example {
+        Example { trace: Trace { id, sampled, at }, duration, outcome, calls }
+    }
+}
+
+fn examples() -> impl Strategy<Value = Examples> {
+    prop::collection::vec(example(), 0..6).prop_map(|all| {
+        let mut examples = Examples::default();
+        all.iter().for_each(|one| examples.add(one));
+        examples
+    })
+}
+
+prop_compose! {
     fn path_report()(
         endpoint in "[A-Z]{3,6} /[a-z]{0,20}", parent in any::<Option<u32>>(), depth in 0u32..32,
         evidence in prop::sample::select(Evidence::ALL.to_vec()), outcomes in outcomes(), duration in histogram(),
         (blocked, busy, asynchronous) in (0u64..1 << 60, 0u64..1 << 60, 0u64..1000), calls in counts(), callees in counts(),
         depth_below in counts(), calls_below in counts(), services_below in counts(), links in links(),
         below in links(), retries in 0u64..1000, origins in prop::collection::btree_map("[a-z]{1,9}", 1u64..1 << 40, 0..4),
+        examples in examples(),
     ) -> PathReport {
         let parent = parent.and_then(|id| PathId::new(u64::from(id)));
         let id = PathId::root("shop", &endpoint);
@@ -78,7 +97,7 @@ prop_compose! {
                 id, parent, root: parent.unwrap_or(id), caller: parent.map(|_| "front".to_owned()), endpoint, depth,
                 kind: PathKind::Handler, evidence,
             }),
-            stats: HandlingStats { outcomes, links, duration, blocked, busy, asynchronous, calls, callees, depth_below, calls_below, services_below, below, retries, origins: told(&origins) },
+            stats: HandlingStats { outcomes, links, duration, blocked, busy, asynchronous, calls, callees, depth_below, calls_below, services_below, below, retries, origins: told(&origins), examples },
         }
     }
 }

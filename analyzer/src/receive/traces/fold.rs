@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use couplet_telemetry::example::Trace;
 use couplet_telemetry::names::UNLINKED;
 use couplet_telemetry::outcome::Evidence;
 use couplet_telemetry::path::PathId;
@@ -166,6 +167,7 @@ impl<'a> Fold<'a> {
             below: Evidence::Exact,
             retries: 0,
             origin: handling.outcome.is_failure().then(|| names.text(below.origin.unwrap_or(handling.service))),
+            trace: handling.trace.map(|id| Trace { id, sampled: true, at: handling.end }),
             uses: &uses,
         };
         if handling.start > 0 {

@@ -13,6 +13,8 @@ use super::tree::{Node, Tree};
 pub(super) struct Handling {
     pub(super) service: Name,
     pub(super) endpoint: Name,
+    /// The trace, where its id is a number.
+    pub(super) trace: Option<u128>,
     pub(super) origin: Origin,
     pub(super) start: u64,
     pub(super) end: u64,
@@ -99,14 +101,15 @@ fn slack(handling: &Handling) -> u64 {
 }
 
 fn handling(node: &Node, caller: Option<usize>) -> Handling {
-    let Span { endpoint, start, outcome, .. } = node.span;
+    let Span { endpoint, start, outcome, trace, named, .. } = node.span;
+    let trace = named.then_some(trace);
     let origin = match caller {
         Some(caller) if node.marks.called => Origin::Handling(caller),
         // Nobody waits for a message, so it makes no difference that its sender is missing.
         _ if node.orphan && node.span.kind != Some(Kind::Consumer) => Origin::Unknown,
         _ => Origin::Root,
     };
-    Handling { service: node.service, endpoint, origin, start, end: node.span.end(), outcome, calls: Vec::new() }
+    Handling { service: node.service, endpoint, trace, origin, start, end: node.span.end(), outcome, calls: Vec::new() }
 }
 
 /// A message is handled for as long as anything goes on in its consumer: tracers end the consumer's own span when the

@@ -11,6 +11,8 @@ use super::summary::{Repair, SetAside, TraceSummary};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Span {
     pub(super) trace: u128,
+    /// Whether that is how the trace is called, and no hash of it.
+    pub(super) named: bool,
     pub(super) id: u64,
     /// Zero for none.
     pub(super) parent: u64,
@@ -182,6 +184,7 @@ impl Spans {
         let nanos = |micros: Option<u64>| micros.unwrap_or(0).saturating_mul(1_000);
         let span = Span {
             trace,
+            named: told.trace.as_deref().is_some_and(is_number),
             id,
             parent,
             service: told.service.as_deref().and_then(|name| self.names.service(name)),
@@ -211,12 +214,16 @@ impl Spans {
 
 /// An id as a number: hexadecimal as it should be, so that leading zeros make no difference; else a hash of the text.
 fn number(id: &str) -> u128 {
-    if id.len() <= 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if is_number(id) {
         return u128::from_str_radix(id, 16).unwrap_or(0);
     }
     let mut hash = DefaultHasher::new();
     id.hash(&mut hash);
     u128::from(hash.finish()).max(1)
+}
+
+fn is_number(id: &str) -> bool {
+    id.len() <= 32 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn fold(id: u128) -> u64 {

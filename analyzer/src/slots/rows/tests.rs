@@ -1,3 +1,4 @@
+use couplet_telemetry::example::{Example, Trace};
 use couplet_telemetry::loss::Loss;
 use couplet_telemetry::opaque::{OpaqueReport, OpaqueStats, Protocol};
 use couplet_telemetry::outcome::Outcome;
@@ -18,6 +19,41 @@ fn reports() -> Vec<Report> {
         report.calls.iter_mut().for_each(|call| call.stats.first_byte.record(1_234_567));
     }
     reports
+}
+
+/// The same with examples of every second path.
+fn exemplified() -> Vec<Report> {
+    let mut reports = reports();
+    for (n, path) in (1..).zip(reports.iter_mut().flat_map(|report| &mut report.paths).step_by(2)) {
+        let trace = |id, sampled| Trace { id, sampled, at: 1_700_000_000_000_000_000 };
+        let slow = Example { trace: trace(n, true), duration: 9_000_000, outcome: Outcome::Ok, calls: 3 };
+        path.stats.examples.add(&slow);
+        let failed =
+            Example { trace: trace(u128::MAX - n, true), outcome: Outcome::ServerError, duration: 1, calls: 0 };
+        path.stats.examples.add(&failed);
+    }
+    reports
+}
+
+#[test]
+fn examples_are_kept_with_their_paths() {
+    let reports = exemplified();
+    let with = |reports: &[Report]| {
+        reports.iter().flat_map(|report| &report.paths).filter(|path| !path.stats.examples.is_empty()).count()
+    };
+    assert!(with(&reports) >= 2);
+    assert_eq!(read(&write(&reports), &BOUNDS), Some(reports));
+}
+
+#[test]
+fn examples_that_are_cut_or_of_more_paths_than_there_are_are_not_read() {
+    let report =
+        exemplified().into_iter().find(|report| report.paths.iter().any(|path| !path.stats.examples.is_empty()));
+    let bytes = write(&report);
+    assert!(read(&bytes, &BOUNDS).is_some());
+    for cut in 1..40 {
+        assert_eq!(read(&bytes[..bytes.len() - cut], &BOUNDS), None, "{cut}");
+    }
 }
 
 #[test]

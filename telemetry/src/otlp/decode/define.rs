@@ -40,8 +40,8 @@ impl<'a> Parts<'a> {
         let attributes = self.attributes.all()?;
         let path = Arc::new(definition(&attributes)?);
         let usual = attributes.0.first().is_some_and(|attribute| attribute.key == words::PATH.as_bytes());
-        let stats =
-            HandlingStats { duration: self.numbers.as_durations(words::SERVER_DURATION)?, ..Default::default() };
+        let duration = self.numbers.as_durations(words::SERVER_DURATION)?;
+        let stats = HandlingStats { duration, examples: self.numbers.take_examples(), ..Default::default() };
         match self.paths.define(PathReport { path, stats }, [if usual { first } else { &[] }]) {
             true => Ok(()),
             false => Err(self.too_many_paths()),

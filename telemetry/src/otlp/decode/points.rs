@@ -1,14 +1,19 @@
 //! Data points, field by field.
 
-use super::super::schema::{BUCKETS, EXPONENTIAL_POINT, HISTOGRAM_POINT, NUMBER_POINT};
+use super::super::schema::{BUCKETS, EXEMPLAR, EXPONENTIAL_POINT, HISTOGRAM_POINT, NUMBER_POINT};
 use super::super::wire::{Reader, WireError, fixed64, sized, varint, zigzag};
-use super::attributes::Scratch;
-use super::{Fault, POINT};
+use super::attributes::{Attribute, Attributes, Scratch};
+use super::{Fault, POINT, words};
 use crate::counts::Counts;
+use crate::example::{Example, Examples, Trace};
 use crate::histogram::{Histogram, SCALE};
 
 /// Most buckets of one histogram that are read.
 const MAX_BUCKETS: usize = 2_048;
+/// Exemplars of one point that are read; a proxy sends three at most.
+const MAX_EXEMPLARS: usize = 8;
+/// Attributes of one exemplar that are read.
+const MAX_EXEMPLAR_ATTRIBUTES: usize = 8;
 
 /// When it was; the report itself says so once.
 const START: u32 = fixed64(2);
@@ -48,6 +53,9 @@ pub(super) struct Numbers {
     scale: i32,
     zeros: u64,
     offset: i32,
+    examples: Examples,
+    /// How many exemplars there were.
+    exemplars: usize,
 }
 
 impl Numbers {
@@ -56,6 +64,7 @@ impl Numbers {
         self.bounds.clear();
         (self.sum, self.min, self.max) = (0.0, 0.0, 0.0);
         (self.scale, self.zeros, self.offset) = (0, 0, 0);
+        (self.examples, self.exemplars) = (Examples::default(), 0);
     }
 
     /// Reads a `HistogramDataPoint`.
@@ -98,6 +107,7 @@ impl Numbers {
         const POSITIVE: u32 = sized(8);
         const MIN: u32 = fixed64(12);
         const MAX: u32 = fixed64(13);
+        const EXEMPLARS: u32 = sized(11);
         self.clear();
         attributes.clear();
         let mut fields = Reader::new(bytes);
@@ -105,6 +115,7 @@ impl Numbers {
             match key {
                 ATTRIBUTES => attributes.push(fields.sized()?),
                 POSITIVE => self.buckets(fields.sized()?)?,
+                EXEMPLARS => self.exemplar(fields.sized()?)?,
                 SUM => self.sum = f64::from_bits(fields.fixed64()?),
                 MIN => self.min = f64::from_bits(fields.fixed64()?),
                 MAX => self.max = f64::from_bits(fields.fixed64()?),
@@ -138,6 +149,22 @@ impl Numbers {
         Ok(())
     }
 
+    fn exemplar(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        EXEMPLAR.check(bytes, POINT - 1)?;
+        self.exemplars += 1;
+        if self.exemplars <= MAX_EXEMPLARS
+            && let Some(example) = example(bytes)?
+        {
+            self.examples.add(&example);
+        }
+        Ok(())
+    }
+
+    /// The examples of the point that was read.
+    pub(super) fn take_examples(&mut self) -> Examples {
+        std::mem::take(&mut self.examples)
+    }
+
     /// What the point that was read says of whole numbers.
     pub(super) fn as_counts(&self, name: &str) -> Result<Counts, Fault> {
         if self.bounds.len() > MAX_BUCKETS || self.counts.len() != self.bounds.len() + 1 {
@@ -159,6 +186,39 @@ impl Numbers {
         let (sum, min, max) = (nanos(self.sum), nanos(self.min), nanos(self.max));
         Ok(Histogram::from_parts(self.zeros, self.offset, &self.counts, sum, min, max))
     }
+}
+
+/// Reads an `Exemplar` that was checked. None where it is not one of ours: somebody on the way may add some.
+fn example(bytes: &[u8]) -> Result<Option<Example>, WireError> {
+    const AT: u32 = fixed64(2);
+    const AS_DOUBLE: u32 = fixed64(3);
+    const TRACE: u32 = sized(5);
+    const AS_INT: u32 = fixed64(6);
+    const ATTRIBUTES: u32 = sized(7);
+    let (mut at, mut seconds, mut id) = (0, None, None);
+    let mut attributes: Vec<Attribute<'_>> = Vec::new();
+    let mut fields = Reader::new(bytes);
+    while let Some(key) = fields.key()? {
+        match key {
+            AT => at = fields.fixed64()?,
+            AS_DOUBLE => seconds = Some(f64::from_bits(fields.fixed64()?)),
+            AS_INT => {
+                fields.fixed64()?;
+                seconds = None;
+            }
+            TRACE => id = fields.sized()?.try_into().ok().map(u128::from_be_bytes),
+            ATTRIBUTES if attributes.len() < MAX_EXEMPLAR_ATTRIBUTES => {
+                attributes.push(Attribute::read(fields.sized()?, POINT - 2)?);
+            }
+            _ => EXEMPLAR.pass(key, &mut fields, POINT - 1)?,
+        }
+    }
+    let attributes = Attributes(&attributes);
+    let (Some(id), Some(seconds), Ok(outcome)) = (id, seconds, attributes.outcome()) else { return Ok(None) };
+    let calls = attributes.int(words::EXAMPLE_CALLS).map_or(0, |calls| u32::try_from(calls).unwrap_or(u32::MAX));
+    let sampled = attributes.flag(words::EXAMPLE_SAMPLED).unwrap_or(false);
+    let duration = whole(seconds * 1e9) as u64;
+    Ok(Some(Example { trace: Trace { id, sampled, at }, duration, outcome, calls }))
 }
 
 /// Adds packed numbers of eight bytes.

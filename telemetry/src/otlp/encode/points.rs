@@ -3,6 +3,7 @@
 use super::super::write::{Writer, signed, zigzag};
 use super::{Evidence, Links, words};
 use crate::counts::Counts;
+use crate::example::{Example, Examples};
 use crate::histogram::{Histogram, SCALE, seconds};
 use crate::path::PathId;
 
@@ -221,6 +222,9 @@ impl Distributions<'_> {
     }
 }
 
+/// What has no examples.
+pub(super) static NO_EXAMPLES: Examples = Examples::NONE;
+
 /// Points that are distributions of durations; empty ones are told as well.
 #[derive(Debug)]
 pub(super) struct Durations<'w> {
@@ -230,7 +234,13 @@ pub(super) struct Durations<'w> {
 
 impl Durations<'_> {
     #[inline]
-    pub(super) fn add(&mut self, histogram: &Histogram, key: Key<'_>, attributes: &[Attribute<'_>]) {
+    pub(super) fn add(
+        &mut self,
+        histogram: &Histogram,
+        key: Key<'_>,
+        attributes: &[Attribute<'_>],
+        examples: &Examples,
+    ) {
         let seconds = |nanos| seconds(nanos).to_bits();
         self.out.message(1, |out| {
             key.write(1, out);
@@ -255,10 +265,27 @@ impl Durations<'_> {
                         out.varints(2, buckets);
                     }
                 });
+            }
+            examples.distinct().for_each(|example| out.message(11, |out| exemplar(out, &example)));
+            if some {
                 out.fixed64(12, seconds(histogram.min()));
                 out.fixed64(13, seconds(histogram.max()));
             }
         });
+    }
+}
+
+/// An `Exemplar`: the request took so long, and this is its trace.
+fn exemplar(out: &mut Writer, example: &Example) {
+    out.fixed64(2, example.trace.at);
+    out.fixed64(3, seconds(example.duration).to_bits());
+    out.sized(5, &example.trace.id.to_be_bytes());
+    for attribute in [
+        Attribute::Text(words::OUTCOME, example.outcome.as_str()),
+        Attribute::Int(words::EXAMPLE_CALLS, example.calls.into()),
+        Attribute::Flag(words::EXAMPLE_SAMPLED, example.trace.sampled),
+    ] {
+        attribute.write(7, out);
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{
-    ExponentialHistogramDataPoint, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, metric::Data,
-    number_data_point,
+    Exemplar, ExponentialHistogramDataPoint, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, exemplar,
+    metric::Data, number_data_point,
 };
 use prost::Message;
 
@@ -17,6 +17,7 @@ use super::super::{Bounds, DecodeError, Decoded};
 use crate::breaker::{BreakerCounts, BreakerReport, Count, Transition};
 use crate::counts::Counts;
 use crate::endpoint::truncate;
+use crate::example::{Example, Trace};
 use crate::expected::ExpectedStats;
 use crate::histogram::{Histogram, SCALE};
 use crate::names::{MAX_ENDPOINT_BYTES, MAX_SERVICE_BYTES, is_service_name};
@@ -147,6 +148,16 @@ fn report(metrics: &ResourceMetrics, sequence: u64, bounds: &Bounds) -> Result<R
     let end = attributes.int("couplet.window.end").unwrap_or(start).max(start);
     let propagation = parts.propagation;
     Ok(Report { origin, sequence, start, end, paths, calls, opaque, expected, propagation, breakers, losses })
+}
+
+fn example(exemplar: &Exemplar) -> Option<Example> {
+    let attributes = Attributes(exemplar.filtered_attributes.get(..8).unwrap_or(&exemplar.filtered_attributes));
+    let Some(exemplar::Value::AsDouble(seconds)) = exemplar.value else { return None };
+    let id = u128::from_be_bytes(exemplar.trace_id.as_slice().try_into().ok()?);
+    let sampled = attributes.flag(words::EXAMPLE_SAMPLED).unwrap_or(false);
+    let calls = attributes.int(words::EXAMPLE_CALLS).map_or(0, |calls| u32::try_from(calls).unwrap_or(u32::MAX));
+    let trace = Trace { id, sampled, at: exemplar.time_unix_nano };
+    Some(Example { trace, duration: whole(seconds * 1e9) as u64, outcome: attributes.outcome().ok()?, calls })
 }
 
 fn origin(attributes: &Attributes<'_>) -> Result<Origin, String> {
@@ -372,6 +383,10 @@ impl Parts {
         let nanos = |seconds: Option<f64>| seconds.map_or(0, |seconds| whole(seconds * 1e9) as u64);
         let sum = nanos(point.sum);
         slot.merge(&Histogram::from_parts(point.zero_count, offset, buckets, sum, nanos(point.min), nanos(point.max)));
+        if name == words::SERVER_DURATION {
+            let examples = &mut self.stats(&attributes)?.examples;
+            point.exemplars.iter().take(8).filter_map(example).for_each(|example| examples.add(&example));
+        }
         Ok(())
     }
 

@@ -402,3 +402,13 @@ fn the_summary_reads_well() {
         repaired: service names with odd characters 1\nset aside: calls to nobody named 1";
     assert_eq!(seen.summary.to_string(), expected);
 }
+
+#[test]
+fn every_path_has_examples_of_its_traces_and_an_id_that_is_no_number_is_none() {
+    let slow = see(&[server("a", 1).with("traceId", "b2").during(0, 9_000)]);
+    let examples = slow.path("a").stats.examples.distinct().collect::<Vec<_>>();
+    let [example] = examples[..] else { panic!("{examples:?}") };
+    assert_eq!((example.trace.id, example.trace.at, example.duration), (0xb2, 1_009_000_000, 9_000_000));
+    let strange = see(&[server("a", 1).with("traceId", "not-a-number")]);
+    assert!(strange.path("a").stats.examples.is_empty());
+}
