@@ -217,6 +217,22 @@ fn metrics_are_well_formed_and_hold_the_service_graph() {
     }
 }
 
+#[test]
+fn calls_to_a_store_are_those_of_a_database_in_the_service_graph() {
+    let mut architecture = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut architecture, b"services: {stock: {role: store}}").unwrap();
+    let path = architecture.path().to_owned();
+    let analyzer = analyzer().with(|config| config.architecture = Some(path)).start();
+    analyzer.report(&report("s1", 1, 10));
+    let document = analyzer.document_with_requests(10);
+    let roles: Vec<_> =
+        document["services"].as_array().unwrap().iter().map(|service| service["role"].as_str()).collect();
+    assert_eq!(roles, [None, Some("store")]);
+    let text = analyzer.get("/metrics").text();
+    let sample = "traces_service_graph_request_total{client=\"shop\",server=\"stock\",connection_type=\"database\"} 10";
+    assert!(text.lines().any(|line| line == sample), "{sample} is missing in\n{text}");
+}
+
 /// What Prometheus would refuse, and what it would take for something else.
 fn check(text: &str) {
     let (mut families, mut samples) = (HashSet::new(), HashSet::new());
