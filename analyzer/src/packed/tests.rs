@@ -144,3 +144,16 @@ fn the_usual_path_takes_about_a_hundred_bytes() {
     assert!(length < 100, "{length}");
     assert_eq!(Packed::new(&HandlingStats::default()).bytes.len(), 0);
 }
+
+#[test]
+fn the_shortest_time_is_one_that_was_measured() {
+    let none = CallStats { attempts: 1, ..CallStats::default() };
+    let mut some = CallStats::default();
+    some.duration.record(5_000);
+    for (one, other) in [(&none, &some), (&some, &none)] {
+        let mut packed = Packed::new(one);
+        packed.merge_bytes(&Packed::new(other).bytes, &mut Scratch::default());
+        let duration = packed.duration();
+        assert_eq!((duration.min(), duration.max(), duration.count()), (5_000, 5_000, 1));
+    }
+}
