@@ -127,7 +127,8 @@ fn verdict(path: &Path, kind: Option<Kind>, env: Environment<'_>) -> Result<Kind
     }
 }
 
-/// Reads the file as what fits it best: the kind with the fewest problems.
+/// Reads the file as what fits it best: the kind that knows its sections best, and of those the one with the fewest
+/// problems. A file is not another's for having many mistakes within its own sections.
 fn load_as_either(file: &ConfigFile, env: Environment<'_>) -> Result<Kind, String> {
     let mut problems = Vec::new();
     for kind in [Kind::Proxy, Kind::Analyzer, Kind::Architecture] {
@@ -136,7 +137,8 @@ fn load_as_either(file: &ConfigFile, env: Environment<'_>) -> Result<Kind, Strin
             Err(error) => problems.push((error, kind)),
         }
     }
-    let Some((error, kind)) = problems.iter().min_by_key(|(error, _)| error.keys().count()) else {
+    let misfit = |error: &ConfigError| (error.keys().filter(|key| !key.contains('.')).count(), error.keys().count());
+    let Some((error, kind)) = problems.iter().min_by_key(|(error, _)| misfit(error)) else {
         return Err(String::new());
     };
     // A mistake of syntax is the same for all.
@@ -167,6 +169,9 @@ mod tests {
         assert!(proxy.contains("2 problems") && proxy.contains("file of a proxy"), "{proxy}");
         let analyzer = check("listen: 127.0.0.1:1\nsnapshot_every: never\n").unwrap_err();
         assert!(analyzer.contains("1 problem\n") && analyzer.contains("file of an analyzer"), "{analyzer}");
+        let many = "service: orders\nbreakers: {defaults: {max_connections: 0, max_pending: -1, max_in_flight: 0}}\n";
+        let proxy = check(many).unwrap_err();
+        assert!(proxy.contains("3 problems") && proxy.contains("file of a proxy"), "{proxy}");
         let architecture = check("layers: [edge]\nservices: {web: {layer: egde}}\n").unwrap_err();
         assert!(architecture.contains("did you mean `edge`?"), "{architecture}");
         assert!(architecture.contains("checked as an architecture"), "{architecture}");

@@ -25,6 +25,7 @@ pub(crate) use window::Counts;
 use super::classify::Class;
 use super::limit::Limit;
 use super::neighbour::Neighbour;
+use super::times::nanos;
 use super::transition::Transitions;
 use crate::error::Fault;
 use causes::Causes;
@@ -472,10 +473,6 @@ impl Inner {
         }
         self.changes.push_back(Arc::clone(transition));
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Changes of one breaker that wait for a report at most. They are on `/breakers` whether they were reported or not.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::gradient::{Gradient, Seen};
 use super::limit::Limit;
-use super::times::Times;
+use super::times::{Times, nanos};
 
 /// The limit of requests to the application.
 pub(crate) struct Concurrency {
@@ -146,10 +146,6 @@ fn limit(settings: &Settings, gradient: &Gradient) -> Option<u32> {
         (_, ConcurrencyLimit::Fixed(most)) => Some(most),
         (_, ConcurrencyLimit::Adaptive) => Some(gradient.limit(&settings.adaptive)),
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Requests of the platform beyond the limit. Who calls itself the platform is not known, so they are few.

@@ -18,8 +18,7 @@ impl Default for Times {
 impl Times {
     /// One more; how many there are now.
     pub(super) fn add(&self, took: Duration) -> u32 {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        if let Some(bucket) = self.buckets.get(index(nanos)) {
+        if let Some(bucket) = self.buckets.get(index(nanos(took))) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
         self.count.fetch_add(1, Ordering::Relaxed).saturating_add(1)
@@ -60,6 +59,11 @@ fn index(nanos: u64) -> usize {
 fn lower(index: usize) -> u64 {
     let doubling = FIRST as usize + index / 16;
     (16 + index as u64 % 16) << (doubling - 4)
+}
+
+/// Whole nanoseconds, as counts take them.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
