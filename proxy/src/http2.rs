@@ -11,6 +11,8 @@ mod guard;
 mod keepalive;
 mod frames;
 
+use std::pin::pin;
+use std::task::Context;
 use std::time::Duration;
 
 pub(crate) use aside::Aside;
@@ -45,3 +47,47 @@ pub(crate) const ERROR_RESETS: usize = 128;
 pub(crate) const PING_EVERY: Duration = Duration::from_secs(330);
 /// How long a ping's answer may take.
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A turn is over: this task goes on when everybody else had theirs, those among them for whom the kernel has something.
+/// A plain wake would have it go on before anybody looks for that, which the runtime does after some sixty turns.
+fn others_first(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_ends_a_turn_goes_on_behind_those_for_whom_the_kernel_has_something() {
+        let turns = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&turns);
+        let endless = tokio::spawn(std::future::poll_fn(move |cx| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            others_first(cx);
+            Poll::<()>::Pending
+        }));
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        for _ in 0..100 {
+            let seen = Arc::clone(&turns);
+            let reader = tokio::spawn(async move {
+                far.read_u8().await.unwrap();
+                (far, seen.load(Ordering::Relaxed))
+            });
+            tokio::task::yield_now().await;
+            let before = turns.load(Ordering::Relaxed);
+            near.write_u8(1).await.unwrap();
+            let after;
+            (far, after) = reader.await.unwrap();
+            assert!(after - before <= 3, "{} turns", after - before);
+        }
+        endless.abort();
+    }
+}

@@ -2,7 +2,7 @@
 //! else notices. Prints figures; holds those to their bars that do not depend on how fast the machine is.
 //!
 //! In short as they stand. `COUPLET_HEAVY=1` makes it the full length, and `COUPLET_BINARY=target/release/couplet` makes
-//! it the program that people run.
+//! it the program that people run. `COUPLET_ATTACK=ping` leaves of the attacks over HTTP/2 those whose name has that.
 
 mod floods;
 mod slow;

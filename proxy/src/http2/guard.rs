@@ -12,8 +12,8 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::Frames;
 use super::keepalive::Heard;
+use super::{Frames, others_first};
 use crate::deadline::Progress;
 use crate::metrics::Metrics;
 
@@ -75,13 +75,33 @@ impl<S> Guard<S> {
     }
 
     /// Whether so much was written that somebody else should have a turn; asked once, it is theirs.
-    fn yields(&mut self, cx: &Context<'_>) -> bool {
+    fn yields(&mut self, cx: &mut Context<'_>) -> bool {
         let enough = self.written >= WRITTEN;
         if enough {
             self.written = 0;
-            cx.waker().wake_by_ref();
+            others_first(cx);
         }
         enough
+    }
+}
+
+impl<S: AsyncRead + Unpin> Guard<S> {
+    /// Others have their turn, and this one another where there is more to read: whoever has said all that there was to
+    /// say is not woken for nothing.
+    fn end_turn(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_empty() {
+            let before = buf.filled().len();
+            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            let read = buf.filled().get(before..).unwrap_or_default();
+            if read.is_empty() {
+                return Poll::Ready(Ok(())); // The end.
+            }
+            self.heard.at(Instant::now());
+            self.held.extend_from_slice(read);
+            buf.set_filled(before);
+        }
+        others_first(cx);
+        Poll::Pending
     }
 }
 
@@ -89,8 +109,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.frames.take_turn() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            return this.end_turn(cx, buf);
         }
         if !this.held.is_empty() {
             let held = std::mem::take(&mut this.held);
@@ -235,6 +254,49 @@ mod tests {
             }
             assert!(all.chunks(frame.len()).all(|piece| piece == frame));
         }
+    }
+
+    /// A socket that has these bytes, and is at its end or not.
+    struct Said {
+        left: Vec<u8>,
+        over: bool,
+    }
+
+    impl AsyncRead for Said {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let all = std::mem::take(&mut self.left);
+            buf.put_slice(&all);
+            if all.is_empty() && !self.over { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+    }
+
+    #[test]
+    fn a_peer_that_has_said_all_there_was_to_say_has_no_turn_for_nothing() {
+        let now = Instant::now();
+        let said = Said { left: Vec::new(), over: false };
+        let mut guard = Guard::upstream(said, Heard::new(now), &Arc::default(), now);
+        let head = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+        let woke = Arc::<Woke>::default();
+        let waker = Waker::from(Arc::clone(&woke));
+        let read = |guard: &mut Guard<Said>| {
+            let (mut piece, mut all) = ([0; 8_192], 0);
+            let mut buf = ReadBuf::new(&mut piece);
+            while Pin::new(&mut *guard).poll_read(&mut Context::from_waker(&waker), &mut buf).is_ready() {
+                all += buf.filled().len();
+                if buf.filled().is_empty() {
+                    return None;
+                }
+                buf.clear();
+            }
+            Some((all / head.len(), woke.0.load(Ordering::SeqCst)))
+        };
+        guard.stream.left = head.repeat(8);
+        assert_eq!(read(&mut guard), Some((8, 0)), "a turn, and nothing behind it");
+        guard.stream.left = head.repeat(9);
+        assert_eq!(read(&mut guard), Some((8, 1)), "there is more");
+        assert_eq!(read(&mut guard), Some((1, 1)));
+        guard.stream = Said { left: head.repeat(8), over: true };
+        assert_eq!(read(&mut guard), None, "the end is no turn");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::task::{Context, Wake, Waker};
 
 use parking_lot::Mutex;
 
+use super::others_first;
+
 /// Requests that go on in one turn.
 const TURN: usize = 16;
 /// Places that an idle connection keeps.
@@ -90,7 +92,7 @@ impl<F: Future + Unpin> Streams<F> {
     }
 
     /// Polls those that were woken, as many as one turn allows; whether there were any.
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> bool {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let mut polled = false;
         for _ in 0..TURN {
             let index = {
@@ -113,7 +115,7 @@ impl<F: Future + Unpin> Streams<F> {
                 self.remove(index);
             }
         }
-        cx.waker().wake_by_ref();
+        others_first(cx);
         polled
     }
 
@@ -190,7 +192,7 @@ mod tests {
     fn so_many_go_on_in_one_turn_and_all_in_the_end() {
         let (woke, polls) = (Arc::<Woke>::default(), Arc::<AtomicUsize>::default());
         let waker = Waker::from(Arc::clone(&woke));
-        let cx = Context::from_waker(&waker);
+        let mut cx = Context::from_waker(&waker);
         let mut streams = Streams::new();
         for _ in 0..100 {
             streams.push(counting(3, &polls));
@@ -198,7 +200,7 @@ mod tests {
         let mut turns = 0;
         while !streams.is_empty() {
             let before = (polls.load(Ordering::SeqCst), woke.0.load(Ordering::SeqCst));
-            assert!(streams.poll(&cx));
+            assert!(streams.poll(&mut cx));
             turns += 1;
             assert!(polls.load(Ordering::SeqCst) - before.0 <= TURN);
             assert!(streams.is_empty() || woke.0.load(Ordering::SeqCst) > before.1, "the rest has its turn");
@@ -211,21 +213,21 @@ mod tests {
     fn only_those_that_were_woken_are_polled_and_a_late_wake_harms_nobody() {
         let (woke, polls) = (Arc::<Woke>::default(), Arc::<AtomicUsize>::default());
         let waker = Waker::from(Arc::clone(&woke));
-        let cx = Context::from_waker(&waker);
+        let mut cx = Context::from_waker(&waker);
         let mut streams = Streams::new();
         let kept: Arc<Mutex<Option<Waker>>> = Arc::default();
         streams.push(Counting { left: 2, polls: Arc::clone(&polls), wakes: false, kept: Some(Arc::clone(&kept)) });
-        assert!(streams.poll(&cx) && !streams.poll(&cx));
+        assert!(streams.poll(&mut cx) && !streams.poll(&mut cx));
         let first = kept.lock().take().unwrap();
         first.wake_by_ref();
         first.wake_by_ref();
         assert_eq!(woke.0.load(Ordering::SeqCst), 1);
-        assert!(streams.poll(&cx) && streams.is_empty());
+        assert!(streams.poll(&mut cx) && streams.is_empty());
         let others = Arc::<AtomicUsize>::default();
         streams.push(Counting { left: 9, polls: Arc::clone(&others), wakes: false, kept: None });
-        assert!(streams.poll(&cx));
+        assert!(streams.poll(&mut cx));
         first.wake();
-        assert!(streams.poll(&cx) && !streams.poll(&cx));
+        assert!(streams.poll(&mut cx) && !streams.poll(&mut cx));
         assert_eq!((polls.load(Ordering::SeqCst), others.load(Ordering::SeqCst)), (2, 2));
         streams.cut(|_| true);
         assert!(streams.is_empty());

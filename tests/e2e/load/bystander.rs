@@ -10,7 +10,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
-use super::http2::apart;
+use super::http2::{BYSTANDER, apart};
 
 /// Between two of its requests.
 const EVERY: Duration = Duration::from_millis(2);
@@ -94,7 +94,7 @@ async fn connect(address: SocketAddr) -> Option<SendRequest<Empty<Bytes>>> {
 
 async fn ask(client: &mut Option<SendRequest<Empty<Bytes>>>) -> bool {
     let Some(client) = client else { return false };
-    let request = http::Request::get("http://service.test/").body(Empty::new()).unwrap();
+    let request = http::Request::get(format!("http://{BYSTANDER}/")).body(Empty::new()).unwrap();
     let Ok(answer) = client.send_request(request).await else { return false };
     answer.status() == 200 && answer.into_body().collect().await.is_ok_and(|body| body.to_bytes() == "ok")
 }
