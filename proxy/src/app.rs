@@ -29,7 +29,6 @@ use crate::context::Services;
 use crate::drain::{Drain, Ending, Phase};
 use crate::link::{Handlers, Headers};
 use crate::metrics::Metrics;
-use crate::original::Dialed;
 use crate::policy::{Breakers, Concurrency, Injections, Routes};
 use crate::record::Recorder;
 use crate::registry::Names;
@@ -184,7 +183,7 @@ pub fn start(config: ProxyConfig) -> Result<Running, StartError> {
         warnings: Arc::new(Warnings::new()),
         listening: places.values().copied().chain(admin).collect(),
         verdicts: Arc::default(),
-        dialed: Arc::new(Dialed::new()),
+        dialed: Arc::default(),
         mesh: Arc::default(),
         injections: Arc::new(Injections::new(&config.service)),
         routes: Routes::new(&config, &breakers, None, Instant::now()),

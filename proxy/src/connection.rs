@@ -27,7 +27,7 @@ use crate::error::{Abuse, Refusal};
 use crate::forward::{Reply, refusal};
 use crate::http::{Protocol, RequestBody, check_request, is_grpc, without};
 use crate::http1::{Bounds, Gate, Verdict};
-use crate::http2::{self, Asked, Server, Serving};
+use crate::http2::{self, Aside, Asked, Server, Serving};
 use crate::inbound::{Caller, Delivery};
 use crate::original::Arrival;
 use crate::record::Observer;
@@ -312,10 +312,18 @@ impl Conversation<'_> {
             let (chunks, head) = (request.version() == Version::HTTP_11, request.method() == Method::HEAD);
             verdict.trailers().forget();
             // The codec keeps room for what is made here as long as the connection lives: 11 KB, if it were not apart.
-            let response = Box::pin(respond(counted(request, &progress)));
+            let aside = chunks.then(Aside::default);
+            let mut response = Box::pin(respond(counted(request, &progress, aside.clone())));
             let verdict = verdict.clone();
             async move {
-                let mut response = response.await;
+                let mut response = poll_fn(|cx| {
+                    let polled = response.as_mut().poll(cx);
+                    if let Some(interim) = aside.as_ref().and_then(Aside::told) {
+                        verdict.interims().tell(&interim);
+                    }
+                    polled
+                })
+                .await;
                 let status = response.status();
                 let switches = status == StatusCode::SWITCHING_PROTOCOLS || connect && status.is_success();
                 verdict.answered(switches);
@@ -481,6 +489,6 @@ fn about_no_content<B>(head: bool, response: &mut Response<B>) -> Option<(&'stat
 }
 
 /// A request whose body is counted, and moves the deadline of its connection as it passes.
-fn counted(request: Request<Incoming>, progress: &Progress) -> Request<RequestBody> {
-    request.map(|body| RequestBody::new(body.into(), progress.moving(), None))
+fn counted(request: Request<Incoming>, progress: &Progress, aside: Option<Aside>) -> Request<RequestBody> {
+    request.map(|body| RequestBody::new(body.into(), progress.moving(), aside))
 }

@@ -3,12 +3,13 @@
 //! Two parties that read one message differently can be played against one another. So only messages that every
 //! party must read in the same way come past a [`Gate`]: it looks at each byte once, hands on what passed unchanged,
 //! and stops for good at the first byte that does not. `head` reads one head, `framing` finds where a body ends,
-//! `stream` strings them together for a connection, `gate` puts that between a socket and the codec; `trailers` writes
-//! what the codec does not.
+//! `stream` strings them together for a connection, `gate` puts that between a socket and the codec; `trailers` and
+//! `interim` write what the codec does not.
 
 mod gate;
 mod trailers;
 mod stream;
+mod interim;
 mod framing;
 mod authority;
 mod head;

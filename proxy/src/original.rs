@@ -1,12 +1,13 @@
 //! Where a captured connection was to go before the kernel brought it here, and whether it is one of the proxy's own.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-/// Connections of the proxy whose own addresses are remembered.
+/// Connections of the proxy whose ends are remembered.
 const REMEMBERED: usize = 256;
 
 /// What a connection on a listener for captured ones is.
@@ -49,34 +50,57 @@ pub(crate) fn judge(destination: Option<SocketAddr>, local: SocketAddr, own: &[S
     if own.iter().any(|address| reaches(&address)) { Arrival::Loop } else { Arrival::Captured(destination) }
 }
 
-/// The own ends of the latest connections that the proxy made. One that is accepted as a captured connection of the
+/// The latest connections that the proxy made and that are open. One that is accepted as a captured connection of the
 /// application shows that the rules do not leave the proxy alone: each would make another.
+///
+/// Both ends are looked at, and no connection that is closed: an application may get the port of one, and the port of an
+/// open one towards somebody else.
+#[derive(Default)]
 pub(crate) struct Dialed(Mutex<Ring>);
 
+#[derive(Default)]
 struct Ring {
     next: usize,
-    addresses: Vec<SocketAddr>,
+    connections: Vec<Option<Ends>>,
+}
+
+/// The own end of a connection, and the other one.
+type Ends = (SocketAddr, SocketAddr);
+
+/// A connection that is open.
+pub(crate) struct Open {
+    dialed: Arc<Dialed>,
+    at: usize,
+    ends: Ends,
 }
 
 impl Dialed {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(Ring { next: 0, addresses: Vec::with_capacity(REMEMBERED) }))
-    }
-
-    /// Remembers a connection.
-    pub(crate) fn remember(&self, own: SocketAddr) {
+    /// Remembers a connection from `own` to `other` until what it returns is dropped, or many others were made.
+    pub(crate) fn remember(self: &Arc<Self>, own: SocketAddr, other: SocketAddr) -> Open {
+        let ends = (canonical(own), canonical(other));
         let mut ring = self.0.lock();
         let at = ring.next;
         ring.next = (at + 1) % REMEMBERED;
-        match ring.addresses.get_mut(at) {
-            Some(oldest) => *oldest = canonical(own),
-            None => ring.addresses.push(canonical(own)),
+        match ring.connections.get_mut(at) {
+            Some(oldest) => *oldest = Some(ends),
+            None => ring.connections.push(Some(ends)),
         }
+        Open { dialed: Arc::clone(self), at, ends }
     }
 
-    /// Whether a connection with that end was made by the proxy of late.
-    pub(crate) fn contains(&self, peer: SocketAddr) -> bool {
-        self.0.lock().addresses.contains(&canonical(peer))
+    /// Whether a connection from `own` to `other` is one of the proxy's.
+    pub(crate) fn contains(&self, own: SocketAddr, other: SocketAddr) -> bool {
+        self.0.lock().connections.contains(&Some((canonical(own), canonical(other))))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(place) =
+            self.dialed.0.lock().connections.get_mut(self.at).filter(|place| **place == Some(self.ends))
+        {
+            *place = None;
+        }
     }
 }
 
@@ -112,11 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn of_the_own_connections_the_latest_are_remembered() {
-        let dialed = Dialed::new();
+    fn of_the_own_connections_the_latest_that_are_open_are_remembered() {
+        let dialed = Arc::<Dialed>::default();
         let address = |n: usize| SocketAddr::from(([10, 0, 0, 1], 10_000 + u16::try_from(n).unwrap()));
-        (0..REMEMBERED + 10).for_each(|n| dialed.remember(address(n)));
-        assert!(dialed.contains("[::ffff:10.0.0.1]:10100".parse().unwrap()));
-        assert!(dialed.contains(address(REMEMBERED + 9)) && !dialed.contains(address(9)));
+        let stock: SocketAddr = "10.0.0.7:8080".parse().unwrap();
+        let mut open: Vec<_> = (0..REMEMBERED + 10).map(|n| dialed.remember(address(n), stock)).collect();
+        assert!(dialed.contains("[::ffff:10.0.0.1]:10100".parse().unwrap(), stock));
+        assert!(dialed.contains(address(REMEMBERED + 9), stock) && !dialed.contains(address(9), stock));
+        assert!(!dialed.contains(address(100), "10.0.0.7:8081".parse().unwrap()), "another destination");
+        open.remove(100);
+        assert!(!dialed.contains(address(100), stock), "its port may be anybody's now");
+        // The first one's place is another one's by now.
+        open.remove(0);
+        assert!(dialed.contains(address(REMEMBERED), stock));
     }
 }

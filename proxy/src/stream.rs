@@ -69,9 +69,12 @@ impl Stream {
         Self { ahead: BytesMut::new(), carrier: Carrier::Tls(Box::new(tls.into())), _kept: None }
     }
 
-    /// Keeps something for as long as the connection lasts.
+    /// Keeps something more for as long as the connection lasts.
     pub(crate) fn keep(&mut self, kept: impl Send + Sync + 'static) {
-        self._kept = Some(Box::new(kept));
+        self._kept = Some(match self._kept.take() {
+            Some(before) => Box::new((before, kept)),
+            None => Box::new(kept),
+        });
     }
 
     /// The own end's address.

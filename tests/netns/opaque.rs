@@ -8,8 +8,15 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use socket2::SockRef;
 
+use crate::harness::{Program, eventually, get};
 use crate::peers::{connect, greeter, hello, serve};
 use crate::world::{APP, Families, Pod, World, say, world};
+
+/// Names of opaque destinations that the metrics page keeps apart.
+const KEPT_NAMES: usize = 2_000;
+
+/// Most that a sidecar may grow by names that somebody makes up, KiB.
+const MAX_GROWTH: u64 = if cfg!(debug_assertions) { 24 << 10 } else { 16 << 10 };
 
 /// The opaque edge of this name, once the analyzer shows one for which `right` holds.
 fn opaque_edge(document: &Value, destination: &str) -> Option<Value> {
@@ -95,6 +102,56 @@ fn connections_that_last_are_seen_while_they_last_and_failures_count() {
         Some((document["edges"].as_array()?.len(), document["findings"].as_array()?.len()))
     });
     assert_eq!((edges, findings), (0, 0));
+}
+
+/// A hundred thousand of them with `COUPLET_HEAVY`; five thousand without.
+#[test]
+fn server_names_that_somebody_makes_up_cost_bounded_memory_and_each_connection_is_counted() {
+    let Some(world) = world("made-up server names", Families::Ipv4) else { return };
+    let (shop, stock) = pods(&world);
+    shop.init("");
+    let sidecar = shop.sidecar("shop", "");
+    serve(&stock, APP, (stock.ipv4, 443), |mut stream| {
+        let mut hello = [0; 1_024];
+        let _ = stream.read(&mut hello).unwrap();
+        stream.write_all(b"!").unwrap();
+        let _ = stream.read(&mut hello); // Until the client resets it: nothing is left of it then.
+    });
+    let (address, names) = (stock.ipv4, if std::env::var_os("COUPLET_HEAVY").is_some() { 100_000 } else { 5_000 });
+    let ask = move |names: std::ops::Range<u64>| {
+        for n in names {
+            let mut stream = connect((address, 443));
+            stream.write_all(&hello(&format!("n{n:x}.{}example.org", "made-up.".repeat(5)))).unwrap();
+            stream.read_exact(&mut [0]).unwrap_or_else(|error| panic!("the {n}th name: {error}"));
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    };
+    shop.inside(APP, move || ask(0..50));
+    let before = memory(&sidecar, "VmRSS:");
+    shop.inside(APP, move || ask(50..names));
+
+    // A window is counted when it is over.
+    let series = eventually("every connection is counted", || {
+        let page = shop.inside(0, || get("127.0.0.1:15420".parse().unwrap(), "/metrics").1);
+        let broken = page.lines().filter_map(|line| {
+            let (series, count) = line.strip_prefix("couplet_opaque_connections_total{")?.rsplit_once(' ')?;
+            series.contains("broken").then(|| (series.to_owned(), count.parse::<u64>().unwrap()))
+        });
+        let broken: Vec<_> = broken.collect();
+        (broken.iter().map(|(_, count)| count).sum::<u64>() == names).then_some(broken)
+    });
+    let grown = memory(&sidecar, "VmHWM:") - before;
+    say(&format!("R11: {names} server names: {} series, {grown} KiB more at most", series.len()));
+    assert_eq!(series.len(), KEPT_NAMES + 1);
+    assert_eq!(series.iter().find(|(name, _)| name.contains("(other)")).unwrap().1, names - KEPT_NAMES as u64);
+    assert!(grown <= MAX_GROWTH, "grown by {grown} KiB");
+}
+
+/// A line of the kernel's account of a program, KiB.
+fn memory(program: &Program, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
+    let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+    value.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

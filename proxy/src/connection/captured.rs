@@ -51,7 +51,7 @@ pub(super) async fn captured(
     peer: SocketAddr,
     mut drain: Watch,
 ) {
-    let own = || worker.connector.dialed.as_ref().is_some_and(|dialed| dialed.contains(peer));
+    let own = || worker.connector.dialed.as_ref().is_some_and(|dialed| dialed.contains(peer, destination));
     let outbound = matches!(role, Role::Captured);
     if outbound && CAPTURE_PROBES.map(SocketAddr::from).contains(&destination) {
         // Somebody wants to know whether connections are captured; a probe that is gone does not any more.

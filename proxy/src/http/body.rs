@@ -178,7 +178,7 @@ pub(crate) struct RequestBody {
     moving: Moving,
     /// Where its trailers go, where that is not into the body.
     trailers: Option<Trailers>,
-    /// What its stream does beside, in HTTP/2.
+    /// What whoever answers it does beside.
     aside: Option<Aside>,
 }
 

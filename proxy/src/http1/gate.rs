@@ -11,11 +11,13 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use couplet_telemetry::names::ERROR_HEADER;
+use http::Response;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::head::{Asked, Method};
+use super::interim::{Heard, Interims};
 use super::stream::Stream;
 use super::trailers::{Ending, Trailers};
 use super::{Bounds, Violation};
@@ -38,6 +40,10 @@ pub(crate) struct Gate<S> {
     clear: usize,
     side: Side,
     ending: Ending,
+    /// An interim answer, begun: what is left to write of it before anything else.
+    leading: Bytes,
+    /// Whether the codec wrote nothing since all that it had was written.
+    fresh: bool,
     closing: Closing,
 }
 
@@ -60,7 +66,7 @@ enum Closing {
 
 /// What the gate of a downstream connection and the side that serves its requests tell one another.
 #[derive(Clone, Default)]
-pub(crate) struct Verdict(Arc<Mutex<Judged>>, Trailers);
+pub(crate) struct Verdict(Arc<Mutex<Judged>>, Trailers, Interims);
 
 #[derive(Default)]
 struct Judged {
@@ -76,8 +82,14 @@ impl Verdict {
         &self.1
     }
 
+    /// Where to leave interim answers.
+    pub(crate) fn interims(&self) -> &Interims {
+        &self.2
+    }
+
     /// The head of the next answer is known: whether it makes the connection something else than HTTP/1.
     pub(crate) fn answered(&self, switched: bool) {
+        self.2.answered();
         let mut judged = self.0.lock();
         judged.answered += 1;
         judged.switched |= switched;
@@ -110,14 +122,23 @@ pub(crate) struct Expected(Arc<Mutex<Awaited>>, Trailers);
 struct Awaited {
     asked: Option<Asked>,
     violation: Option<Violation>,
+    heard: Heard,
 }
 
 impl Expected {
     /// A request with this method is about to be sent. An answer that nobody announced is refused.
     pub(crate) fn expect(&self, method: &http::Method, upgrade: bool) {
         let method = Method::of(method.as_str().as_bytes());
-        self.0.lock().asked = Some(Asked { method, upgrade });
+        let mut awaited = self.0.lock();
+        awaited.asked = Some(Asked { method, upgrade });
+        awaited.heard = Heard::default();
+        drop(awaited);
         self.1.forget();
+    }
+
+    /// The next interim answer, before the answer itself. Where there is none, whoever asks is woken by it.
+    pub(crate) fn interim(&self, cx: &Context<'_>) -> Option<Response<()>> {
+        self.0.lock().heard.next(cx)
     }
 
     /// Where to leave the trailers of a request.
@@ -145,7 +166,17 @@ impl<S> Gate<S> {
     }
 
     fn new(stream: S, passing: Stream, side: Side, ending: Ending) -> Self {
-        Self { stream, passing, kept: BytesMut::new(), clear: 0, side, ending, closing: Closing::Silent }
+        Self {
+            stream,
+            passing,
+            kept: BytesMut::new(),
+            clear: 0,
+            side,
+            ending,
+            leading: Bytes::new(),
+            fresh: true,
+            closing: Closing::Silent,
+        }
     }
 
     /// Takes in what the other side has said meanwhile.
@@ -169,6 +200,7 @@ impl<S> Gate<S> {
     fn hand_on(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         if self.clear == 0 && !self.kept.is_empty() {
             self.clear = self.passing.pass(&self.kept);
+            self.tell();
         }
         let count = self.clear.min(buf.remaining());
         if let Some(bytes) = self.kept.get(..count) {
@@ -177,6 +209,17 @@ impl<S> Gate<S> {
         self.kept.advance(count);
         self.clear -= count;
         count > 0
+    }
+
+    /// Hands on interim answers, past the codec.
+    fn tell(&mut self) {
+        if let Side::Responses { expected } = &self.side {
+            let told = self.passing.told();
+            if !told.is_empty() {
+                let mut awaited = expected.0.lock();
+                told.into_iter().for_each(|answer| awaited.heard.push(answer));
+            }
+        }
     }
 
     fn arrived(&self) {
@@ -231,6 +274,7 @@ impl<S: AsyncRead + Unpin> Gate<S> {
         }
         self.arrived();
         let passed = self.passing.pass(new);
+        self.tell();
         self.kept.extend_from_slice(new.get(passed..).unwrap_or_default());
         buf.set_filled(before + passed);
         Poll::Ready(Ok(passed > 0))
@@ -274,6 +318,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Gate<S> {
+    /// Writes interim answers, where nothing of the codec's is under way.
+    fn write_leading(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.leading.is_empty()
+            && let Side::Requests { verdict, .. } = &self.side
+            && let Some(leading) = verdict.interims().take(self.fresh)
+        {
+            self.leading = leading;
+        }
+        while !self.leading.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.leading))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.leading.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Writes what must stand before anything else from the codec.
     fn write_ending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.ending.ready.is_empty() {
@@ -298,6 +360,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.fresh {
+            ready!(this.write_leading(cx))?;
+            this.fresh = false;
+        }
         if !this.ending.is_idle() {
             this.ending.settle();
             ready!(this.write_ending(cx))?;
@@ -318,6 +384,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
             this.ending.finish();
             ready!(this.write_ending(cx))?;
         }
+        // The codec has written all that it had.
+        ready!(this.write_leading(cx))?;
+        this.fresh = true;
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 

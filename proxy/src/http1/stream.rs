@@ -1,8 +1,11 @@
 //! The messages of one direction of a connection, one after another: which of the next bytes may pass.
 
+use http::Response;
+
 use super::fields::is_token_byte;
 use super::framing::{Framing, Taken};
 use super::head::{self, Asked, ResponseHead};
+use super::interim;
 use super::{Bounds, Violation};
 
 /// Interim answers (1xx) that one exchange may have.
@@ -31,6 +34,8 @@ enum Side {
     Responses {
         asked: Option<Asked>,
         interim: u32,
+        /// Interim answers that passed and that nobody was told of.
+        told: Vec<Response<()>>,
     },
 }
 
@@ -55,7 +60,7 @@ impl Stream {
     }
 
     pub(crate) fn responses(bounds: Bounds) -> Self {
-        Self::new(Side::Responses { asked: None, interim: 0 }, bounds)
+        Self::new(Side::Responses { asked: None, interim: 0, told: Vec::new() }, bounds)
     }
 
     fn new(side: Side, bounds: Bounds) -> Self {
@@ -153,12 +158,13 @@ impl Stream {
                 *led = false;
                 Next::Content(read.framing)
             }
-            Side::Responses { asked, interim } => {
+            Side::Responses { asked, interim, told } => {
                 let question = asked.ok_or(Violation::Surplus)?;
                 match head::response(head, question, self.bounds)? {
                     ResponseHead::Interim if *interim == MAX_INTERIM => return Err(Violation::Interim),
                     ResponseHead::Interim => {
                         *interim += 1;
+                        told.extend(interim::read(head, self.bounds));
                         Next::Head
                     }
                     ResponseHead::Final(framing) => {
@@ -205,6 +211,14 @@ impl Stream {
     pub(crate) fn ask(&mut self, question: Asked) {
         if let Side::Responses { asked, .. } = &mut self.side {
             *asked = Some(question);
+        }
+    }
+
+    /// Interim answers that passed, but for 100.
+    pub(crate) fn told(&mut self) -> Vec<Response<()>> {
+        match &mut self.side {
+            Side::Responses { told, .. } => std::mem::take(told),
+            Side::Requests { .. } => Vec::new(),
         }
     }
 

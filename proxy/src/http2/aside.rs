@@ -49,7 +49,7 @@ impl Aside {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    pub(super) fn told(&self) -> Option<Response<()>> {
+    pub(crate) fn told(&self) -> Option<Response<()>> {
         if self.is_used() { self.0.left.lock().interim.take() } else { None }
     }
 

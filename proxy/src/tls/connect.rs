@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use couplet_config::{Outbound, SpiffeId, TlsMode};
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
@@ -63,7 +62,7 @@ impl Configured {
     /// Why no request can be sent on it; counted and logged.
     pub(crate) async fn connect(
         &self,
-        stream: TcpStream,
+        stream: Stream,
         address: SocketAddr,
         protocol: Protocol,
         deadline: Instant,
@@ -82,7 +81,7 @@ impl Configured {
         })
     }
 
-    async fn shake(&self, stream: TcpStream, protocol: Protocol) -> Result<(Stream, Option<Arc<SpiffeId>>), Failure> {
+    async fn shake(&self, stream: Stream, protocol: Protocol) -> Result<(Stream, Option<Arc<SpiffeId>>), Failure> {
         let settings = self.tls.settings();
         let config = settings.clients.get(self.index).and_then(Option::as_ref);
         let config = config.ok_or_else(|| Failure::new(Refusal::NoCertificate, "this proxy has no certificate"))?;
@@ -93,7 +92,7 @@ impl Configured {
         let mut offered = vec![protocol.to_vec()];
         offered.extend(self.mesh.then(|| MESH.to_vec()));
         let connector = TlsConnector::from(Arc::clone(config));
-        let stream = connector.with_alpn(offered).connect(self.name.clone(), Stream::from(stream)).await;
+        let stream = connector.with_alpn(offered).connect(self.name.clone(), stream).await;
         let stream = stream.map_err(|error| Failure::of_io(&error))?;
         let (_, connection) = stream.get_ref();
         match connection.alpn_protocol() {

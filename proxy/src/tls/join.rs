@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use couplet_config::{OutboundTls, SpiffeId};
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::connect::fault;
@@ -44,7 +43,7 @@ impl Tls {
     /// Who did not. A refusal is counted and logged.
     pub(crate) async fn join(
         &self,
-        stream: TcpStream,
+        stream: Stream,
         address: SocketAddr,
     ) -> Result<(Stream, Option<Arc<SpiffeId>>), Unjoined> {
         self.shake(stream).await.map_err(|failure| {
@@ -60,13 +59,13 @@ impl Tls {
         })
     }
 
-    async fn shake(&self, stream: TcpStream) -> Result<(Stream, Option<Arc<SpiffeId>>), Failure> {
+    async fn shake(&self, stream: Stream) -> Result<(Stream, Option<Arc<SpiffeId>>), Failure> {
         let settings = self.settings();
         let config = settings.tunnel.as_ref();
         let config = config.ok_or_else(|| Failure::new(Refusal::NoCertificate, "this proxy has no certificate"))?;
         // Between sidecars no name is sent or looked at.
         let name = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
-        let stream = TlsConnector::from(Arc::clone(config)).connect(name, Stream::from(stream)).await;
+        let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
         let stream = stream.map_err(|error| Failure::of_io(&error))?;
         let (_, connection) = stream.get_ref();
         if connection.alpn_protocol() != Some(TUNNEL) {

@@ -1,7 +1,10 @@
 //! Making connections.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use couplet_config::SpiffeId;
@@ -10,14 +13,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::endpoint::Room;
 use crate::error::Fault;
 use crate::http::{Protocol, RequestBody};
 use crate::http1::{Bounds, Expected, Gate, Violation};
-use crate::http2;
+use crate::http2::{self, Interim};
 use crate::mesh::Mesh;
 use crate::metrics::Metrics;
 use crate::original::Dialed;
@@ -40,7 +42,7 @@ pub(crate) struct Connector {
     pub(crate) own: Vec<SocketAddr>,
     /// Mark of the packets, where they need one.
     pub(crate) mark: Option<u32>,
-    /// The own ends of connections, where others are captured.
+    /// The connections that were made, where others are captured.
     pub(crate) dialed: Option<Arc<Dialed>>,
     pub(crate) tls: Arc<Tls>,
     /// Where sidecars were found.
@@ -55,9 +57,9 @@ pub(crate) struct Opened {
 }
 
 /// In the clear nobody shows one.
-impl From<TcpStream> for Opened {
-    fn from(stream: TcpStream) -> Self {
-        Self { stream: stream.into(), identity: None }
+impl From<Stream> for Opened {
+    fn from(stream: Stream) -> Self {
+        Self { stream, identity: None }
     }
 }
 
@@ -76,19 +78,23 @@ impl Connector {
     ///
     /// # Errors
     /// Where it leads back to this proxy, is refused, or is not there by `deadline`.
-    pub(crate) async fn dial(&self, address: SocketAddr, deadline: Instant) -> Result<TcpStream, Fault> {
+    pub(crate) async fn dial(&self, address: SocketAddr, deadline: Instant) -> Result<Stream, Fault> {
         if self.own.iter().any(|own| is_same(*own, address)) {
             return Err(Fault::Loop);
         }
         let attempt = timeout_at(deadline, connect(address, self.mark)).await;
         let stream = attempt.map_err(|_| Fault::ConnectTimeout)?.map_err(|_| Fault::Connect)?;
-        if let (Some(dialed), Ok(own)) = (&self.dialed, stream.local_addr()) {
-            dialed.remember(own);
-        }
+        // Before anything else: it may have come back already.
+        let own = stream.local_addr().ok();
+        let open = self.dialed.as_ref().zip(own).map(|(dialed, own)| dialed.remember(own, address));
         self.metrics.upstream_connections_opened.add(1);
         // Requests are written whole; waiting for more would only delay them. A socket that refuses still works.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+        let mut stream = Stream::from(stream);
+        if let Some(open) = open {
+            stream.keep(open);
+        }
         Ok(stream)
     }
 
@@ -194,17 +200,29 @@ impl Http1 {
         self.sender.is_ready()
     }
 
-    /// Sends a request, and expects its answer and no other.
+    /// Sends a request, and expects its answer and no other. Interim answers before it go to `interim`.
     ///
     /// # Errors
     /// Why there is none.
     pub(super) async fn send(
         &mut self,
         mut request: Request<RequestBody>,
+        interim: &mut Interim<'_>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         request.body_mut().trails(self.expected.trailers());
         self.expected.expect(request.method(), request.headers().contains_key(header::UPGRADE));
-        self.sender.try_send_request(request).await
+        let mut answer = pin!(self.sender.try_send_request(request));
+        poll_fn(|cx| {
+            if let Some(told) = self.expected.interim(cx) {
+                // One that is not in order is left out.
+                let _ = interim(told);
+                // It is passed on before the next one is looked for.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            answer.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// What was wrong with the answer, if anything was.

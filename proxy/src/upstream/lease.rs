@@ -82,8 +82,8 @@ impl Lease {
         }
     }
 
-    /// Sends a request and waits for the answer's head. Over HTTP/2 the answers before it go to `interim`, and
-    /// what is left to do beside the answer goes to `aside`.
+    /// Sends a request and waits for the answer's head. The answers before it go to `interim`; over HTTP/2, what is left to
+    /// do beside the answer goes to `aside`.
     ///
     /// # Errors
     /// Why there is none, with the request where it may be sent again.
@@ -95,7 +95,7 @@ impl Lease {
     ) -> Result<Response<Incoming>, Unanswered> {
         match &mut self.connection.sender {
             Sender::Http2(stream) => send_http2(stream, request, aside, interim).await,
-            Sender::Http1(sender) => match sender.send(request).await {
+            Sender::Http1(sender) => match sender.send(request, interim).await {
                 Ok(response) => {
                     self.keep = self.keep.min(keep_alive(response.headers()).unwrap_or(Duration::MAX));
                     Ok(response.map(Incoming::from))

@@ -1,4 +1,4 @@
-//! Interim answers (1xx) over HTTP/2, and uploads that go on behind their answer.
+//! Interim answers (1xx), and uploads that go on behind their answer.
 
 use bytes::Bytes;
 use h2::Reason;
@@ -7,6 +7,7 @@ use http::Response;
 
 use crate::framed::{self, connect, headers, origin, read, request};
 use crate::harness::*;
+use crate::wire::{Played, Wire};
 
 /// The next interim answer.
 async fn interim(answer: &mut ResponseFuture) -> Option<Response<()>> {
@@ -110,4 +111,67 @@ async fn a_service_that_wants_no_more_of_an_upload_is_heard_by_its_client() {
     drop(asked);
     let reset = std::future::poll_fn(|cx| up.poll_reset(cx)).await.unwrap();
     assert_eq!(reset, Reason::NO_ERROR);
+}
+
+#[tokio::test]
+async fn over_http1_interim_answers_pass_before_the_answer_and_belong_to_no_other() {
+    let stock = Played::new().await;
+    let (outer, _inner) = stock.behind_two();
+    let mut client = Wire::to(outer.outbound()[0].1).await;
+    client.say("GET / HTTP/1.1\r\nHost: stock\r\n\r\n").await;
+    let mut service = stock.meet().await;
+    service.head().await;
+    let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: x-hop\r\nX-Hop: 1\r\n";
+    service.say(&format!("{hint}couplet-summary: not for you\r\n\r\n")).await;
+    // While the answer is awaited.
+    assert_eq!(client.head().await, "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    service.say(&format!("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nx-n: 2\r\n\r\n{answer}")).await;
+    assert_eq!(client.head().await, "HTTP/1.1 102 Processing\r\n\r\n");
+    assert_eq!(client.head().await, "HTTP/1.1 103 Early Hints\r\nx-n: 2\r\n\r\n");
+    assert!(client.hear("ok").await.starts_with("HTTP/1.1 200 OK\r\n"));
+
+    // The next one on the connection, an upload whose client waits to be asked for it.
+    client.say("PUT / HTTP/1.1\r\nHost: stock\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n").await;
+    service.head().await;
+    service.say("HTTP/1.1 103 Early Hints\r\nx-n: 3\r\n\r\n").await;
+    assert_eq!(client.head().await, "HTTP/1.1 103 Early Hints\r\nx-n: 3\r\n\r\n");
+    service.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+    assert_eq!(client.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.say("body").await;
+    service.hear("body").await;
+    service.say(answer).await;
+    assert!(client.hear("ok").await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[tokio::test]
+async fn of_requests_that_were_sent_at_once_each_gets_its_own_interim_answers() {
+    let stock = Played::new().await;
+    let (outer, _inner) = stock.behind_two();
+    let mut client = Wire::to(outer.outbound()[0].1).await;
+    client.say(&"GET / HTTP/1.1\r\nHost: stock\r\n\r\n".repeat(3)).await;
+    let mut service = stock.meet().await;
+    for n in ["1", "2", "3"] {
+        service.head().await;
+        service.say(&format!("HTTP/1.1 103 Early Hints\r\nx-n: {n}\r\n\r\n")).await;
+        service.say(&format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}")).await;
+    }
+    for n in ["1", "2", "3"] {
+        assert_eq!(client.head().await, format!("HTTP/1.1 103 Early Hints\r\nx-n: {n}\r\n\r\n"));
+        assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert_eq!(client.hear(n).await, n);
+    }
+}
+
+#[tokio::test]
+async fn clients_of_http_1_0_get_no_interim_answers() {
+    let stock = Played::new().await;
+    let (outer, _inner) = stock.behind_two();
+    let mut client = Wire::to(outer.outbound()[0].1).await;
+    client.say("GET / HTTP/1.0\r\nHost: stock\r\n\r\n").await;
+    let mut service = stock.meet().await;
+    service.head().await;
+    service.say("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && !answer.contains("103"), "{answer}");
 }
