@@ -20,7 +20,7 @@ use super::pipe::Pipe;
 use super::streams::Streams;
 use super::{
     Aside, Body, CONNECTION_WINDOW, ERROR_RESETS, FRAME_BYTES, HEADER_TABLE, PENDING_RESETS, SEND_BUFFER,
-    STREAM_WINDOW, STREAMS,
+    STREAM_WINDOW, STREAMS, others_first,
 };
 use crate::alarm::Alarm;
 use crate::deadline::Progress;
@@ -66,6 +66,8 @@ enum State<S: AsyncRead + AsyncWrite + Unpin> {
     /// The preface is awaited; and whether the connection is to end behind it.
     Handshake(Box<Handshake<Guard<S>, Bytes>>, bool),
     Serving(Box<Connection<Guard<S>, Bytes>>, Option<Keepalive>),
+    /// It is over, with this; its requests are let go of.
+    Ended(Option<h2::Error>),
 }
 
 impl<S, B> Server<S, B>
@@ -110,15 +112,21 @@ where
         match &mut self.get_mut().state {
             State::Handshake(_, ends) => *ends = true,
             State::Serving(connection, _) => connection.graceful_shutdown(),
+            State::Ended(_) => {}
         }
     }
 
-    /// Takes the requests that are there. Ready where there will be no more.
-    fn take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+    /// Takes the requests that are there. Ready where there will be no more: the connection has ended.
+    fn take(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let State::Serving(connection, _) = &mut self.state else { return Poll::Pending };
         loop {
-            let Some(next) = ready!(connection.poll_accept(cx)) else { return Poll::Ready(Ok(())) };
-            let (request, reply) = next?;
+            let (request, reply) = match ready!(connection.poll_accept(cx)) {
+                Some(Ok(next)) => next,
+                ended => {
+                    self.state = State::Ended(ended.and_then(Result::err));
+                    return Poll::Ready(());
+                }
+            };
             let (parts, body) = request.into_parts();
             let body = Body::new(body, &parts.headers);
             let (aside, moved) = (Aside::default(), Arc::<AtomicU64>::default());
@@ -126,6 +134,18 @@ where
                 Asked { request: Request::from_parts(parts, body), aside: aside.clone(), moved: Arc::clone(&moved) };
             let phase = Phase::Serving((self.respond)(asked));
             self.streams.push(Stream { reply, aside, phase, moved, seen: None });
+        }
+    }
+
+    /// Lets go of what is left, in turns: a client that leaves five hundred requests behind holds up nobody with them.
+    fn end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if !self.streams.dismiss() {
+            others_first(cx);
+            return Poll::Pending;
+        }
+        match &mut self.state {
+            State::Ended(error) => Poll::Ready(error.take().map_or(Ok(()), Err)),
+            _ => Poll::Ready(Ok(())),
         }
     }
 }
@@ -141,6 +161,9 @@ where
     /// One turn: so many frames are read, so many requests go on, and what they wrote goes out.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if let State::Ended(_) = this.state {
+            return this.end(cx);
+        }
         if let State::Handshake(handshake, ends) = &mut this.state {
             let mut connection = ready!(Pin::new(handshake.as_mut()).poll(cx))?;
             if *ends {
@@ -159,10 +182,10 @@ where
             let cut = stillness.cut(&mut this.streams, cx);
             this.metrics.streams_timed_out.add(cut);
         }
-        if let Poll::Ready(ended) = this.take(cx) {
-            return Poll::Ready(ended);
+        if this.take(cx).is_ready() || this.streams.poll(cx) && this.take(cx).is_ready() {
+            return this.end(cx);
         }
-        if this.streams.poll(cx) { this.take(cx) } else { Poll::Pending }
+        Poll::Pending
     }
 }
 

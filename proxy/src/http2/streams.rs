@@ -13,6 +13,9 @@ use super::others_first;
 
 /// Requests that go on in one turn.
 const TURN: usize = 16;
+/// Requests that are let go of in one turn: what they hold stays in memory until then, and their client may have another
+/// connection by now.
+const LEAVE: usize = 64;
 /// Places that an idle connection keeps.
 const KEPT: usize = 16;
 
@@ -129,6 +132,13 @@ impl<F: Future + Unpin> Streams<F> {
         }
     }
 
+    /// Drops as many as one turn allows, whatever they wait for; whether none is left.
+    pub(super) fn dismiss(&mut self) -> bool {
+        self.free.clear();
+        self.places.truncate(self.places.len().saturating_sub(LEAVE));
+        self.places.is_empty()
+    }
+
     fn remove(&mut self, index: usize) {
         let Some(place) = self.places.get_mut(index) else { return };
         // What its drop does may wake others: nothing is locked here.
@@ -207,6 +217,21 @@ mod tests {
         }
         assert_eq!((polls.load(Ordering::SeqCst), turns), (300, 300_usize.div_ceil(TURN)));
         assert!(streams.places.len() <= KEPT, "an idle connection keeps few places");
+    }
+
+    #[test]
+    fn those_that_are_left_at_the_end_go_in_turns() {
+        let polls = Arc::<AtomicUsize>::default();
+        let mut streams = Streams::new();
+        for _ in 0..2 * LEAVE + 8 {
+            streams.push(counting(9, &polls));
+        }
+        let held = |streams: &Streams<Counting>| (streams.places.len(), Arc::strong_count(&polls) - 1);
+        assert!(!streams.dismiss());
+        assert_eq!(held(&streams), (LEAVE + 8, LEAVE + 8));
+        assert!(!streams.dismiss() && streams.dismiss() && streams.dismiss());
+        assert_eq!(held(&streams), (0, 0));
+        assert!(streams.is_empty() && polls.load(Ordering::SeqCst) == 0);
     }
 
     #[test]

@@ -451,6 +451,10 @@ impl Attacker {
             }
             tokio::task::yield_now().await;
         }
+        // One connection at a time: what lies unread in the kernel is still its attack.
+        while Instant::now() < until && figures::unread(self.to, self.port) && !self.ended.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         (sent, false)
     }
 }
