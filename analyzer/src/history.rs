@@ -11,7 +11,7 @@
 //!
 //! A file that turns out to be damaged is set aside under a new name, and a fresh one is begun with what can still be
 //! read; nothing is deleted. Damage that SQLite itself passes over without a word is looked for when the file is opened: in
-//! its pages ([`schema`]) and in the log that a process left behind ([`log`]).
+//! its pages (`schema`) and in the log that a process left behind (`log`).
 
 mod damage;
 mod log;
