@@ -318,11 +318,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Gate<S> {
-    /// Writes interim answers, where nothing of the codec's is under way.
-    fn write_leading(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes interim answers, where nothing of the codec's is under way; `fresh`: and nothing was since the last time.
+    fn write_leading(&mut self, fresh: bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.leading.is_empty()
             && let Side::Requests { verdict, .. } = &self.side
-            && let Some(leading) = verdict.interims().take(self.fresh)
+            && let Some(leading) = verdict.interims().take(fresh)
         {
             self.leading = leading;
         }
@@ -361,7 +361,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.fresh {
-            ready!(this.write_leading(cx))?;
+            ready!(this.write_leading(true, cx))?;
             this.fresh = false;
         }
         if !this.ending.is_idle() {
@@ -384,9 +384,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
             this.ending.finish();
             ready!(this.write_ending(cx))?;
         }
-        // The codec has written all that it had.
-        ready!(this.write_leading(cx))?;
-        this.fresh = true;
+        // The codec has written all that it had. Before whatever it writes next stands what cannot be written now.
+        let fresh = std::mem::replace(&mut this.fresh, true);
+        ready!(this.write_leading(fresh, cx))?;
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 
@@ -432,4 +432,67 @@ fn answer(violation: Violation) -> Bytes {
         text.len()
     );
     Bytes::from(head + &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    /// A client that takes so many bytes for now.
+    #[derive(Default)]
+    struct Slow {
+        takes: usize,
+        taken: Vec<u8>,
+    }
+
+    impl AsyncRead for Slow {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let count = self.takes.min(buf.len());
+            self.takes -= count;
+            self.taken.extend_from_slice(&buf[..count]);
+            if count == 0 { Poll::Pending } else { Poll::Ready(Ok(count)) }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_interim_answer_is_whole_before_its_answer_however_slowly_its_client_reads() {
+        let mut interim = Response::new(());
+        *interim.status_mut() = StatusCode::PROCESSING;
+        let told = "HTTP/1.1 102 Processing\r\n\r\n";
+        // What the client takes of it before the answer is there, and whether the codec had its last answer under way.
+        for (takes, busy) in [(0, false), (0, true), (5, false), (5, true), (told.len(), false), (told.len(), true)] {
+            let (bounds, verdict) = (Bounds { bytes: 1_000, fields: 10 }, Verdict::default());
+            let slow = Slow { takes: usize::MAX, taken: Vec::new() };
+            let mut gate = Gate::requests(slow, bounds, Progress::new(Instant::now()), verdict.clone());
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(Pin::new(&mut gate).poll_write(&mut cx, b"before ").is_ready());
+            if !busy {
+                assert!(Pin::new(&mut gate).poll_flush(&mut cx).is_ready());
+            }
+            verdict.interims().tell(&interim);
+            gate.stream.takes = takes;
+            assert_eq!(Pin::new(&mut gate).poll_flush(&mut cx).is_ready(), takes == told.len());
+            verdict.answered(false);
+            gate.stream.takes = usize::MAX;
+            assert!(Pin::new(&mut gate).poll_write(&mut cx, b"answer").is_ready());
+            let taken = String::from_utf8(gate.stream.taken).unwrap();
+            assert_eq!(taken, format!("before {told}answer"), "{takes} {busy}");
+        }
+    }
 }
