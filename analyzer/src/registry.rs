@@ -82,7 +82,6 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use couplet_telemetry::propagation::Propagation;
     use couplet_telemetry::report::Origin;
 
     fn report(service: &str, instance: &str, inbound: Option<&str>, window: Duration) -> Report {
@@ -93,19 +92,7 @@ mod tests {
             inbound: inbound.map(str::to_owned),
         };
         let end = u64::try_from(window.as_nanos()).unwrap();
-        Report {
-            origin,
-            sequence: 1,
-            start: 0,
-            end,
-            paths: Vec::new(),
-            calls: Vec::new(),
-            opaque: Vec::new(),
-            propagation: Propagation::default(),
-            breakers: Vec::new(),
-            expected: Vec::new(),
-            losses: Vec::new(),
-        }
+        Report::empty(origin, 1, 0, end)
     }
 
     const WINDOW: Duration = Duration::from_secs(5);

@@ -40,20 +40,11 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Woke(AtomicUsize);
-
-    impl Wake for Woke {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
+    use crate::woke::Woke;
 
     #[tokio::test(start_paused = true)]
     async fn it_is_due_once_its_time_has_come_and_wakes_whoever_looked_last() {

@@ -48,6 +48,8 @@ mod http1;
 mod deadline;
 mod stream;
 mod alarm;
+#[cfg(test)]
+mod woke;
 mod warnings;
 mod original;
 mod error;

@@ -45,6 +45,24 @@ pub struct Report {
 }
 
 impl Report {
+    /// One that says nothing but who reports, and when.
+    #[must_use]
+    pub fn empty(origin: Origin, sequence: u64, start: u64, end: u64) -> Self {
+        Self {
+            origin,
+            sequence,
+            start,
+            end,
+            paths: Vec::new(),
+            calls: Vec::new(),
+            opaque: Vec::new(),
+            propagation: Propagation::default(),
+            breakers: Vec::new(),
+            expected: Vec::new(),
+            losses: Vec::new(),
+        }
+    }
+
     /// Cuts a report in two of about half the size that together say the same; `None` where there is nothing to cut.
     ///
     /// Both have the sequence of this one: the sender gives the second the next. Losses and headers stay with the first. The

@@ -61,14 +61,14 @@ fn a_flood_of_names_costs_bounded_memory_and_no_count_of_what_is_real() {
     }
     let first = BATCH + KNOWN_THINGS;
     analyzer.document_when(|document| edges(document).get("noisy") == Some(&first));
-    let before = memory(&proxy, "VmRSS:");
+    let before = proxy.memory("VmRSS:");
     let begun = Instant::now();
 
     let (hosts, each) = (names() / 20, names() / 5);
     // A host of its own each, that somebody answers at.
     let host = |n: u64| format!("127.{}.{}.{}:{}", 1 + n / 65_536, n / 256 % 256, n % 256, origin.port());
     send(explicit, 0..hosts, |n| format!("GET http://{0}/ HTTP/1.1\r\nhost: {0}\r\n\r\n", host(n)));
-    let after_hosts = memory(&proxy, "VmHWM:").saturating_sub(before);
+    let after_hosts = proxy.memory("VmHWM:").saturating_sub(before);
     call_real();
     for part in 0..10 {
         let part = part * each / 10..(part + 1) * each / 10;
@@ -88,7 +88,7 @@ fn a_flood_of_names_costs_bounded_memory_and_no_count_of_what_is_real() {
         head("GET", &format!("/things/{}", word(n)), &trace(2 * names() + n))
     });
 
-    let (took, grown) = (begun.elapsed(), memory(&proxy, "VmHWM:").saturating_sub(before));
+    let (took, grown) = (begun.elapsed(), proxy.memory("VmHWM:").saturating_sub(before));
     let (_, page) = get(admin, "/metrics");
     let (_, endpoints) = get(admin, "/endpoints");
     let page_bytes = page.len();
@@ -147,13 +147,6 @@ fn outbound(proxy: &mut Program, name: &str) -> SocketAddr {
         let event: Value = serde_json::from_str(line).ok()?;
         (event["to"] == name).then(|| event["address"].as_str()?.parse().ok()).flatten()
     })
-}
-
-/// A line of the kernel's account of a program, KiB.
-fn memory(program: &Program, line: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
-    let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
-    value.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 fn head(method: &str, target: &str, fields: &str) -> String {

@@ -153,6 +153,13 @@ impl Program {
         self.child.id()
     }
 
+    /// A line of the kernel's account of it, KiB.
+    pub(crate) fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+        value.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Writes to the program's standard input, which must be a pipe, and closes it.
     pub(crate) fn writes(&mut self, text: &str) {
         self.child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();

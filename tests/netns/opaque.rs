@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use socket2::SockRef;
 
-use crate::harness::{Program, eventually, get};
+use crate::harness::{eventually, get};
 use crate::peers::{connect, greeter, hello, serve};
 use crate::world::{APP, Families, Pod, World, say, world};
 
@@ -127,7 +127,7 @@ fn server_names_that_somebody_makes_up_cost_bounded_memory_and_each_connection_i
         }
     };
     shop.inside(APP, move || ask(0..50));
-    let before = memory(&sidecar, "VmRSS:");
+    let before = sidecar.memory("VmRSS:");
     shop.inside(APP, move || ask(50..names));
 
     // A window is counted when it is over.
@@ -140,18 +140,11 @@ fn server_names_that_somebody_makes_up_cost_bounded_memory_and_each_connection_i
         let broken: Vec<_> = broken.collect();
         (broken.iter().map(|(_, count)| count).sum::<u64>() == names).then_some(broken)
     });
-    let grown = memory(&sidecar, "VmHWM:") - before;
+    let grown = sidecar.memory("VmHWM:") - before;
     say(&format!("R11: {names} server names: {} series, {grown} KiB more at most", series.len()));
     assert_eq!(series.len(), KEPT_NAMES + 1);
     assert_eq!(series.iter().find(|(name, _)| name.contains("(other)")).unwrap().1, names - KEPT_NAMES as u64);
     assert!(grown <= MAX_GROWTH, "grown by {grown} KiB");
-}
-
-/// A line of the kernel's account of a program, KiB.
-fn memory(program: &Program, line: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
-    let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
-    value.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use couplet_telemetry::breaker::BreakerReport;
 use couplet_telemetry::names::OTHER;
 use couplet_telemetry::otlp::{self, Bounds};
-use couplet_telemetry::propagation::Propagation;
 use couplet_telemetry::report::{Origin, Report};
 use couplet_telemetry::window::{Window, WindowLimits};
 
@@ -197,17 +196,8 @@ impl Gathered {
         let Some(Source { origin, sequence, breakers }) = sources.next() else { return Vec::new() };
         let (first, last) = times.unwrap_or_default();
         let only_breakers = |Source { origin, sequence, breakers }| Report {
-            origin,
-            sequence,
-            start: first,
-            end: last,
-            paths: Vec::new(),
-            calls: Vec::new(),
-            opaque: Vec::new(),
-            expected: Vec::new(),
-            propagation: Propagation::default(),
             breakers: breakers.into_values().collect(),
-            losses: Vec::new(),
+            ..Report::empty(origin, sequence, first, last)
         };
         let whole =
             Report { breakers: breakers.into_values().collect(), ..window.close(origin, sequence, first, last) };

@@ -341,19 +341,7 @@ fn read_head(reader: &mut Reader<'_>, bounds: &Bounds) -> Option<(u8, Report)> {
     let [sequence, start, end] = std::array::from_fn(|_| reader.number());
     let longest = [Some(&instance), version.as_ref(), inbound.as_ref()].into_iter().flatten().map(String::len).max();
     let fine = is_service_name(&service) && !instance.is_empty() && longest <= Some(MAX_NAME_BYTES) && start <= end;
-    let report = Report {
-        origin: Origin { service, instance, version, inbound },
-        sequence,
-        start,
-        end,
-        paths: Vec::new(),
-        calls: Vec::new(),
-        opaque: Vec::new(),
-        propagation: Propagation::default(),
-        breakers: Vec::new(),
-        expected: Vec::new(),
-        losses: Vec::new(),
-    };
+    let report = Report::empty(Origin { service, instance, version, inbound }, sequence, start, end);
     fine.then_some((flags, report))
 }
 

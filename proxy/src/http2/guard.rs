@@ -178,10 +178,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
+    use std::sync::atomic::Ordering;
+    use std::task::Waker;
 
     use super::*;
+    use crate::woke::Woke;
 
     /// A socket that always has these frames for whoever reads, and takes whatever is written.
     struct Endless {
@@ -210,15 +211,6 @@ mod tests {
 
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
-        }
-    }
-
-    #[derive(Default)]
-    struct Woke(AtomicUsize);
-
-    impl Wake for Woke {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
 

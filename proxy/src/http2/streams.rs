@@ -156,16 +156,7 @@ mod tests {
     use std::task::Poll;
 
     use super::*;
-
-    /// Counts how often it is woken.
-    #[derive(Default)]
-    struct Woke(AtomicUsize);
-
-    impl Wake for Woke {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
+    use crate::woke::Woke;
 
     /// A future that is polled so many times, and counts that.
     struct Counting {

@@ -29,24 +29,17 @@ fn on_cpu(thread: &Path) -> Duration {
 
 /// Bytes that a program has in memory.
 pub(crate) fn resident(program: &Program) -> u64 {
-    memory(program, "VmRSS:") << 10
+    program.memory("VmRSS:") << 10
 }
 
 /// Most bytes that a program had in memory since [`forget_peak`].
 pub(crate) fn peak(program: &Program) -> u64 {
-    memory(program, "VmHWM:") << 10
+    program.memory("VmHWM:") << 10
 }
 
 /// From here on a new peak is looked for.
 pub(crate) fn forget_peak(program: &Program) {
     fs::write(format!("/proc/{}/clear_refs", program.id()), "5").unwrap();
-}
-
-/// A line of the kernel's account of a program, KiB.
-pub(crate) fn memory(program: &Program, line: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
-    let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
-    value.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Whether there are bytes that went to `to` from the port `from` and were not read yet.
