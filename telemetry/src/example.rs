@@ -70,39 +70,67 @@ impl Kind {
     }
 }
 
-/// At most one example of each kind.
+/// At most one example of each kind. Of most paths one request is all of them: each is held once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Examples(Option<Box<[Option<Example>; Kind::ALL.len()]>>);
+pub struct Examples(Box<[Held]>);
+
+/// An example and what it is one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    example: Example,
+    kinds: Kinds,
+}
+
+/// A set of kinds, a bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Kinds(u8);
+
+impl Kinds {
+    fn has(self, kind: Kind) -> bool {
+        self.0 & 1 << kind as u8 != 0
+    }
+}
 
 impl Examples {
-    /// None.
-    pub(crate) const NONE: Self = Self(None);
-
     /// Takes an example in where it is better than what is there. One without a trace is none.
     pub fn add(&mut self, example: &Example) {
         if example.trace.id == 0 {
             return;
         }
-        let all = self.0.get_or_insert_with(Box::default);
-        for (kind, slot) in Kind::ALL.into_iter().zip(all.iter_mut()) {
-            let better = kind.rank(example);
-            if better.is_some() && better > slot.as_ref().and_then(|known| kind.rank(known)) {
-                *slot = Some(*example);
+        let better = |kind: Kind| {
+            let rank = kind.rank(example);
+            rank.is_some() && rank > self.get(kind).and_then(|known| kind.rank(known))
+        };
+        let won = Kind::ALL.into_iter().filter(|kind| better(*kind)).fold(0, |won, kind| won | 1 << kind as u8);
+        if won == 0 {
+            return;
+        }
+        self.0.iter_mut().for_each(|held| held.kinds.0 &= !won);
+        let new = Held { example: *example, kinds: Kinds(won) };
+        let mut beaten = self.0.iter_mut().filter(|held| held.kinds.0 == 0);
+        match (beaten.next(), beaten.next()) {
+            (Some(place), None) => *place = new,
+            _ => {
+                let others = self.0.iter().filter(|held| held.kinds.0 != 0).copied();
+                self.0 = others.chain([new]).collect();
             }
         }
+        // In one order, whatever order they came in.
+        self.0.sort_unstable_by_key(|held| held.kinds.0.trailing_zeros());
     }
 
     /// Takes in all of `other`.
     pub fn merge(&mut self, other: &Self) {
-        match self.0 {
-            None => self.clone_from(other),
-            Some(_) => other.distinct().for_each(|example| self.add(&example)),
+        if self.is_empty() {
+            self.clone_from(other);
+        } else {
+            other.distinct().for_each(|example| self.add(&example));
         }
     }
 
     /// Says when those ended of which only the window was known.
     pub(crate) fn date(&mut self, at: u64) {
-        for example in self.0.iter_mut().flat_map(|all| all.iter_mut().flatten()) {
+        for Held { example, .. } in &mut self.0 {
             if example.trace.at == 0 {
                 example.trace.at = at;
             }
@@ -112,23 +140,18 @@ impl Examples {
     /// The example of this kind.
     #[must_use]
     pub fn get(&self, kind: Kind) -> Option<&Example> {
-        self.0.as_ref()?.get(kind as usize)?.as_ref()
+        self.0.iter().find(|held| held.kinds.has(kind)).map(|held| &held.example)
     }
 
     /// Every example once, whatever it is one of.
     pub fn distinct(&self) -> impl Iterator<Item = Example> + use<'_> {
-        let all: &[Option<Example>] = self.0.as_deref().map_or(&[], |all| all);
-        let seen = |at: usize| all.get(..at).unwrap_or_default();
-        all.iter()
-            .enumerate()
-            .filter(move |(at, one)| one.is_some() && !seen(*at).contains(one))
-            .filter_map(|(_, one)| *one)
+        self.0.iter().map(|held| held.example)
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.0.is_empty()
     }
 }
 

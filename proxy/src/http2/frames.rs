@@ -26,10 +26,13 @@ const BYTES_PER_ANSWER: i64 = 16;
 const CONTINUATIONS: u32 = 100;
 /// Padded data up to this size may be nothing but padding. Data below it costs more to keep than it is worth.
 const PADDING: u32 = 256;
-/// What is handed on in one go: 256 small frames, eight heads, or 64 KiB.
+/// What is handed on in one go: 256 small frames, 32 of them pieces of a body, eight heads, or 64 KiB.
 const TURN: u32 = 256;
 /// What a head counts for besides its bytes: it may be many times as large as what was sent of it.
 const HEAD: u32 = 31;
+/// What data that end nothing count for besides their bytes: a frame of one byte goes all the way to the other side, and
+/// whoever sends many keeps both sides busy with one another.
+const PIECE: u32 = 7;
 /// Bytes that count for as much as a frame.
 const BYTES: u32 = 256;
 
@@ -161,7 +164,13 @@ impl Frames {
         let [high, middle, low, kind, flags, ..] = self.head;
         let length = u32::from_be_bytes([0, high, middle, low]);
         self.payload = length;
-        self.handed += 1 + length / BYTES + if kind == HEADERS { HEAD } else { 0 };
+        self.handed += 1
+            + length / BYTES
+            + match kind {
+                HEADERS => HEAD,
+                DATA if flags & END_STREAM == 0 => PIECE,
+                _ => 0,
+            };
         match kind {
             DATA if length == 0 && flags & END_STREAM == 0 => self.spend(Abuse::EmptyData)?,
             DATA if flags & PADDED != 0 && length <= PADDING && flags & END_STREAM == 0 => {
@@ -323,7 +332,9 @@ mod tests {
             turns
         };
         assert_eq!(turns(frame(HEADERS, END_HEADERS, &[1]), 20), [8, 8, 4]);
-        assert_eq!(turns(frame(DATA, 0, b"x"), 300), [256, 44]);
+        assert_eq!(turns(frame(PING, 0, &[0; 8]), 300), [256, 44]);
+        assert_eq!(turns(frame(DATA, 0, b"x"), 70), [32, 32, 6]);
+        assert_eq!(turns(frame(DATA, END_STREAM, b"x"), 300), [256, 44], "one for each head");
         assert_eq!(turns(frame(DATA, 0, &[0; 16_384]), 9), [4, 4, 1]);
         assert_eq!(turns(frame(DATA, 0, &[0; 300_000]), 2), [1, 1], "a frame is not parted");
     }

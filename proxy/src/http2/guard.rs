@@ -221,9 +221,9 @@ mod tests {
 
     #[test]
     fn a_peer_that_always_has_more_to_say_is_read_in_turns_and_nothing_is_lost() {
-        // The head of a response that is all of it, and of data a byte.
+        // The head of a response that is all of it, and a piece of a body, of a byte.
         let frames: [(&[u8], usize); 2] =
-            [(&[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88], 8), (&[0, 0, 1, 0, 0, 0, 0, 0, 1, b'x'], 256)];
+            [(&[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88], 8), (&[0, 0, 1, 0, 0, 0, 0, 0, 1, b'x'], 32)];
         for (frame, each_turn) in frames {
             let mut guard = guard(frame);
             let woke = Arc::<Woke>::default();

@@ -3,7 +3,7 @@
 
 mod points;
 
-use self::points::{Attribute, Key, Keys, Metrics, NO_EXAMPLES, Times};
+use self::points::{Attribute, Key, Keys, Metrics, Times};
 use super::words;
 use super::write::Writer;
 use crate::breaker::BreakerReport;
@@ -63,7 +63,7 @@ fn handlings(metrics: &mut Metrics<'_>, paths: &[PathReport]) {
     let rows = || paths.iter().map(|report| &report.stats).zip(keys.iter());
     metrics.durations(words::SERVER_DURATION, |points| {
         for (report, key) in paths.iter().zip(keys.iter()) {
-            points.add(&report.stats.duration, key, &definition(report), &report.stats.examples);
+            points.add(&report.stats.duration, key, &definition(report), report.stats.examples.distinct());
         }
     });
     metrics.sum(words::HANDLINGS, "{request}", |sum| {
@@ -129,11 +129,11 @@ fn calls(metrics: &mut Metrics<'_>, calls: &[CallReport]) {
     let rows = || calls.iter().map(|report| &report.stats).zip(keys.iter());
     // As with paths: the duration is there for every pair, be it empty, and makes the pair known.
     metrics.durations(words::CLIENT_DURATION, |points| {
-        rows().for_each(|(stats, key)| points.add(&stats.duration, key, &[], &NO_EXAMPLES));
+        rows().for_each(|(stats, key)| points.add(&stats.duration, key, &[], []));
     });
     metrics.durations(words::FIRST_BYTE, |points| {
         let some = rows().filter(|(stats, _)| stats.first_byte.count() > 0);
-        some.for_each(|(stats, key)| points.add(&stats.first_byte, key, &[], &NO_EXAMPLES));
+        some.for_each(|(stats, key)| points.add(&stats.first_byte, key, &[], []));
     });
     metrics.sum(words::CALLS, "{request}", |sum| {
         for (stats, key) in rows() {
@@ -184,7 +184,7 @@ fn opaque(metrics: &mut Metrics<'_>, opaque: &[OpaqueReport]) {
     let rows = || opaque.iter().map(|report| &report.stats).zip(keys.iter());
     // There for every peer, be it empty: so a peer of which nothing else is told is known as well.
     metrics.durations(words::OPAQUE_DURATION, |points| {
-        rows().for_each(|(stats, key)| points.add(&stats.duration, key, &[], &NO_EXAMPLES));
+        rows().for_each(|(stats, key)| points.add(&stats.duration, key, &[], []));
     });
     type Number = fn(&OpaqueStats) -> u64;
     let events: [(&str, Number); 4] = [

@@ -226,50 +226,64 @@ pub(super) struct Scene {
     admin: SocketAddr,
     inbound: SocketAddr,
     bystander: Bystander,
+    /// Asks the service itself meanwhile: how late that is, the machine is, and not the proxy.
+    beside: Bystander,
     /// What the bystander sees when nobody attacks, and what one request of it costs then, in seconds.
     calm: Seen,
     request: f64,
 }
 
+/// What an attack cost.
+pub(super) struct Measured {
+    connections: u32,
+    /// Bytes.
+    sent: u64,
+    /// Bytes of memory that the proxy had more than before, at most.
+    grown: u64,
+    /// Processor time of the proxy, as a multiple of the attacker's.
+    ratio: f64,
+    /// By the bystander.
+    noticed: Seen,
+    /// By the one who asked the service itself.
+    beside: Seen,
+}
+
 /// What an attack came to.
 pub(super) struct Row {
-    pub(super) name: &'static str,
-    pub(super) fate: String,
-    pub(super) connections: u32,
-    pub(super) sent: u64,
-    pub(super) grown: u64,
-    pub(super) ratio: f64,
-    pub(super) calm: Seen,
-    pub(super) noticed: Seen,
+    name: &'static str,
+    fate: String,
+    measured: Measured,
+    calm: Seen,
     pub(super) counted: String,
 }
 
 impl Scene {
     fn start(origin: SocketAddr) -> Self {
-        Self::of(&format!("--app {origin} --inbound 127.0.0.1:0"), "inbound")
+        Self::of(&format!("--app {origin} --inbound 127.0.0.1:0"), "inbound", origin)
     }
 
-    /// A proxy with these arguments; the bystander asks this listener.
-    pub(super) fn of(arguments: &str, asked: &str) -> Self {
+    /// A proxy with these arguments before a service; the bystander asks this listener.
+    pub(super) fn of(arguments: &str, asked: &str, origin: SocketAddr) -> Self {
         let line = format!(
             "proxy --service shop {arguments} --admin 127.0.0.1:0 --log-format json --log-level error,couplet=info"
         );
         let mut proxy = Program::start(&mut couplet(&line));
         let (inbound, admin) = (proxy.listener(asked), proxy.listener("admin"));
-        let bystander = Bystander::asking(inbound);
+        let (bystander, beside) = (Bystander::asking(inbound), Bystander::asking(origin));
         let few = if heavy() { 400 } else { 50 };
         bystander.noticed(few / 2);
         let cpu = figures::cpu(&proxy);
         let calm = bystander.noticed(few);
         let request = (figures::cpu(&proxy) - cpu).as_secs_f64() / calm.requests() as f64;
-        Self { proxy, admin, inbound, bystander, calm, request }
+        Self { proxy, admin, inbound, bystander, beside, calm, request }
     }
 
     /// Runs an attack to its end: it says how many connections it made, what it sent on them, and what that cost it.
     /// The attacker has what the others leave of the processors, as if it had a machine of its own: what the bystander
     /// notices is what the proxy does.
-    pub(super) fn measure(&self, attack: impl FnOnce() -> (u32, u64, Duration) + Send) -> (u32, u64, u64, f64, Seen) {
+    pub(super) fn measure(&self, attack: impl FnOnce() -> (u32, u64, Duration) + Send) -> Measured {
         self.bystander.noticed(1);
+        self.beside.noticed(1);
         let before = figures::resident(&self.proxy);
         figures::forget_peak(&self.proxy);
         let cpu = figures::cpu(&self.proxy);
@@ -281,14 +295,13 @@ impl Scene {
             attacker.join().unwrap()
         });
         let grown = figures::peak(&self.proxy).saturating_sub(before);
-        let noticed = self.bystander.noticed(20);
+        let (noticed, beside) = (self.bystander.noticed(20), self.beside.noticed(20));
         let used = (figures::cpu(&self.proxy) - cpu).as_secs_f64() - self.request * noticed.requests() as f64;
-        (connections, sent, grown, used.max(0.0) / attackers.as_secs_f64(), noticed)
+        Measured { connections, sent, grown, ratio: used.max(0.0) / attackers.as_secs_f64(), noticed, beside }
     }
 
-    pub(super) fn row(&self, name: &'static str, fate: String, measured: (u32, u64, u64, f64, Seen)) -> Row {
-        let (connections, sent, grown, ratio, noticed) = measured;
-        Row { name, fate, connections, sent, grown, ratio, calm: self.calm.clone(), noticed, counted: self.counted().0 }
+    pub(super) fn row(&self, name: &'static str, fate: String, measured: Measured) -> Row {
+        Row { name, fate, measured, calm: self.calm.clone(), counted: self.counted().0 }
     }
 
     /// The floods that were counted, by kind and in all.
@@ -346,15 +359,16 @@ impl Scene {
 
 impl Row {
     pub(super) const TITLE: &'static str = "| attack | fate | connections | sent KiB | memory KiB | processor, \
-         proxy : attacker | bystander failures of requests, p99 before, max ms | counted |";
+         proxy : attacker | bystander failures of requests, p99 before, max ms | max ms beside the proxy | counted |";
 
     /// What must hold whatever the machine.
     pub(super) fn judge(&self, wrong: &mut Vec<String>) {
-        if self.noticed.failures > 0 {
-            wrong.push(format!("{}: {} requests of the bystander failed", self.name, self.noticed.failures));
+        let Measured { sent, grown, noticed, .. } = &self.measured;
+        if noticed.failures > 0 {
+            wrong.push(format!("{}: {} requests of the bystander failed", self.name, noticed.failures));
         }
-        if self.grown > MOST_PER_CONNECTION || self.grown > FLOOR.max(MOST_PER_BYTE * self.sent) {
-            wrong.push(format!("{}: {} KiB for {} bytes", self.name, self.grown >> 10, self.sent));
+        if *grown > MOST_PER_CONNECTION || *grown > FLOOR.max(MOST_PER_BYTE * sent) {
+            wrong.push(format!("{}: {} KiB for {sent} bytes", self.name, grown >> 10));
         }
     }
 }
@@ -362,19 +376,19 @@ impl Row {
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let Measured { connections, sent, grown, ratio, noticed, beside } = &self.measured;
         write!(
             f,
-            "| {} | {} | {} | {} | {} | {:.2} | {} of {}, {:.1}, {:.1} | {} |",
+            "| {} | {} | {connections} | {} | {} | {ratio:.2} | {} of {}, {:.1}, {:.1} | {:.1} | {} |",
             self.name,
             self.fate,
-            self.connections,
-            self.sent >> 10,
-            self.grown >> 10,
-            self.ratio,
-            self.noticed.failures,
-            self.noticed.requests(),
+            sent >> 10,
+            grown >> 10,
+            noticed.failures,
+            noticed.requests(),
             ms(self.calm.p99()),
-            ms(self.noticed.max()),
+            ms(noticed.max()),
+            ms(beside.max()),
             self.counted
         )
     }

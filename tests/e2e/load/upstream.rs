@@ -69,7 +69,7 @@ fn services_that_flood_are_cut_and_counted_and_nobody_else_notices() {
         let (name, sent) = (flood.name, Arc::<Sent>::default());
         let flooding = flooding(flood, Arc::clone(&sent));
         let line = format!("--app {origin} --inbound 127.0.0.1:0 --to flooding@127.0.0.1:0={flooding}");
-        let mut scene = Scene::of(&line, "inbound");
+        let mut scene = Scene::of(&line, "inbound", origin);
         let to = scene.proxy.listener("outbound");
         let measured = scene.measure(|| {
             let begun = Instant::now();

@@ -3,7 +3,7 @@
 use super::super::write::{Writer, signed, zigzag};
 use super::{Evidence, Links, words};
 use crate::counts::Counts;
-use crate::example::{Example, Examples};
+use crate::example::Example;
 use crate::histogram::{Histogram, SCALE, seconds};
 use crate::path::PathId;
 
@@ -222,9 +222,6 @@ impl Distributions<'_> {
     }
 }
 
-/// What has no examples.
-pub(super) static NO_EXAMPLES: Examples = Examples::NONE;
-
 /// Points that are distributions of durations; empty ones are told as well.
 #[derive(Debug)]
 pub(super) struct Durations<'w> {
@@ -239,7 +236,7 @@ impl Durations<'_> {
         histogram: &Histogram,
         key: Key<'_>,
         attributes: &[Attribute<'_>],
-        examples: &Examples,
+        examples: impl IntoIterator<Item = Example>,
     ) {
         let seconds = |nanos| seconds(nanos).to_bits();
         self.out.message(1, |out| {
@@ -266,7 +263,7 @@ impl Durations<'_> {
                     }
                 });
             }
-            examples.distinct().for_each(|example| out.message(11, |out| exemplar(out, &example)));
+            examples.into_iter().for_each(|example| out.message(11, |out| exemplar(out, &example)));
             if some {
                 out.fixed64(12, seconds(histogram.min()));
                 out.fixed64(13, seconds(histogram.max()));
