@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use couplet_config::{AnalyzerConfig, Architecture, ConfigError};
@@ -20,7 +20,7 @@ use crate::graph::Snapshot;
 use crate::history::{HistoryError, recording};
 use crate::judge::Judge;
 use crate::receive::collect::Collector;
-use crate::receive::recorder::Recorder;
+use crate::receive::recorder::{self, Recorder};
 use crate::score::Score;
 use crate::{receive, view};
 
@@ -30,6 +30,8 @@ const WAITING_REPORTS: usize = 1_024;
 const WAITING_EXPORTS: usize = 64;
 /// Threads for what would hold up the one that serves: answers being written, windows, questions, large reports.
 const BLOCKING_THREADS: usize = 4;
+/// Less than any limit of time that a request has.
+const TICK: Duration = Duration::from_secs(1);
 /// Connections beyond one for every proxy and page: tools, probes, scrapes.
 const SPARE_CONNECTIONS: usize = 256;
 
@@ -149,9 +151,12 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     let routes = Router::new().merge(receiving).merge(views);
     let routes = guard::around(routes, address.ip());
 
+    let (answers, answering) = recorder::answers();
     runtime.spawn(keeping_up);
+    runtime.spawn(answering);
+    runtime.spawn(ticking());
     thread("couplet-traces", move || collector.run(&arriving))?;
-    let recording = thread("couplet-record", move || recorder.run(&waiting))?;
+    let recording = thread("couplet-record", move || recorder.run(&waiting, &answers))?;
     let serving = thread("couplet-serve", move || {
         runtime.block_on(accept::serve(listener, routes, limit, board, stopping));
         // Whoever still holds on to a connection is not waited for.
@@ -159,6 +164,15 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     })?;
     tracing::info!(%address, "analyzer listens");
     Ok(Running { address, stop, serving, recording })
+}
+
+/// Does nothing every second. The runtime wakes itself where a limit of time is set that ends before all others, and nearly
+/// every request would set such a one: none ends before this.
+async fn ticking() {
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tick.tick().await;
+    }
 }
 
 /// The architecture that the configuration names; an empty one where it names none.

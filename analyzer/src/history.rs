@@ -20,6 +20,7 @@ pub mod recording;
 mod records;
 mod rollups;
 mod instances;
+mod reports;
 mod schema;
 
 use std::fs::{File, TryLockError};
@@ -28,10 +29,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use couplet_config::ByteSize;
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode};
 use thiserror::Error;
-use xxhash_rust::xxh3::xxh3_64;
 
+use self::instances::Unsettled;
 pub use records::Records;
 pub use retention::Pruned;
 
@@ -52,7 +53,7 @@ pub struct Retention {
 }
 
 /// One report as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored<'a> {
     /// The sender.
     pub instance: &'a str,
@@ -150,6 +151,8 @@ pub struct History {
     path: PathBuf,
     retention: Retention,
     connection: Connection,
+    /// Sequences that stand with their reports alone.
+    unsettled: Unsettled,
     /// What was found to be damaged and is not told yet.
     damages: Vec<String>,
     /// Held for its lock.
@@ -173,7 +176,8 @@ impl History {
             }
             opened => opened?,
         };
-        Ok(Self { directory: directory.to_owned(), path, retention, connection, damages, _lock: lock })
+        let unsettled = Unsettled::of(&connection);
+        Ok(Self { directory: directory.to_owned(), path, retention, connection, unsettled, damages, _lock: lock })
     }
 
     /// What was found to be damaged since this was asked last.
@@ -190,7 +194,10 @@ impl History {
         self.connection = Connection::open_in_memory().map_err(|source| self.error(source))?;
         self.connection = damage::begin_anew(&self.directory, &self.path, damage, now)?;
         self.damages.push(damage.to_string());
-        Ok(())
+        // Of reports that are lost, too.
+        self.unsettled
+            .settle(&self.connection)
+            .map_err(|source| HistoryError::Database { path: self.path.clone(), source })
     }
 
     /// Hands every report that is part of no rollup to `each`, oldest first, with when it was received in milliseconds
@@ -200,29 +207,32 @@ impl History {
     /// Where the file cannot be read to its end. What was handed on until then is true.
     pub fn replay(&self, mut each: impl FnMut(u64, &[u8]) -> bool) -> Result<Replayed, HistoryError> {
         let mut replayed = Replayed::default();
-        let mut read = || {
-            let mut statement = self.connection.prepare("SELECT body, checksum, received FROM report ORDER BY id")?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                let body = row.get_ref(0)?.as_blob().unwrap_or_default();
-                let whole = row.get(1) == Ok(checksum(body));
-                let received = row.get::<_, i64>(2).unwrap_or(0).cast_unsigned();
-                let counter = if whole && each(received, body) { &mut replayed.reports } else { &mut replayed.damaged };
-                *counter += 1;
-            }
-            Ok(())
-        };
-        read().map_err(|source| self.error(source))?;
+        let read = reports::each(&self.connection, |report| {
+            let read = report.is_some_and(|kept| each(kept.stored.received, kept.stored.body));
+            *(if read { &mut replayed.reports } else { &mut replayed.damaged }) += 1;
+        });
+        read.map_err(|source| self.error(source))?;
         Ok(replayed)
     }
 
-    /// Stores `reports` and their sequences in one transaction: all or none.
+    /// Stores `reports`, which tell their sequences, in one transaction: all or none.
     ///
     /// # Errors
     /// Where that is impossible, a full disk for instance; then nothing is stored.
     pub fn store<'a>(&mut self, reports: impl IntoIterator<Item = Stored<'a>>) -> Result<(), HistoryError> {
-        let stored = store(&mut self.connection, reports);
-        stored.map_err(|source| self.error(source))
+        let store = || {
+            let transaction = self.connection.transaction()?;
+            let mut senders = Vec::new();
+            for stored in reports {
+                reports::put(&transaction, &stored)?;
+                senders.push((stored.instance, stored.sequence, stored.received));
+            }
+            transaction.commit()?;
+            Ok::<_, rusqlite::Error>(senders)
+        };
+        let senders = store().map_err(|source| self.error(source))?;
+        senders.into_iter().for_each(|(instance, sequence, seen)| self.unsettled.note(instance, sequence, seen));
+        Ok(())
     }
 
     /// Writes the log back into the database file, so that the directory holds one file again.
@@ -245,39 +255,6 @@ fn lock(directory: &Path) -> Result<File, HistoryError> {
         Err(TryLockError::WouldBlock) => Err(HistoryError::InUse { path: directory.to_owned() }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
-}
-
-fn store<'a>(
-    connection: &mut Connection,
-    reports: impl IntoIterator<Item = Stored<'a>>,
-) -> Result<(), rusqlite::Error> {
-    let transaction = connection.transaction()?;
-    for stored in reports {
-        put(&transaction, None, &stored)?;
-    }
-    transaction.commit()
-}
-
-/// Writes a report to its row, or to a fresh one where it has none, and the sequence of its instance.
-fn put(connection: &Connection, row: Option<i64>, stored: &Stored<'_>) -> Result<(), rusqlite::Error> {
-    // A sequence keeps all its bits; times beyond the year 2262 are no times.
-    let sequence = stored.sequence.cast_signed();
-    let received = i64::try_from(stored.received).unwrap_or(i64::MAX);
-    let start = i64::try_from(stored.start).unwrap_or(i64::MAX);
-    let end = i64::try_from(stored.end).unwrap_or(i64::MAX);
-    let sum = checksum(stored.body);
-    connection
-        .prepare_cached(
-            "INSERT INTO report (id, instance, sequence, received, start, end, checksum, body) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![row, stored.instance, sequence, received, start, end, sum, stored.body])?;
-    instances::put(connection, stored.instance, stored.sequence, stored.received)
-}
-
-/// SQLite does not notice a flipped bit inside a body; this does.
-fn checksum(body: &[u8]) -> i64 {
-    xxh3_64(body).cast_signed()
 }
 
 #[cfg(test)]

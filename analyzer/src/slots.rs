@@ -9,12 +9,14 @@
 
 mod shelf;
 mod open;
+mod report;
 mod rollup;
 pub(crate) mod rows;
 mod sliding;
 mod tier;
 
 pub use open::OpenSlot;
+pub use report::PackedReport;
 pub use rollup::{Rollup, archive, fetched, fold};
 pub use shelf::{Due, Shelf, Slot};
 pub use sliding::SlidingWindow;

@@ -19,6 +19,8 @@ use super::large::{Large, Size};
 /// The first word of a process that is the analyzer.
 pub(crate) const SERVE: &str = "--serve";
 const USUAL: Size = Size { services: 2_000, edges: 10_000, paths: 20_000 };
+/// As many rows in a tenth of the reports.
+const LONG: Size = Size { services: 200, edges: 1_000, paths: 20_000 };
 /// Each differs from the one before in one thing.
 pub(crate) const LARGE: [Size; 3] = [
     Size { services: 20_000, edges: 20_000, paths: 100_000 },
@@ -55,7 +57,7 @@ pub(crate) fn serve(millis: u64, data: Option<PathBuf>) {
 pub(crate) fn measure(sizes: &[Size], seed: u64) {
     if sizes.is_empty() {
         stages(&Large::new(USUAL, seed));
-        received(&Large::new(USUAL, seed));
+        taken_in(seed);
         answers(&Large::new(USUAL, seed));
     }
     for size in if sizes.is_empty() { &LARGE } else { sizes } {
@@ -87,6 +89,12 @@ fn stages(large: &Large) {
     }
 }
 
+/// What comes the whole way in, in short reports and in long ones.
+pub(crate) fn taken_in(seed: u64) {
+    received(&Large::new(USUAL, seed));
+    received(&Large::new(LONG, seed));
+}
+
 /// The whole way in: HTTP, history, graph, slots, and packing these. All of an analyzer's processor time but for what it
 /// takes to begin with.
 fn received(large: &Large) {
@@ -115,9 +123,10 @@ fn received(large: &Large) {
         packed += analyzer.all_processor_time() - before;
     }
     println!(
-        "\nthe whole way in: {records} records in {} reports, {:.0} records per second of processor time until \
+        "\nthe whole way in: {records} records in {} reports of {} KB, {:.0} records per second of processor time until \
          they are acknowledged, {:.0} with their packing; {}",
         windows.iter().flatten().count(),
+        windows.iter().flatten().map(Vec::len).sum::<usize>() / windows.iter().flatten().count() / 1_000,
         records as f64 / acknowledged,
         records as f64 / packed,
         analyzer.threads(),

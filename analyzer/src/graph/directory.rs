@@ -38,6 +38,8 @@ pub(super) struct Directory {
     /// Endpoints that count against the limit: not those that stand for the rest.
     named_endpoints: usize,
     instances: usize,
+    /// Whether a name was ever counted as one that stands for the rest.
+    folded: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl Directory {
         if name == OTHER || is_service_name(name) && self.services.len() - others < limit {
             self.add_service(name)
         } else {
+            self.folded = true;
             self.service(OTHER, limit)
         }
     }
@@ -73,10 +76,16 @@ impl Directory {
         }
         let named = name != OTHER && name != UNLINKED;
         if named && (self.named_endpoints >= limit || name.len() > MAX_ENDPOINT_BYTES) {
+            self.folded = true;
             return self.endpoint(service, OTHER, limit);
         }
         self.named_endpoints += usize::from(named);
         self.add_endpoint(service, name)
+    }
+
+    /// Whether every name that was asked for is here.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.folded
     }
 
     /// Notes who reports for a service. False where instance or version did not fit.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{FILE, HistoryError, Stored, instances, log, put, records, rollups, schema};
+use super::{FILE, HistoryError, instances, log, records, reports, rollups, schema};
 use crate::slots::Rollup;
 
 /// Bytes that are copied in one transaction.
@@ -134,61 +134,22 @@ fn save_rollups(old: &Connection, fresh: &mut Connection) -> u64 {
 /// Reports that are part of no rollup: those of the last seconds, so there are few. From the first upwards until the
 /// damage, then from the last downwards until it.
 fn save_reports(old: &Connection, fresh: &mut Connection) -> u64 {
-    let mut rows: Vec<Row> = Vec::new();
-    // What was read before an error is good; the error itself was told already.
-    let _ = read(old, 0, "ASC", &mut rows);
-    let upwards = rows.last().map_or(0, |row| row.id);
-    let _ = read(old, upwards, "DESC", &mut rows);
-    rows.sort_unstable_by_key(|row| row.id);
     let mut write = || {
         let transaction = fresh.transaction()?;
-        rows.iter().try_for_each(|row| put(&transaction, Some(row.id), &row.stored()))?;
-        transaction.commit()
+        let (mut copied, mut last, mut failed) = (0, 0, None);
+        for downwards in [false, true] {
+            let after = last;
+            reports::salvage(old, after, downwards, |kept| {
+                last = last.max(kept.id);
+                match kept.copy(&transaction) {
+                    Ok(()) => copied += 1,
+                    Err(error) => failed = Some(error),
+                }
+            });
+        }
+        failed.map_or(Ok(()), Err)?;
+        transaction.commit()?;
+        Ok::<_, rusqlite::Error>(copied)
     };
-    if write().is_ok() { rows.len() as u64 } else { 0 }
-}
-
-struct Row {
-    id: i64,
-    instance: String,
-    sequence: u64,
-    received: u64,
-    start: u64,
-    end: u64,
-    body: Vec<u8>,
-}
-
-impl Row {
-    fn stored(&self) -> Stored<'_> {
-        let Row { id: _, instance, sequence, received, start, end, body } = self;
-        Stored { instance, sequence: *sequence, received: *received, start: *start, end: *end, body }
-    }
-}
-
-fn read(old: &Connection, after: i64, order: &str, rows: &mut Vec<Row>) -> Result<(), rusqlite::Error> {
-    let mut statement = old.prepare(&format!(
-        "SELECT id, instance, sequence, received, start, end, body, checksum FROM report WHERE id > ?1 ORDER BY id {order}"
-    ))?;
-    let mut found = statement.query([after])?;
-    while let Some(row) = found.next()? {
-        rows.extend(whole(row));
-    }
-    Ok(())
-}
-
-/// A row that is as it was written; none where its types or its body are not.
-fn whole(row: &rusqlite::Row<'_>) -> Option<Row> {
-    let number = |column| row.get::<_, i64>(column).ok().map(i64::cast_unsigned);
-    let body: Vec<u8> = row.get(6).ok()?;
-    let sum: i64 = row.get(7).ok()?;
-    (super::checksum(&body) == sum).then_some(())?;
-    Some(Row {
-        id: row.get(0).ok()?,
-        instance: row.get(1).ok()?,
-        sequence: number(2)?,
-        received: number(3)?,
-        start: number(4)?,
-        end: number(5)?,
-        body,
-    })
+    write().unwrap_or(0)
 }

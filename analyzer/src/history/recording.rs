@@ -7,7 +7,7 @@ use couplet_telemetry::otlp::{self, Bounds};
 use couplet_telemetry::report::Report;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{HistoryError, records, rollups, schema};
+use super::{HistoryError, records, reports, rollups, schema};
 use crate::gzip;
 use crate::slots::{Rollup, rows};
 
@@ -100,15 +100,10 @@ fn contents(connection: &Connection, form: i64) -> Result<Recording, rusqlite::E
         recording.damaged = rollups::read(&transaction, |rollup| recording.rollups.push(rollup))?;
         recording.records = records::read(&transaction)?;
     }
-    let mut statement = transaction.prepare("SELECT body, checksum, received FROM report ORDER BY id")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let body = row.get_ref(0)?.as_blob().unwrap_or_default();
-        match row.get(1) == Ok(super::checksum(body)) {
-            true => recording.reports.push((row.get::<_, i64>(2).unwrap_or(0).cast_unsigned(), body.to_vec())),
-            false => recording.damaged += 1,
-        }
-    }
+    reports::each(&transaction, |report| match report {
+        Some(kept) => recording.reports.push((kept.stored.received, kept.stored.body.to_vec())),
+        None => recording.damaged += 1,
+    })?;
     Ok(recording)
 }
 

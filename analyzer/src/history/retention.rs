@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::instances::Unsettled;
 use super::{History, HistoryError, Retention};
 
 /// Oldest rows that are deleted in one transaction.
@@ -25,7 +26,8 @@ impl History {
     /// Where the file cannot be written. What was deleted until then stays deleted.
     pub fn prune(&mut self, now: u64) -> Result<Pruned, HistoryError> {
         let mut pruned = Pruned::default();
-        let deleted = prune(&self.connection, &self.retention, now, &mut pruned);
+        let Self { connection, retention, unsettled, .. } = self;
+        let deleted = prune(connection, retention, now, unsettled, &mut pruned);
         deleted.map_err(|source| self.error(source))?;
         Ok(pruned)
     }
@@ -39,18 +41,30 @@ impl History {
     }
 }
 
-fn prune(connection: &Connection, retention: &Retention, now: u64, pruned: &mut Pruned) -> Result<(), rusqlite::Error> {
+fn prune(
+    connection: &Connection,
+    retention: &Retention,
+    now: u64,
+    unsettled: &mut Unsettled,
+    pruned: &mut Pruned,
+) -> Result<(), rusqlite::Error> {
     let millis = |span: u64| i64::try_from(now.saturating_sub(span)).unwrap_or(i64::MAX);
     let oldest_kept = millis(u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX));
     let old = "DELETE FROM rollup WHERE id IN (SELECT id FROM rollup ORDER BY start, id LIMIT ?1) AND end < ?2";
     while step(connection.execute(old, params![STEP, oldest_kept])?, pruned) {}
-    // Reports that no rollup was made of, for the analyzer was not running.
-    let old = "DELETE FROM report WHERE id IN (SELECT id FROM report ORDER BY id LIMIT ?1) AND received < ?2";
-    while step(connection.execute(old, params![STEP, oldest_kept])?, pruned) {}
-    for table in ["rollup", "report"] {
-        let order = if table == "rollup" { "start, id" } else { "id" };
-        let oldest = format!("DELETE FROM {table} WHERE id IN (SELECT id FROM {table} ORDER BY {order} LIMIT ?1)");
-        while bytes(connection)? > retention.bytes.get() && step(connection.execute(&oldest, [STEP])?, pruned) {}
+    let oldest = "DELETE FROM rollup WHERE id IN (SELECT id FROM rollup ORDER BY start, id LIMIT ?1)";
+    while bytes(connection)? > retention.bytes.get() && step(connection.execute(oldest, [STEP])?, pruned) {}
+    // Reports that no rollup was made of, for the analyzer was not running, or it could not be written.
+    let goes = "SELECT EXISTS (SELECT 1 FROM report WHERE id = (SELECT min(id) FROM report) AND (received < ?1 OR ?2))";
+    loop {
+        let full = bytes(connection)? > retention.bytes.get();
+        if !connection.query_row(goes, params![oldest_kept, full], |row| row.get::<_, bool>(0))? {
+            break;
+        }
+        unsettled.settle(connection)?;
+        let old =
+            "DELETE FROM report WHERE id IN (SELECT id FROM report ORDER BY id LIMIT ?1) AND (received < ?2 OR ?3)";
+        step(connection.execute(old, params![STEP, oldest_kept, full])?, pruned);
     }
     let instances = i64::try_from(retention.instances).unwrap_or(i64::MAX);
     connection.execute(

@@ -22,14 +22,22 @@ impl History {
         last.map_err(|source| self.error(source))
     }
 
-    /// Stores rollups in place of the reports up to the row `through`, all at once. Notes their rows in them.
+    /// Stores rollups in place of the reports up to the row `through`, and what sequences these told, all at once. Notes the
+    /// rows of the rollups in them.
     ///
     /// # Errors
     /// Where that is impossible; then nothing is changed.
     pub fn seal(&mut self, rollups: &mut [Rollup], through: i64) -> Result<(), HistoryError> {
-        self.exchange(rollups, |transaction| {
+        let unsettled = std::mem::take(&mut self.unsettled);
+        let sealed = self.exchange(rollups, |transaction| {
+            // All of them, those of later reports as well: they are on disk, too.
+            unsettled.write(transaction)?;
             transaction.execute("DELETE FROM report WHERE id <= ?1", [through]).map(|_| ())
-        })
+        });
+        if sealed.is_err() {
+            self.unsettled = unsettled;
+        }
+        sealed
     }
 
     /// Stores rollups in place of those in `rows`, all at once. Notes their rows in them.

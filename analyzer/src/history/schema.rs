@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::HistoryError;
 
 /// Every change of form, oldest first: `user_version` counts how many were made.
-pub(super) const STEPS: [&str; 3] = [
+pub(super) const STEPS: [&str; 4] = [
     "
     CREATE TABLE report (
         id       INTEGER PRIMARY KEY, -- in the order of arrival
@@ -70,6 +70,9 @@ pub(super) const STEPS: [&str; 3] = [
     ",
     // From here on fresh reports and rollups are packed in a form of their own, which earlier releases cannot read; those that are there
     // stay as they are.
+    "",
+    // From here on the checksum of a report is of its instance, its sequence and its body (of those that are there, of the
+    // body), and the sequence of an instance stands with its reports alone until these are part of rollups.
     "",
 ];
 

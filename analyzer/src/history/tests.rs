@@ -113,12 +113,43 @@ fn a_flipped_bit_in_a_body_costs_this_report_and_is_counted() {
 fn rows_that_hold_something_else_cost_these_reports() {
     let directory = tempfile::tempdir().unwrap();
     let mut history = open(directory.path());
-    history.store((1..=4).map(|sequence| stored("a", sequence, 0))).unwrap();
+    history.store((1..=6).map(|sequence| stored("a", sequence, 0))).unwrap();
     let change = "UPDATE report SET checksum = 'x' WHERE sequence = 1; UPDATE report SET body = 7 WHERE sequence = 2;
-                  UPDATE instance SET seen = 'never'";
+                  UPDATE report SET instance = 'b' WHERE sequence = 3; UPDATE report SET sequence = 1000 WHERE sequence = 6";
     history.connection.execute_batch(change).unwrap();
-    assert_eq!(history.replay(|_, _| true).unwrap(), Replayed { reports: 2, damaged: 2 });
-    assert_eq!(history.instances().unwrap(), []);
+    assert_eq!(history.replay(|_, _| true).unwrap(), Replayed { reports: 2, damaged: 4 });
+    history.close();
+    assert_eq!(open(directory.path()).instances().unwrap(), [("a".to_owned(), 5, 0)], "of what is as it was written");
+}
+
+#[test]
+fn sequences_outlive_their_reports() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut history = open(directory.path());
+    history.store([stored("a", 1, 10), stored("b", u64::MAX, 20), stored("a", 2, 30)]).unwrap();
+    let through = history.last_report().unwrap();
+    history.store([stored("c", 7, 40)]).unwrap();
+    history.seal(&mut [], through).unwrap();
+    assert_eq!(bodies(&history), 1);
+    let known = [("c".to_owned(), 7, 40), ("a".to_owned(), 2, 30), ("b".to_owned(), u64::MAX, 20)];
+    assert_eq!(history.instances().unwrap(), known);
+    let left_behind = copy(directory.path());
+    assert_eq!(open(left_behind.path()).instances().unwrap(), known);
+    history.store([stored("a", 3, 50)]).unwrap();
+    let left_behind = copy(directory.path());
+    assert_eq!(open(left_behind.path()).instances().unwrap()[0], ("a".to_owned(), 3, 50));
+}
+
+#[test]
+fn a_sequence_that_is_not_as_it_was_written_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut history = open(directory.path());
+    history.store([stored("a", 1, 10), stored("b", 1, 20)]).unwrap();
+    history.seal(&mut [], history.last_report().unwrap()).unwrap();
+    let change = "UPDATE instance SET sequence = 1000 WHERE instance = 'a'; UPDATE instance SET seen = 'never' WHERE instance = 'b'";
+    history.connection.execute_batch(change).unwrap();
+    history.close();
+    assert_eq!(open(directory.path()).instances().unwrap(), []);
 }
 
 #[test]
@@ -166,7 +197,8 @@ fn retention_deletes_the_oldest_and_keeps_the_sequences() {
     let tomorrow = 2_000 + u64::try_from(DAY.as_millis()).unwrap() + 1;
     history.prune(tomorrow).unwrap();
     assert_eq!(bodies(&history), 0);
-    assert_eq!(history.instances().unwrap().len(), 1);
+    history.close();
+    assert_eq!(open(directory.path()).instances().unwrap(), [("a".to_owned(), 2_000, 2_000)]);
 }
 
 #[test]
@@ -198,6 +230,12 @@ fn a_file_of_the_first_form_keeps_what_is_in_it() {
     history.store([stored("a", 4, 40)]).unwrap();
     assert_eq!(history.instances().unwrap(), [("a".to_owned(), 4, 40)]);
     assert_eq!(damaged_files(directory.path()).len(), 0);
+    history.connection.execute("DELETE FROM instance", []).unwrap();
+    history.connection.execute("DELETE FROM report WHERE sequence = 4", []).unwrap();
+    history.close();
+    assert_eq!(open(directory.path()).instances().unwrap(), [], "its rows do not tell for certain whose they are");
+    let mut history = open(directory.path());
+    history.store([stored("a", 4, 40)]).unwrap();
     history.close();
     let again = open(directory.path());
     let form: i64 = again.connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use couplet_config::AnalyzerConfig;
-use couplet_telemetry::otlp;
 use tokio::sync::{oneshot, watch};
 
 use super::recorder::{Delivery, Job};
@@ -19,6 +17,7 @@ use super::traces::pending::{Pending, PendingLimits};
 use super::traces::{self};
 use crate::board::Board;
 use crate::counters::Refusal;
+use crate::slots::PackedReport;
 
 /// Complete traces are looked for this often.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -85,8 +84,7 @@ impl Collector {
         let stored = reports.into_iter().map(|mut report| {
             report.origin.instance = format!("traces-{}-{run:x}", report.origin.service);
             report.sequence = sequence;
-            let body = Bytes::from(otlp::encode(&report));
-            (report, body)
+            PackedReport::new(report)
         });
         let reports: Vec<_> = stored.collect();
         if reports.is_empty() {

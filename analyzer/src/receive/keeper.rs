@@ -205,10 +205,10 @@ impl Keeper {
         if fresh.is_empty() {
             return true;
         }
-        let stored = match history.store(fresh.iter().cloned()) {
+        let stored = match history.store(fresh.iter().copied()) {
             // Only a fresh file helps; what it has lost is still in the graph.
             Err(damage) if damage.is_damage() => {
-                history.begin_anew(&damage, wall).and_then(|()| history.store(fresh.iter().cloned()))
+                history.begin_anew(&damage, wall).and_then(|()| history.store(fresh.iter().copied()))
             }
             stored => stored,
         };

@@ -17,7 +17,6 @@ use axum::routing::post;
 use bytes::Bytes;
 use couplet_config::{AnalyzerConfig, Secret};
 use couplet_telemetry::otlp::{self, Bounds, DecodeError, Decoded};
-use couplet_telemetry::report::Report;
 use http::{HeaderMap, StatusCode, header};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
 use prost::Message;
@@ -27,7 +26,7 @@ use super::recorder::{Delivery, Job, bounds};
 use super::traces::otlp::Exported;
 use crate::board::Board;
 use crate::counters::Refusal;
-use crate::slots::rows;
+use crate::slots::PackedReport;
 
 /// The only media type that is read. It is also what keeps pages of other origins from posting reports.
 const PROTOBUF: &str = "application/x-protobuf";
@@ -45,8 +44,6 @@ struct Receiver {
     board: Arc<Board>,
     token: Option<Secret>,
     bounds: Bounds,
-    /// Whether there is a history.
-    stored: bool,
     limit: usize,
     spans: SyncSender<Vec<Exported>>,
     rate: Arc<spans::Rate>,
@@ -67,7 +64,6 @@ pub(crate) fn routes(
         board,
         token: config.token.clone(),
         bounds: bounds(config),
-        stored: config.data.is_some(),
         limit,
         spans,
         rate: Arc::new(spans::Rate::new(config.traces.spans_per_second)),
@@ -138,21 +134,13 @@ impl Receiver {
         }
     }
 
-    /// The reports with the bytes to store, and the number of data points that were not ours.
-    async fn decode(&self, bytes: Bytes) -> Result<(Vec<(Report, Bytes)>, u64), Problem> {
-        let (bounds, stored) = (self.bounds, self.stored);
+    /// The reports, packed, and the number of data points that were not ours.
+    async fn decode(&self, bytes: Bytes) -> Result<(Vec<PackedReport>, u64), Problem> {
+        let bounds = self.bounds;
         let in_place = bytes.len() <= DECODED_IN_PLACE;
         let decode = move || {
             let Decoded { reports, ignored } = otlp::decode(&bytes, &bounds)?;
-            let form = |report: &Report| if stored { rows::write([report]).into() } else { Bytes::new() };
-            Ok((
-                reports
-                    .into_iter()
-                    .map(|report| (form(&report), report))
-                    .map(|(form, report)| (report, form))
-                    .collect(),
-                ignored,
-            ))
+            Ok((reports.into_iter().map(PackedReport::new).collect(), ignored))
         };
         let decoded: Result<_, DecodeError> = if in_place {
             decode()
@@ -163,7 +151,7 @@ impl Receiver {
         decoded.map_err(|error| problem(Refusal::Malformed, error.to_string()))
     }
 
-    async fn hand_over(&self, reports: Vec<(Report, Bytes)>) -> Result<(), Problem> {
+    async fn hand_over(&self, reports: Vec<PackedReport>) -> Result<(), Problem> {
         let (answer, answered) = oneshot::channel();
         self.jobs.try_send(Job::Record(Delivery { reports, answer })).map_err(|error| match error {
             TrySendError::Full(_) => problem(Refusal::Busy, "too many reports are waiting"),

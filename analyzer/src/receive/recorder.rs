@@ -1,17 +1,18 @@
 //! The one thread that changes anything: it decides about reports, stores them, applies them, and publishes snapshots.
 //!
-//! Reports that wait together share a transaction. A report is acknowledged only after its transaction is committed
+//! Reports that wait together share a transaction, and where many come, they wait for one another: the first one after a
+//! pause is recorded at once, those right behind it together. A report is acknowledged only after its transaction is committed
 //! and the graph holds it; where the transaction fails, nothing of it happened, and the proxies send it again.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use couplet_config::AnalyzerConfig;
 use couplet_telemetry::otlp::Bounds;
 use couplet_telemetry::report::Report;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
 use super::keeper::Keeper;
 use super::ledger::{Ledger, Verdict};
@@ -23,11 +24,15 @@ use crate::graph::{Graph, GraphLimits};
 use crate::history::recording::{self, Recording};
 use crate::history::{HistoryError, Stored};
 use crate::judge::Judge;
+use crate::slots::PackedReport;
 
 /// Requests that share a transaction at most.
 const BATCH_REQUESTS: usize = 256;
 /// Bytes that share a transaction at most, the last request excepted.
 const BATCH_BYTES: usize = 32 << 20;
+/// Transactions begin this far apart at least. What each costs, however little is in it, is then shared by all that comes
+/// meanwhile; of the five seconds that a report is about, nobody misses it.
+const BATCHES_APART: Duration = Duration::from_millis(2);
 /// A graph with so many paths makes no snapshot while the last hour is judged, and looks again after this time.
 const LARGE: usize = 50_000;
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -53,10 +58,33 @@ pub(crate) enum Job {
 /// One request with reports that waits for its acknowledgement.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    /// The reports of the request, each with its OTLP form.
-    pub(crate) reports: Vec<(Report, Bytes)>,
+    /// The reports of the request.
+    pub(crate) reports: Vec<PackedReport>,
     /// Where the acknowledgement goes. That nobody waits any more changes nothing: the report is here.
     pub(crate) answer: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// Who waits for an answer, and which.
+pub(crate) type Answer = (oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>);
+/// Batches whose answers are not given yet.
+const ANSWERS: usize = 64;
+
+/// Where the recorder puts the answers of a batch, and the one who gives them: on the thread where they are waited for, so
+/// that it is woken once for all of them.
+pub(crate) fn answers() -> (mpsc::Sender<Vec<Answer>>, impl Future<Output = ()> + Send + use<>) {
+    let (sender, mut batches) = mpsc::channel(ANSWERS);
+    let give = async move {
+        while let Some(batch) = batches.recv().await {
+            give(batch);
+        }
+    };
+    (sender, give)
+}
+
+fn give(batch: Vec<Answer>) {
+    for (waiting, answer) in batch {
+        let _ = waiting.send(answer); // a proxy that hung up sends again, and is told it is a duplicate
+    }
 }
 
 /// What the thread owns.
@@ -71,6 +99,7 @@ pub(crate) struct Recorder {
     /// Whether the graph holds what the last snapshot does not.
     dirty: bool,
     snapshots: u64,
+    next_batch: Instant,
     next_snapshot: Instant,
     next_tidy: Instant,
     /// Shown, not recorded to.
@@ -127,6 +156,7 @@ impl Recorder {
             snapshot_every: config.snapshot_every,
             dirty: false,
             snapshots: 0,
+            next_batch: now,
             next_snapshot: now,
             next_tidy: now,
             recording: false,
@@ -134,14 +164,14 @@ impl Recorder {
     }
 
     /// Works until nobody can send jobs any more.
-    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
+    pub(crate) fn run(mut self, jobs: &Receiver<Job>, answers: &mpsc::Sender<Vec<Answer>>) {
         let _ended = Ended(Arc::clone(&self.board));
         let mut next_work = Instant::now();
         loop {
             let wait = if self.dirty { self.next_snapshot } else { self.next_tidy };
             let wait = if self.recording { wait } else { wait.min(next_work) };
             match jobs.recv_timeout(wait.saturating_duration_since(Instant::now())) {
-                Ok(first) => self.take_up(first, jobs),
+                Ok(first) => self.take_up(first, jobs, answers),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -154,10 +184,16 @@ impl Recorder {
         self.keeper.close();
     }
 
-    fn take_up(&mut self, first: Job, jobs: &Receiver<Job>) {
+    fn take_up(&mut self, first: Job, jobs: &Receiver<Job>, answers: &mpsc::Sender<Vec<Answer>>) {
+        std::thread::sleep(self.next_batch.saturating_duration_since(Instant::now()));
+        self.next_batch = Instant::now() + BATCHES_APART;
         let (batch, then) = gather(first, jobs);
         if !batch.is_empty() {
-            self.record(batch, unix_millis(), Instant::now());
+            let batch = self.record(batch, unix_millis(), Instant::now());
+            // Where nobody gives them any more, or not as fast as they come.
+            if let Err(TrySendError::Full(batch) | TrySendError::Closed(batch)) = answers.try_send(batch) {
+                give(batch);
+            }
         }
         if let Some((finding, given, answer)) = then {
             let done = if self.recording { None } else { self.keeper.acknowledge(&finding, given, unix_millis()) };
@@ -190,8 +226,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Records a batch of requests and acknowledges each.
-    fn record(&mut self, batch: Vec<Delivery>, received: u64, now: Instant) {
+    /// Records a batch of requests; the answer to each.
+    fn record(&mut self, batch: Vec<Delivery>, received: u64, now: Instant) -> Vec<Answer> {
         let judged = self.judge(&batch, received);
         let busy = self.keeper.is_full();
         let safe = !busy && !self.recording && self.store(&batch, &judged, received);
@@ -200,6 +236,7 @@ impl Recorder {
         } else {
             self.ledger.undo();
         }
+        let mut answers = Vec::with_capacity(batch.len());
         for (job, verdicts) in batch.into_iter().zip(judged) {
             let full = verdicts.contains(&Verdict::Full);
             let Delivery { reports, answer: waiting } = job;
@@ -213,16 +250,18 @@ impl Recorder {
                 (true, true) => Err(Refusal::Proxies),
                 (true, false) => Ok(()),
             };
-            let _ = waiting.send(answer); // a proxy that hung up sends again, and is told it is a duplicate
+            answers.push((waiting, answer));
         }
         self.board.counters.instances.set(self.ledger.len() as u64);
+        answers
     }
 
     /// The verdict about every report of every job.
     fn judge(&mut self, batch: &[Delivery], received: u64) -> Vec<Vec<Verdict>> {
         let ledger = &mut self.ledger;
-        let mut enter =
-            |(report, _): &(Report, Bytes)| ledger.enter(&report.origin.instance, report.sequence, received);
+        let mut enter = |PackedReport { report, .. }: &PackedReport| {
+            ledger.enter(&report.origin.instance, report.sequence, received)
+        };
         batch.iter().map(|job| job.reports.iter().map(&mut enter).collect()).collect()
     }
 
@@ -231,7 +270,7 @@ impl Recorder {
         let reports = batch.iter().flat_map(|job| &job.reports).zip(judged.iter().flatten());
         let fresh: Vec<_> = reports
             .filter(|(_, verdict)| matches!(verdict, Verdict::Fresh { .. }))
-            .map(|((report, body), _)| Stored {
+            .map(|(PackedReport { report, body }, _)| Stored {
                 instance: &report.origin.instance,
                 sequence: report.sequence,
                 received,
@@ -243,15 +282,15 @@ impl Recorder {
         self.keeper.store(&fresh, received)
     }
 
-    fn apply(&mut self, reports: Vec<(Report, Bytes)>, verdicts: &[Verdict], received: u64, now: Instant) {
+    fn apply(&mut self, reports: Vec<PackedReport>, verdicts: &[Verdict], received: u64, now: Instant) {
         let counters = &self.board.counters;
-        for ((report, _), verdict) in reports.into_iter().zip(verdicts) {
+        for (packed, verdict) in reports.into_iter().zip(verdicts) {
             match verdict {
                 Verdict::Fresh { missing } => {
-                    self.graph.apply(&report);
-                    self.board.registry.lock().hear(&report, now);
-                    self.board.breakers.lock().hear(&report);
-                    self.keeper.absorb(report, received);
+                    packed.add_to(&mut self.graph);
+                    self.board.registry.lock().hear(&packed.report, now);
+                    self.board.breakers.lock().hear(&packed.report);
+                    self.keeper.absorb(packed.report, received);
                     self.board.applied(now);
                     self.dirty = true;
                     counters.reports.add(1);
@@ -322,7 +361,7 @@ type Acknowledging = (String, Option<Acknowledgement>, oneshot::Sender<Option<bo
 
 /// The reports of the first job and of those that already wait behind it; and what ended the batch, if not its size.
 fn gather(first: Job, jobs: &Receiver<Job>) -> (Vec<Delivery>, Option<Acknowledging>) {
-    let size = |delivery: &Delivery| delivery.reports.iter().map(|(_, body)| body.len()).sum::<usize>();
+    let size = |delivery: &Delivery| delivery.reports.iter().map(|packed| packed.body.len()).sum::<usize>();
     let (mut bytes, mut batch) = (0, Vec::new());
     let mut next = Some(first);
     while let Some(job) = next.take() {

@@ -1,6 +1,6 @@
 //! Takes in a body within bounds: of its own size, unpacked or not, and of all bodies together.
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -8,6 +8,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::{Problem, problem};
 use crate::counters::Refusal;
 use crate::gzip::{self, Unpack};
+
+/// Bytes that are promised, and for which there is room before they come, at most.
+const PROMISED: usize = 64 << 10;
 
 /// A body, and the room that it takes while it is here.
 pub(super) struct Taken<'a> {
@@ -20,19 +23,21 @@ pub(super) struct Taken<'a> {
 /// all bodies together may still take, so that many large ones at once are put off and not paid for with memory.
 pub(super) async fn read(mut body: Body, packed: bool, limit: usize, room: &Semaphore) -> Result<Taken<'_>, Problem> {
     let mut taken = take(room, 1)?;
-    let mut bytes = BytesMut::new();
+    let mut bytes = Gathered::Nothing;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| problem(Refusal::Slow, "the body broke off"))?;
-        let Some(data) = frame.data_ref() else { continue };
+        let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
             return Err(too_large(limit));
         }
-        bytes.extend_from_slice(data);
-        let missing = kib(bytes.len()).saturating_sub(taken.num_permits());
+        let promised = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(PROMISED);
+        let missing = kib(bytes.len() + data.len() + promised).saturating_sub(taken.num_permits());
         taken.merge(take(room, missing)?);
+        bytes.add(data, promised);
     }
+    let bytes = bytes.into_bytes();
     if !packed {
-        return Ok(Taken { bytes: bytes.freeze(), _room: taken });
+        return Ok(Taken { bytes, _room: taken });
     }
     // How much it unpacks to shows only when it is done; until then, one at a time is beyond what was taken.
     let unpacked = gzip::unpack(&bytes, limit).map_err(|error| match error {
@@ -41,6 +46,48 @@ pub(super) async fn read(mut body: Body, packed: bool, limit: usize, room: &Sema
     })?;
     taken.merge(take(room, kib(unpacked.len()))?);
     Ok(Taken { bytes: unpacked, _room: taken })
+}
+
+/// What has come of a body. Most come in one piece, which nobody copies then.
+enum Gathered {
+    Nothing,
+    Piece(Bytes),
+    Pieces(BytesMut),
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        match self {
+            Gathered::Nothing => 0,
+            Gathered::Piece(bytes) => bytes.len(),
+            Gathered::Pieces(bytes) => bytes.len(),
+        }
+    }
+
+    /// Adds what came; `promised` is how much is to come still, if that is known.
+    fn add(&mut self, data: Bytes, promised: usize) {
+        *self = match std::mem::replace(self, Gathered::Nothing) {
+            Gathered::Nothing => Gathered::Piece(data),
+            Gathered::Piece(first) => {
+                let mut bytes = BytesMut::with_capacity(first.len() + data.len() + promised);
+                bytes.extend_from_slice(&first);
+                bytes.extend_from_slice(&data);
+                Gathered::Pieces(bytes)
+            }
+            Gathered::Pieces(mut bytes) => {
+                bytes.extend_from_slice(&data);
+                Gathered::Pieces(bytes)
+            }
+        };
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Gathered::Nothing => Bytes::new(),
+            Gathered::Piece(bytes) => bytes,
+            Gathered::Pieces(bytes) => bytes.freeze(),
+        }
+    }
 }
 
 /// Bytes as KiB, rounded up.
@@ -88,6 +135,19 @@ mod tests {
         assert_eq!(read_all(packed(&[7; LIMIT + 1]), true, &room).await, Err(Refusal::TooLarge));
         assert_eq!(read_all(packed(&vec![0; 50_000_000]), true, &room).await, Err(Refusal::TooLarge));
         assert_eq!(room.available_permits(), 10_000, "all room is given back");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_in_pieces_is_put_together_in_their_order() {
+        let room = Semaphore::new(10_000);
+        let all: Vec<u8> = (0..=u8::MAX).cycle().take(LIMIT).collect();
+        for pieces in [1, 2, 3, 7, 50] {
+            let pieces: Vec<_> = all.chunks(LIMIT.div_ceil(pieces)).map(Bytes::copy_from_slice).collect();
+            let stream = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+            let taken = read(Body::from_stream(stream), false, LIMIT, &room).await;
+            assert!(taken.is_ok_and(|taken| taken.bytes == all));
+        }
+        assert_eq!(room.available_permits(), 10_000);
     }
 
     #[tokio::test]
