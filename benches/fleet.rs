@@ -1,15 +1,18 @@
 //! The analyzer before fleets of which everything is known.
 //!
-//! `cargo bench --bench fleet -- [SEED] [ground | predict | scale | intake | weigh]... [SIZE]...`; all of it where nothing is named.
+//! `cargo bench --bench fleet -- [SEED] [ground | predict | scale | intake | answers | weigh]... [traced] [SIZE]...`; all of it
+//! where nothing is named.
 //!
 //! `ground`: 100 fleets of 10 to 1 000 services with problems planted in them, and decoys just below the thresholds; what
 //! sidecars would report of their traffic goes over the wire format into a graph. Precision and recall by rule, with
 //! everything that is wrong in words. `predict`: availability and cuts, predicted from recorded traffic, against the same
 //! system simulated again. `scale`: an analyzer in a process of its own takes in reports over HTTP: reports of
-//! 2 000 services and 10 000 edges, then of 20 000, 200 000 and a million paths; `intake` is the part of it that says what taking in costs. Records are rows of reports: one for each
-//! path, one for each callee of a path. `weigh`: what the memory of an analyzer is made of.
+//! 2 000 services and 10 000 edges, then of 20 000, 200 000 and a million paths. Records are rows of reports: one for each
+//! path, one for each callee of a path. `intake` is the part of it that says what taking in costs, `answers` the one that says
+//! how long answers take meanwhile. `weigh`: what the memory of an analyzer is made of.
 //!
-//! A size is services, edges and paths: `20000:200000:400000`. `scale` then measures memory for these alone.
+//! A size is services, edges and paths: `20000:200000:400000`. `scale` then measures memory for these alone. With `traced`
+//! requests have traces, as those that proxies see, and so every path comes with examples.
 
 #![expect(
     clippy::expect_used,
@@ -52,7 +55,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let seed = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(SEED);
     let sizes: Vec<large::Size> = arguments.iter().filter_map(|argument| large::Size::parse(argument)).collect();
-    let words = ["ground", "predict", "scale", "intake", "weigh"];
+    let traced = arguments.iter().any(|argument| argument == "traced");
+    let words = ["ground", "predict", "scale", "intake", "answers", "weigh"];
     let asked = |word: &str| {
         let named = arguments.iter().any(|argument| words.contains(&argument.as_str()));
         !named || arguments.iter().any(|argument| argument == word)
@@ -64,15 +68,18 @@ fn main() {
         predictions(seed);
     }
     if asked("scale") {
-        scale::measure(&sizes, seed);
+        scale::measure(&sizes, seed, traced);
     }
-    // All of it is in `scale`, too.
+    // These are parts of `scale`.
+    if asked("answers") && !asked("scale") {
+        scale::answers(&large::Large::new(scale::USUAL, seed).traced(traced));
+    }
     if asked("intake") && !asked("scale") {
-        scale::taken_in(seed);
+        scale::taken_in(seed, traced);
     }
     if asked("weigh") {
         let sizes = if sizes.is_empty() { scale::LARGE.to_vec() } else { sizes };
-        sizes.iter().for_each(|size| weigh::weigh(&large::Large::new(*size, seed)));
+        sizes.iter().for_each(|size| weigh::weigh(&large::Large::new(*size, seed).traced(traced)));
     }
 }
 

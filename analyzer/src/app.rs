@@ -22,7 +22,7 @@ use crate::judge::Judge;
 use crate::receive::collect::Collector;
 use crate::receive::recorder::{self, Recorder};
 use crate::score::Score;
-use crate::{receive, view};
+use crate::{priority, receive, view};
 
 /// Requests with reports that wait to be recorded; what is beyond is asked to come again.
 const WAITING_REPORTS: usize = 1_024;
@@ -134,6 +134,7 @@ pub fn start(config: AnalyzerConfig) -> Result<Running, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
+        .on_thread_start(priority::give_way)
         .build()
         .map_err(StartError::System)?;
     let listener = {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::breakers::Breakers;
-use crate::casebook::{Casebook, Timeline};
+use crate::casebook::{Casebook, Marks, Timeline};
 use crate::counters::Counters;
 use crate::findings::Finding;
 use crate::graph::Snapshot;
@@ -63,6 +63,8 @@ pub struct Board {
     pub shelf: Mutex<Shelf>,
     /// Which findings were seen when.
     pub casebook: Mutex<Casebook>,
+    /// What can be told of it without waiting for who writes in it.
+    pub casebook_marks: Arc<Marks>,
     /// What happened.
     pub timeline: Mutex<Timeline>,
     slot_bytes: usize,
@@ -79,6 +81,7 @@ impl Board {
     #[must_use]
     pub fn new(name: String, limits: &AnalyzerLimits, started: Instant, first: Published) -> Self {
         let slot_bytes = limits.slot_bytes.as_usize();
+        let casebook = Casebook::new(limits.findings.saturating_mul(4));
         Self {
             name,
             started,
@@ -86,7 +89,8 @@ impl Board {
             counters: Counters::default(),
             registry: Mutex::default(),
             shelf: Mutex::new(Shelf::new(slot_bytes)),
-            casebook: Mutex::new(Casebook::new(limits.findings.saturating_mul(4))),
+            casebook_marks: casebook.marks(),
+            casebook: Mutex::new(casebook),
             timeline: Mutex::default(),
             slot_bytes,
             breakers: Mutex::default(),

@@ -6,9 +6,11 @@
 mod timeline;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::counters::Counter;
 use crate::findings::Finding;
 use crate::graph::Snapshot;
 
@@ -75,8 +77,28 @@ pub struct Casebook {
     limit: usize,
     cases: BTreeMap<String, Case>,
     acknowledgements: BTreeMap<String, Acknowledgement>,
-    lost: u64,
-    revision: u64,
+    marks: Arc<Marks>,
+}
+
+/// What can be told of a book without waiting for who writes in it.
+#[derive(Debug, Default)]
+pub struct Marks {
+    lost: Counter,
+    revision: Counter,
+}
+
+impl Marks {
+    /// Another one whenever anything in the book has changed.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision.get()
+    }
+
+    /// Findings for which there was no room.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.get()
+    }
 }
 
 /// What changed in a casebook: what is to be written down.
@@ -94,12 +116,19 @@ impl Casebook {
     /// An empty book for so many cases and as many acknowledgements.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), cases: BTreeMap::new(), acknowledgements: BTreeMap::new(), lost: 0, revision: 0 }
+        let (cases, acknowledgements) = (BTreeMap::new(), BTreeMap::new());
+        Self { limit: limit.max(1), cases, acknowledgements, marks: Arc::default() }
+    }
+
+    /// What can be told of it at any time.
+    #[must_use]
+    pub fn marks(&self) -> Arc<Marks> {
+        Arc::clone(&self.marks)
     }
 
     /// Takes over what was remembered before a restart.
     pub fn remember(&mut self, cases: Vec<Case>, acknowledgements: Vec<(String, Acknowledgement)>) {
-        self.revision += 1;
+        self.marks.revision.add(1);
         self.cases.extend(cases.into_iter().map(|case| (case.id.clone(), case)).take(self.limit));
         self.acknowledgements.extend(acknowledgements.into_iter().take(self.limit));
     }
@@ -112,7 +141,7 @@ impl Casebook {
                 continue;
             }
             if self.cases.len() >= self.limit && !self.make_room(&mut changes) {
-                self.lost = self.lost.saturating_add(1);
+                self.marks.lost.add(1);
                 continue;
             }
             let case = Case {
@@ -126,7 +155,7 @@ impl Casebook {
                 fixed: None,
             };
             changes.events.push((EventKind::FindingOpened, case.id.clone(), case.title.clone()));
-            self.revision += 1;
+            self.marks.revision.add(1);
             self.cases.insert(case.id.clone(), case.clone());
             changes.cases.push(case);
         }
@@ -137,7 +166,7 @@ impl Casebook {
     /// no witness was busy.
     pub fn judge(&mut self, busy: &Busy, findings: &[Finding], now: u64) -> Changes {
         let mut changes = self.open(findings, now);
-        self.revision += 1;
+        self.marks.revision.add(1);
         let found: BTreeMap<&str, &Finding> = findings.iter().map(|finding| (finding.id.as_str(), finding)).collect();
         for case in self.cases.values_mut() {
             match found.get(case.id.as_str()) {
@@ -162,7 +191,7 @@ impl Casebook {
 
     /// Writes down an acknowledgement, or takes it back. False where there is no such case, or no room.
     pub fn acknowledge(&mut self, finding: &str, acknowledgement: Option<Acknowledgement>) -> bool {
-        self.revision += 1;
+        self.marks.revision.add(1);
         let Some(acknowledgement) = acknowledgement else {
             return self.acknowledgements.remove(finding).is_some();
         };
@@ -203,12 +232,6 @@ impl Casebook {
         }
     }
 
-    /// Another one whenever anything in the book has changed.
-    #[must_use]
-    pub fn revision(&self) -> u64 {
-        self.revision
-    }
-
     /// The first moment after `now` at which a case stands otherwise although nothing happens: it is no longer new, or its
     /// acknowledgement ends.
     #[must_use]
@@ -216,12 +239,6 @@ impl Casebook {
         let known = self.cases.values().map(|case| case.first_seen.saturating_add(NEW));
         let ended = self.acknowledgements.values().filter_map(|given| given.until);
         known.chain(ended).filter(|at| *at > now).min().unwrap_or(u64::MAX)
-    }
-
-    /// Findings for which there was no room.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost
     }
 
     /// The case that was fixed first goes.

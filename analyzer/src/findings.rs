@@ -29,7 +29,7 @@ use std::collections::HashMap;
 
 use couplet_config::{Architecture, FindingThresholds};
 
-use crate::coupling::flow::Flows;
+use crate::coupling::flow::{EachFlow, Flows};
 use crate::graph::Snapshot;
 
 use case::Case;
@@ -47,7 +47,7 @@ pub fn findings(snapshot: &Snapshot, thresholds: &FindingThresholds, architectur
 #[must_use]
 pub fn findings_in(
     snapshot: &Snapshot,
-    flows: &Flows,
+    flows: &dyn EachFlow,
     thresholds: &FindingThresholds,
     architecture: &Architecture,
 ) -> Vec<Finding> {

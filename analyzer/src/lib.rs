@@ -13,6 +13,7 @@ pub mod history;
 pub mod board;
 pub mod slots;
 mod gzip;
+mod priority;
 pub mod casebook;
 pub mod judge;
 pub mod registry;

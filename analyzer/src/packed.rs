@@ -81,6 +81,11 @@ impl<T: Measures> Packed<T> {
         sum
     }
 
+    /// What was written of it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     fn reader(&self) -> Reader<'_> {
         Reader::new(&self.bytes)
     }
@@ -442,6 +447,21 @@ impl Measures for ServerSide {
 
     fn add_up(one: &[u8], other: &[u8], scratch: &mut Scratch) {
         add_up::<SERVER_NUMBERS>(one, other, Form { counts: 0, origins: false }, scratch);
+    }
+}
+
+impl Measures for Histogram {
+    fn write(&self, writer: &mut Writer) {
+        writer.histogram(self);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let [sum, min, max, zeros] = reader.numbers();
+        reader.histogram(zeros, sum, min, max)
+    }
+
+    fn add_up(one: &[u8], other: &[u8], scratch: &mut Scratch) {
+        add_up::<DURATION>(one, other, Form { counts: 0, origins: false }, scratch);
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use couplet_config::{Architecture, FindingThresholds};
 use serde::{Deserialize, Serialize};
 
-use crate::coupling::flow::{Flow, Flows};
+use crate::coupling::flow::{EachFlow, Flows};
 use crate::coupling::hub;
 use crate::coupling::interval::Interval;
 use crate::coupling::roles::roles;
@@ -137,7 +137,7 @@ impl<'a> Scorer<'a> {
 
     /// The score with its interval and all that makes it.
     #[must_use]
-    pub fn score(&self, flows: &Flows) -> Score {
+    pub fn score(&self, flows: &dyn EachFlow) -> Score {
         let mut parts = Parts::default();
         let values = self.values(flows, &mut |weight, place, measured| parts.offer(weight, place, measured));
         parts.add_up(&values);
@@ -160,18 +160,24 @@ impl<'a> Scorer<'a> {
 
     /// The number alone: what comparing many changes needs.
     #[must_use]
-    pub fn value(&self, flows: &Flows) -> Option<f64> {
+    pub fn value(&self, flows: &dyn EachFlow) -> Option<f64> {
         self.values(flows, &mut |_, _, _| {}).score()
     }
 
     /// The value of every dimension. All that goes into it is told: how much it weighs, of which flow or service, and what.
-    fn values(&self, flows: &Flows, tell: &mut impl FnMut(f64, Place, Measured<'_>)) -> Values {
+    fn values(&self, flows: &dyn EachFlow, tell: &mut impl FnMut(f64, Place, Measured<'_>)) -> Values {
         let mut values = Values::default();
-        let enough: Vec<&Flow> = flows.iter().filter(|flow| self.scale.is_enough(flow)).collect();
-        if enough.is_empty() {
+        let (mut total, mut failed) = (0.0, 0_u64);
+        flows.each(&mut |flow| {
+            if self.scale.is_enough(flow) {
+                total += (flow.requests as f64).sqrt();
+            }
+            failed = flow.nodes.iter().fold(failed, |sum, node| sum.saturating_add(node.failures));
+        });
+        if total == 0.0 {
             return values;
         }
-        let failures = self.scale.failures_observed(flows);
+        let failures = self.scale.is_observed(failed);
         for dimension in [Dimension::Temporal, Dimension::Chattiness, Dimension::Structure] {
             values.observe(dimension);
         }
@@ -179,8 +185,10 @@ impl<'a> Scorer<'a> {
             values.observe(Dimension::Failure);
         }
         let radii = if failures { self.scale.radii(flows) } else { BTreeMap::new() };
-        let total: f64 = enough.iter().map(|flow| (flow.requests as f64).sqrt()).sum();
-        for flow in &enough {
+        flows.each(&mut |flow| {
+            if !self.scale.is_enough(flow) {
+                return;
+            }
             let weight = (flow.requests as f64).sqrt() / total;
             let mut worst = [0.0_f64; Dimension::ALL.len()];
             self.scale.flow(flow, &radii, &mut |measured| {
@@ -193,7 +201,7 @@ impl<'a> Scorer<'a> {
                 }
             });
             values.add(weight, worst);
-        }
+        });
         let shares = hub::shares(flows);
         let through: f64 = shares.values().map(|share| share.flows).sum();
         let mut worst: BTreeMap<ServiceIx, f64> = BTreeMap::new();
@@ -215,9 +223,10 @@ impl<'a> Scorer<'a> {
         values
     }
 
-    fn interval(&self, flows: &Flows, value: f64) -> Interval {
-        let mut values: Vec<f64> =
-            noise::resampled(flows).filter_map(|flows| self.value(&flows)).chain([value]).collect();
+    fn interval(&self, flows: &dyn EachFlow, value: f64) -> Interval {
+        let resampled =
+            (0..noise::times(flows)).scan(noise::Random::default(), |random, _| Some(noise::resampled(flows, random)));
+        let mut values: Vec<f64> = resampled.filter_map(|flows| self.value(&flows)).chain([value]).collect();
         values.sort_by(f64::total_cmp);
         let at = |q: f64| values.get(((values.len() - 1) as f64 * q).round() as usize).copied().unwrap_or(value);
         Interval { low: at(0.05).min(value), high: at(0.95).max(value) }

@@ -11,6 +11,7 @@ mod shelf;
 mod open;
 mod report;
 mod rollup;
+mod gathered;
 pub(crate) mod rows;
 mod sliding;
 mod tier;

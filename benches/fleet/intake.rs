@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use couplet_analyzer::graph::{Graph, GraphLimits};
-use couplet_analyzer::slots::OpenSlot;
+use couplet_analyzer::slots::{OpenSlot, PackedReport};
 use couplet_telemetry::otlp::{self, Bounds};
 use couplet_telemetry::window::WindowLimits;
 use rustix::time::{ClockId, clock_gettime};
@@ -24,24 +24,27 @@ pub(crate) fn intake(large: &Large, windows: u64) -> Graph {
         drop(reports);
         let bytes: usize = bodies.iter().map(Vec::len).sum();
         let mut slot = OpenSlot::new(limits, 0);
-        let [mut decoding, mut merging, mut gathering] = [Duration::ZERO; 3];
+        let [mut decoding, mut writing, mut merging, mut gathering] = [Duration::ZERO; 4];
         for body in &bodies {
             let (decoded, took) = spent(|| otlp::decode(body, &bounds).expect("ours"));
             decoding += took;
-            merging += spent(|| decoded.reports.iter().for_each(|report| graph.apply(report))).1;
-            gathering += spent(|| decoded.reports.into_iter().for_each(|report| slot.absorb(report))).1;
+            let (packed, took) = spent(|| decoded.reports.into_iter().map(PackedReport::new).collect::<Vec<_>>());
+            writing += took;
+            merging += spent(|| packed.iter().for_each(|report| report.add_to(&mut graph))).1;
+            gathering += spent(|| packed.into_iter().for_each(|report| slot.absorb(report))).1;
         }
         let (rollups, packing) = spent(|| slot.seal(10_000));
         let packed: usize = rollups.iter().map(|rollup| rollup.body.len()).sum();
         let rate = |time: Duration| records as f64 / time.as_secs_f64();
+        let taken_in = decoding + writing + merging + gathering;
         println!(
-            "window {sequence}: {records} records of {} bytes; decode {decoding:.1?}, merge {merging:.1?}, gather \
-             {gathering:.1?}: {:.0} records/s; pack {packing:.1?} to {} bytes each: with it {:.0} records/s (a proxy \
+            "window {sequence}: {records} records of {} bytes; decode {decoding:.1?}, pack {writing:.1?}, merge \
+             {merging:.1?}, gather {gathering:.1?}: {:.0} records/s; pack the slot {packing:.1?} to {} bytes each: with it {:.0} records/s (a proxy \
              encodes them in {encoding:.1?})",
             bytes / records,
-            rate(decoding + merging + gathering),
+            rate(taken_in),
             packed / records,
-            rate(decoding + merging + gathering + packing),
+            rate(taken_in + packing),
         );
     }
     graph

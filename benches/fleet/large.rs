@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use couplet_telemetry::example::Trace;
 use couplet_telemetry::outcome::{Evidence, Outcome};
 use couplet_telemetry::report::{Callee, Origin, PathDefinition, Report};
 use couplet_telemetry::window::{Call, CalleeUse, Handling, Window, WindowLimits};
@@ -35,6 +36,7 @@ pub(crate) struct Large {
     of: Vec<Vec<u32>>,
     /// The nodes below each one.
     below: Vec<Vec<u32>>,
+    traced: bool,
 }
 
 struct Node {
@@ -55,7 +57,8 @@ impl Large {
         let callees = edges_between(services, edges, &mut Random::new(seed));
         let mut called = vec![false; services];
         callees.iter().flatten().for_each(|callee| called[*callee as usize] = true);
-        let mut large = Self { callees, nodes: Vec::new(), of: vec![Vec::new(); services], below: Vec::new() };
+        let mut large =
+            Self { callees, nodes: Vec::new(), of: vec![Vec::new(); services], below: Vec::new(), traced: false };
         // Whoever nobody calls is called from outside, and so are the first ones.
         let entries = (services * 13 / 100).max(1);
         let is_entry = |service: &usize| *service < entries || !called[*service] && !large.callees[*service].is_empty();
@@ -115,6 +118,11 @@ impl Large {
         }
     }
 
+    /// Whether its requests have traces, as those of proxies have: then every path comes with examples.
+    pub(crate) fn traced(self, traced: bool) -> Self {
+        Self { traced, ..self }
+    }
+
     pub(crate) fn services(&self) -> usize {
         self.of.len()
     }
@@ -141,7 +149,7 @@ impl Large {
                 .map(|below| Arc::new(Callee::new(name(self.nodes[*below as usize].service as usize), ENDPOINT)))
                 .collect();
             for _ in 0..HANDLINGS {
-                handle(&mut window, &node.path, &callees, &mut random);
+                handle(&mut window, &node.path, &callees, &mut random, self.traced);
             }
         }
         let name = name(service);
@@ -175,7 +183,7 @@ fn edges_between(services: usize, edges: usize, random: &mut Random) -> Vec<Vec<
     callees
 }
 
-fn handle(window: &mut Window, path: &Arc<PathDefinition>, callees: &[Arc<Callee>], random: &mut Random) {
+fn handle(window: &mut Window, path: &Arc<PathDefinition>, callees: &[Arc<Callee>], random: &mut Random, traced: bool) {
     let mut blocked = 0;
     let mut uses = Vec::with_capacity(callees.len());
     for callee in callees {
@@ -209,10 +217,15 @@ fn handle(window: &mut Window, path: &Arc<PathDefinition>, callees: &[Arc<Callee
         below: Evidence::Exact,
         retries: 0,
         origin: None,
-        trace: None,
+        trace: traced.then(|| Trace { id: trace_id(random), sampled: false, at: 0 }),
         uses: &uses,
     };
     window.handling(path, &handling);
+}
+
+/// Never zero.
+fn trace_id(random: &mut Random) -> u128 {
+    u128::from(random.unit().to_bits()) << 64 | u128::from(random.unit().to_bits()) | 1
 }
 
 fn name(service: usize) -> String {

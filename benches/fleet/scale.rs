@@ -18,7 +18,7 @@ use super::large::{Large, Size};
 
 /// The first word of a process that is the analyzer.
 pub(crate) const SERVE: &str = "--serve";
-const USUAL: Size = Size { services: 2_000, edges: 10_000, paths: 20_000 };
+pub(crate) const USUAL: Size = Size { services: 2_000, edges: 10_000, paths: 20_000 };
 /// As many rows in a tenth of the reports.
 const LONG: Size = Size { services: 200, edges: 1_000, paths: 20_000 };
 /// Each differs from the one before in one thing.
@@ -54,14 +54,15 @@ pub(crate) fn serve(millis: u64, data: Option<PathBuf>) {
 }
 
 /// All of it; of these sizes, where some are given, only the memory.
-pub(crate) fn measure(sizes: &[Size], seed: u64) {
+pub(crate) fn measure(sizes: &[Size], seed: u64, traced: bool) {
     if sizes.is_empty() {
-        stages(&Large::new(USUAL, seed));
-        taken_in(seed);
-        answers(&Large::new(USUAL, seed));
+        let usual = || Large::new(USUAL, seed).traced(traced);
+        stages(&usual());
+        taken_in(seed, traced);
+        answers(&usual());
     }
     for size in if sizes.is_empty() { &LARGE } else { sizes } {
-        memory(&Large::new(*size, seed));
+        memory(&Large::new(*size, seed).traced(traced));
     }
 }
 
@@ -90,9 +91,9 @@ fn stages(large: &Large) {
 }
 
 /// What comes the whole way in, in short reports and in long ones.
-pub(crate) fn taken_in(seed: u64) {
-    received(&Large::new(USUAL, seed));
-    received(&Large::new(LONG, seed));
+pub(crate) fn taken_in(seed: u64, traced: bool) {
+    received(&Large::new(USUAL, seed).traced(traced));
+    received(&Large::new(LONG, seed).traced(traced));
 }
 
 /// The whole way in: HTTP, history, graph, slots, and packing these. All of an analyzer's processor time but for what it
@@ -153,8 +154,14 @@ fn processor_time() -> Duration {
     Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("a number"))
 }
 
-/// How long answers take while reports come and snapshots are made every second.
-fn answers(large: &Large) {
+/// How long answers take while reports come and snapshots are made every second: as many as proxies with windows of five
+/// seconds send, and as many as one connection takes.
+pub(crate) fn answers(large: &Large) {
+    answers_at(large, Some(Duration::from_secs(5)));
+    answers_at(large, None);
+}
+
+fn answers_at(large: &Large, window: Option<Duration>) {
     let analyzer = Analyzer::start(1_000, None);
     let bodies: Vec<_> = (0..large.services()).map(|service| large.report(service, 1)).collect();
     let posting = AtomicBool::new(true);
@@ -162,16 +169,25 @@ fn answers(large: &Large) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut client = Client::new(analyzer.address);
-            let mut sequence = 1;
+            let (mut sequence, mut due) = (1, Instant::now());
             while posting.load(Ordering::Relaxed) {
                 for report in &bodies {
+                    if let Some(window) = window {
+                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                        due += window / bodies.len() as u32;
+                    }
                     let report = couplet_telemetry::report::Report { sequence, ..report.clone() };
                     client.ask("POST", "/v1/metrics", &otlp::encode(&report));
                 }
                 sequence += 1;
             }
         });
-        println!("\nanswers meanwhile (every 20 ms, 30 s):");
+        // All that is there before is part of what is answered.
+        std::thread::sleep(window.unwrap_or(Duration::from_secs(5)));
+        println!(
+            "\nanswers while {} come (every 20 ms, 30 s):",
+            window.map_or("reports without pause", |_| "reports every 5 s")
+        );
         let paths =
             ["/api/v1/status", "/api/v1/findings", "/api/v1/services", "/api/v1/edges", "/api/v1/document", "/metrics"];
         let mut took: Vec<Vec<Duration>> = vec![Vec::new(); paths.len()];

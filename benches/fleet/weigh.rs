@@ -1,11 +1,11 @@
 //! What an analyzer's memory is made of: bytes that are given out, step by step, on one thread.
 
-use couplet_analyzer::coupling::flow::Flows;
+use couplet_analyzer::coupling::flow::Passing;
 use couplet_analyzer::coupling::roles::roles;
 use couplet_analyzer::findings::findings_in;
 use couplet_analyzer::graph::{Graph, GraphLimits};
 use couplet_analyzer::score::Scorer;
-use couplet_analyzer::slots::OpenSlot;
+use couplet_analyzer::slots::{OpenSlot, PackedReport};
 use couplet_analyzer::view::document::Document;
 use couplet_config::{Architecture, FindingThresholds};
 use couplet_telemetry::otlp::Bounds;
@@ -42,12 +42,11 @@ pub(crate) fn weigh(large: &Large) {
     scale.step("graph, second window", || window(&mut graph, 2));
     let snapshot = scale.step("snapshot", || graph.snapshot());
     scale.step("graph, what changed since the snapshot", || window(&mut graph, 3));
-    let flows = scale.step("flows", || Flows::of(&snapshot));
+    let flows = Passing::of(&snapshot);
     let (thresholds, architecture) = (FindingThresholds::default(), Architecture::default());
     let found = scale.step("findings", || findings_in(&snapshot, &flows, &thresholds, &architecture));
     drop(scale.step("score", || Scorer::new(&snapshot, &thresholds, &architecture).score(&flows)));
     drop(scale.step("roles", || roles(&snapshot, &architecture)));
-    drop(flows);
     let document = scale.step("document", || Document::new(&snapshot, &found, "fleet"));
     drop(scale.step("document, written", || document.to_json()));
     drop((document, found));
@@ -60,9 +59,9 @@ pub(crate) fn weigh(large: &Large) {
             rollup.reports(&bounds).iter().flatten().for_each(|report| hour.apply(report));
         }
     });
-    let snapshot = scale.step("snapshot of the slots", || hour.snapshot());
-    drop(scale.step("flows of the slots", || Flows::of(&snapshot)));
+    let snapshot = scale.step("snapshot of the slots, in their place", || hour.into_snapshot());
     println!("resident {} MiB, in use {} MiB", resident() >> 20, counted::live() >> 20);
+    drop(snapshot);
 }
 
 /// The slots of one window, packed; and the last one while it is open.
@@ -75,7 +74,7 @@ fn slots(large: &Large, scale: &Scale) -> Vec<couplet_analyzer::slots::Rollup> {
         while records < begun + SLOT && service < large.services() {
             let report = large.report(service, 1);
             records += report.paths.len() + report.calls.len();
-            open.absorb(report);
+            open.absorb(PackedReport::new(report));
             service += 1;
         }
         records > begun

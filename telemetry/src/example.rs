@@ -129,7 +129,7 @@ impl Examples {
     }
 
     /// Says when those ended of which only the window was known.
-    pub(crate) fn date(&mut self, at: u64) {
+    pub fn date(&mut self, at: u64) {
         for Held { example, .. } in &mut self.0 {
             if example.trace.at == 0 {
                 example.trace.at = at;

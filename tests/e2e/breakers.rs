@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use couplet_analyzer::history::recording::Writer;
-use couplet_analyzer::slots::OpenSlot;
+use couplet_analyzer::slots::{OpenSlot, PackedReport};
 use couplet_telemetry::breaker::{BreakerCounts, BreakerReport, Count};
 use couplet_telemetry::outcome::{Evidence, Outcome};
 use couplet_telemetry::report::{Callee, Origin, PathDefinition, Report};
@@ -68,7 +68,7 @@ fn recording(folder: &tempfile::TempDir, well: u64) -> PathBuf {
     for step in 0..12 {
         let begin = BEGIN + step * 10_000;
         let mut slot = OpenSlot::new(LIMITS, begin);
-        slot.absorb(report(step, well, begin));
+        slot.absorb(PackedReport::new(report(step, well, begin)));
         writer.add(&slot.seal(begin + 10_000)).unwrap();
     }
     file

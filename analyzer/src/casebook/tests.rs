@@ -51,8 +51,9 @@ fn the_book_says_when_it_has_changed_and_when_time_alone_changes_what_it_says() 
     let mut book = Casebook::new(10);
     assert_eq!(book.next_change(0), u64::MAX);
     let (snapshot, found) = seen(100, &DEEP);
-    let mut last = book.revision();
-    let mut changed = |book: &Casebook| std::mem::replace(&mut last, book.revision()) != book.revision();
+    let mut last = book.marks().revision();
+    let mut changed =
+        |book: &Casebook| std::mem::replace(&mut last, book.marks().revision()) != book.marks().revision();
     book.open(&found, 1_000);
     assert!(changed(&book));
     book.open(&found, 2_000);
@@ -89,7 +90,7 @@ fn a_full_book_lets_go_of_what_was_fixed_first_and_counts_what_finds_no_room() {
     let found = [other("SC-1"), other("SC-2")];
     let mut book = Casebook::new(1);
     book.open(&found, 0);
-    assert_eq!((book.cases().count(), book.lost()), (1, 1));
+    assert_eq!((book.cases().count(), book.marks().lost()), (1, 1));
     let first = book.cases().next().unwrap().id.clone();
     book.cases.get_mut(&first).unwrap().fixed = Some(9);
     let changes = book.open(&found[1..2], 10);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use couplet_telemetry::report::Joint;
 
-use super::flow::{Flow, Flows};
+use super::flow::{EachFlow, Flow};
 use super::propagation::share;
 use crate::graph::{ServiceIx, Snapshot};
 
@@ -29,7 +29,7 @@ pub struct Radius {
 
 /// The radius of every service that requests wait for, by service; not that of the entry's own service in its own flow.
 #[must_use]
-pub fn radii(snapshot: &Snapshot, flows: &Flows, min_failures: u64) -> BTreeMap<ServiceIx, Radius> {
+pub fn radii(snapshot: &Snapshot, flows: &dyn EachFlow, min_failures: u64) -> BTreeMap<ServiceIx, Radius> {
     Lambdas::of(snapshot, min_failures).radii(flows)
 }
 
@@ -54,13 +54,13 @@ impl Lambdas {
 
     /// As [`radii`].
     #[must_use]
-    pub fn radii(&self, flows: &Flows) -> BTreeMap<ServiceIx, Radius> {
+    pub fn radii(&self, flows: &dyn EachFlow) -> BTreeMap<ServiceIx, Radius> {
         let total = flows.requests();
         let mut radii: BTreeMap<ServiceIx, Radius> = BTreeMap::new();
         if total == 0 {
             return radii;
         }
-        for flow in flows {
+        flows.each(&mut |flow| {
             let weight = flow.requests as f64 / total as f64;
             for (service, [structural, effective, proven]) in hit(flow, &self.by_edge, self.min_failures) {
                 let radius = radii.entry(service).or_default();
@@ -70,7 +70,7 @@ impl Lambdas {
                 radius.entries += 1;
                 radius.requests = radius.requests.saturating_add(flow.requests);
             }
-        }
+        });
         radii
     }
 }
@@ -137,6 +137,7 @@ fn upward(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coupling::flow::Flows;
     use crate::traffic::{chain, on, traffic};
 
     fn radius(snapshot: &Snapshot, name: &str) -> Radius {

@@ -5,15 +5,35 @@
 //! service is cut, nor how many replicas it has; and because it is a tree, circular flows end where requests ended.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use couplet_telemetry::report::Joint;
 
 use crate::graph::{Call, CallTotals, EntryIx, PathIx, ServiceIx, Snapshot};
 
-/// All flows of a snapshot, in the order of its entries.
+/// Flows that can be looked at one after the other, as often as somebody likes.
+pub trait EachFlow: fmt::Debug {
+    /// Shows every flow, in the order of the entries.
+    fn each(&self, look: &mut dyn FnMut(&Flow));
+
+    /// Requests over all entries.
+    fn requests(&self) -> u64;
+
+    /// Paths that they are made of, at least as many as they have nodes.
+    fn paths(&self) -> usize;
+}
+
+/// All flows of a snapshot, in the order of its entries: kept, to be looked at often, or to be changed.
 #[derive(Debug, Clone, Default)]
 pub struct Flows {
     flows: Vec<Flow>,
+}
+
+/// All flows of a snapshot, each made when it is looked at, and gone then: those of a million paths take more room than the
+/// paths themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Passing<'a> {
+    snapshot: &'a Snapshot,
 }
 
 /// What the requests of one entry need.
@@ -83,11 +103,41 @@ impl Flows {
     pub fn get(&self, entry: EntryIx) -> Option<&Flow> {
         self.flows.get(entry.position())
     }
+}
 
-    /// Requests over all entries.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
+impl EachFlow for Flows {
+    fn each(&self, look: &mut dyn FnMut(&Flow)) {
+        self.flows.iter().for_each(look);
+    }
+
+    fn requests(&self) -> u64 {
         self.flows.iter().fold(0, |sum, flow| sum.saturating_add(flow.requests))
+    }
+
+    fn paths(&self) -> usize {
+        self.flows.iter().map(|flow| flow.nodes.len()).sum()
+    }
+}
+
+impl<'a> Passing<'a> {
+    /// The flows of a snapshot.
+    #[must_use]
+    pub fn of(snapshot: &'a Snapshot) -> Self {
+        Self { snapshot }
+    }
+}
+
+impl EachFlow for Passing<'_> {
+    fn each(&self, look: &mut dyn FnMut(&Flow)) {
+        self.snapshot.entry_indices().for_each(|entry| look(&Flow::of(self.snapshot, entry)));
+    }
+
+    fn requests(&self) -> u64 {
+        self.snapshot.requests()
+    }
+
+    fn paths(&self) -> usize {
+        self.snapshot.paths().len()
     }
 }
 

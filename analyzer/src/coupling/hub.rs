@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::flow::Flows;
+use super::flow::EachFlow;
 use crate::graph::{ServiceIx, Snapshot};
 
 /// How much of the traffic goes through a service.
@@ -20,10 +20,10 @@ pub struct Share {
 
 /// The shares of all services that are on any flow.
 #[must_use]
-pub fn shares(flows: &Flows) -> BTreeMap<ServiceIx, Share> {
+pub fn shares(flows: &dyn EachFlow) -> BTreeMap<ServiceIx, Share> {
     let total = flows.requests();
     let mut through: HashMap<ServiceIx, (f64, u64, u64)> = HashMap::new();
-    for flow in flows {
+    flows.each(&mut |flow| {
         let all = flow.nodes.iter().skip(1).fold(0_u64, |sum, node| sum.saturating_add(node.calls));
         for node in &flow.nodes {
             if let Some(above) = flow.parent(node) {
@@ -37,7 +37,7 @@ pub fn shares(flows: &Flows) -> BTreeMap<ServiceIx, Share> {
             slot.0 += reach * flow.requests as f64;
             slot.2 = slot.2.saturating_add(all);
         }
-    }
+    });
     let ratio = |part: f64, whole: u64| if whole == 0 { 0.0 } else { (part / whole as f64).min(1.0) };
     let share = |(service, (requests, made, all))| {
         (service, Share { flows: ratio(requests, total), orchestration: ratio(made as f64, all) })
@@ -77,6 +77,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coupling::flow::Flows;
     use crate::traffic::{chain, on, traffic};
 
     #[test]

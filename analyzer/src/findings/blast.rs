@@ -16,19 +16,19 @@ use crate::graph::ServiceIx;
 
 pub(super) fn find(case: &Case<'_>) -> Vec<Finding> {
     let radii = radii(case.snapshot, case.flows, case.thresholds.min_failures);
-    radii.into_iter().filter_map(|(service, radius)| judge(case, service, &radius)).collect()
+    // In a system of few entries everything is needed by half of them.
+    let many = case.entries() as u64 >= case.thresholds.single_point.min_entries;
+    let requests = case.flows.requests();
+    radii.into_iter().filter_map(|(service, radius)| judge(case, service, &radius, many, requests)).collect()
 }
 
-fn judge(case: &Case<'_>, service: ServiceIx, radius: &Radius) -> Option<Finding> {
+fn judge(case: &Case<'_>, service: ServiceIx, radius: &Radius, many: bool, requests: u64) -> Option<Finding> {
     let levels = &case.thresholds.blast;
     if radius.requests < case.thresholds.min_samples || !case.is_one(service) {
         return None;
     }
     let proven = grade_share(radius.proven, levels);
     // What is known to be caught is no threat; what is unknown is worth knowing where it is large.
-    // In a system of few entries everything is needed by half of them.
-    let enough = case.flows.iter().filter(|flow| flow.requests >= case.thresholds.min_samples).count();
-    let many = enough as u64 >= case.thresholds.single_point.min_entries;
     let feared = (many && radius.effective >= levels.critical).then_some(Severity::Info);
     let severity = proven.or(feared)?;
     let name = case.name(service);
@@ -53,7 +53,7 @@ fn judge(case: &Case<'_>, service: ServiceIx, radius: &Radius) -> Option<Finding
             "It is needed by {}, with {} of all requests. If nobody coped, {} of all requests would fail with it; judged by what was \
              seen, {}. {known}",
             count(radius.entries, "entry", "entries"),
-            percent(radius.requests as f64 / case.flows.requests().max(1) as f64),
+            percent(radius.requests as f64 / requests.max(1) as f64),
             percent(radius.structural),
             percent(if seen { radius.proven } else { radius.effective }),
         ),

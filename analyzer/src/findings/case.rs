@@ -5,9 +5,9 @@ use couplet_telemetry::names::OTHER;
 use couplet_telemetry::outcome;
 
 use super::finding::{Step, step};
-use crate::coupling::flow::Flows;
+use crate::coupling::flow::EachFlow;
 use crate::coupling::roles::{is_front, roles};
-use crate::graph::{Edge, EndpointIx, ServiceIx, Snapshot};
+use crate::graph::{Edge, EndpointIx, Entry, ServiceIx, Snapshot};
 
 /// One system to be judged.
 #[derive(Debug)]
@@ -16,14 +16,14 @@ pub(super) struct Case<'a> {
     /// With the budgets of the architecture.
     pub(super) thresholds: FindingThresholds,
     pub(super) architecture: &'a Architecture,
-    pub(super) flows: &'a Flows,
+    pub(super) flows: &'a dyn EachFlow,
     roles: Vec<ServiceRole>,
 }
 
 impl<'a> Case<'a> {
     pub(super) fn new(
         snapshot: &'a Snapshot,
-        flows: &'a Flows,
+        flows: &'a dyn EachFlow,
         thresholds: &FindingThresholds,
         architecture: &'a Architecture,
     ) -> Self {
@@ -34,6 +34,12 @@ impl<'a> Case<'a> {
             flows,
             roles: roles(snapshot, architecture),
         }
+    }
+
+    /// Entries with enough requests to say something.
+    pub(super) fn entries(&self) -> usize {
+        let enough = |entry: &&Entry| entry.stats.outcomes.total() >= self.thresholds.min_samples;
+        self.snapshot.entries().iter().filter(enough).count()
     }
 
     /// Whether being a hub, and waiting, is what the service is for.

@@ -12,11 +12,12 @@ use super::finding::{Evidence, Finding, Rule, confidence, grade_warn, id, sorted
 use super::repeat::repeats;
 use super::words::{percent, rounded};
 use crate::coupling::flow::Flow;
-use crate::graph::ServiceIx;
+use crate::graph::{EntryIx, ServiceIx};
 
 /// What two services say to one another for the requests of one entry.
-struct Talk<'a> {
-    flow: &'a Flow,
+struct Talk {
+    entry: EntryIx,
+    requests: u64,
     /// Calls per request, both directions.
     calls: f64,
     /// Those from the second service to the first.
@@ -24,16 +25,20 @@ struct Talk<'a> {
 }
 
 pub(super) fn find(case: &Case<'_>) -> Vec<Finding> {
-    let mut loudest: BTreeMap<(ServiceIx, ServiceIx), Talk<'_>> = BTreeMap::new();
-    for flow in case.flows.iter().filter(|flow| flow.requests >= case.thresholds.min_samples) {
+    let mut loudest: BTreeMap<(ServiceIx, ServiceIx), Talk> = BTreeMap::new();
+    case.flows.each(&mut |flow| {
+        if flow.requests < case.thresholds.min_samples {
+            return;
+        }
         for (pair, (there, back)) in talks(flow) {
-            let talk = Talk { flow, calls: flow.per_request(there.saturating_add(back)), back: flow.per_request(back) };
+            let (calls, back) = (flow.per_request(there.saturating_add(back)), flow.per_request(back));
+            let talk = Talk { entry: flow.entry, requests: flow.requests, calls, back };
             match loudest.get(&pair) {
                 Some(known) if known.calls >= talk.calls => {}
                 _ => drop(loudest.insert(pair, talk)),
             }
         }
-    }
+    });
     let repeated = repeated(case);
     let fresh = |(pair, _): &(&(ServiceIx, ServiceIx), _)| !repeated.contains(pair);
     loudest.iter().filter(fresh).filter_map(|(pair, talk)| judge(case, *pair, talk)).collect()
@@ -61,11 +66,11 @@ fn repeated(case: &Case<'_>) -> BTreeSet<(ServiceIx, ServiceIx)> {
         .collect()
 }
 
-fn judge(case: &Case<'_>, (a, b): (ServiceIx, ServiceIx), talk: &Talk<'_>) -> Option<Finding> {
+fn judge(case: &Case<'_>, (a, b): (ServiceIx, ServiceIx), talk: &Talk) -> Option<Finding> {
     let levels = &case.thresholds.chatty;
     let severity = grade_warn(talk.calls.floor() as u32, levels).filter(|_| case.is_one(a) && case.is_one(b))?;
     let (first, second) = (case.name(a), case.name(b));
-    let label = case.snapshot.label(case.snapshot[talk.flow.entry].endpoint);
+    let label = case.snapshot.label(case.snapshot[talk.entry].endpoint);
     let linked = outcome::Evidence::Exact;
     let both = talk.back > 0.0 && talk.back < talk.calls;
     Some(Finding {
@@ -75,13 +80,13 @@ fn judge(case: &Case<'_>, (a, b): (ServiceIx, ServiceIx), talk: &Talk<'_>) -> Op
         title: format!("{first} and {second} exchange {:.1} calls for one request", talk.calls),
         summary: format!(
             "For one request of {label}, on average over {} requests.{}",
-            talk.flow.requests,
+            talk.requests,
             if both { format!(" {} of the calls go the other way.", percent((talk.back / talk.calls).min(1.0 - talk.back / talk.calls))) } else { String::new() }
         ),
         services: sorted([first.clone(), second.clone()]),
         endpoints: vec![label],
         evidence: Evidence {
-            n: talk.flow.requests,
+            n: talk.requests,
             linked,
             confidence: confidence(1.0, linked),
             formula: "calls between the two services in both directions, at all endpoints, ÷ n requests of the entry where they \

@@ -8,33 +8,35 @@ use serde_json::json;
 use super::case::Case;
 use super::finding::{Evidence, Finding, Rule, confidence, grade_share, id, sorted};
 use super::words::{percent, rounded};
-use crate::coupling::flow::Flow;
-use crate::graph::ServiceIx;
+use crate::graph::{EntryIx, ServiceIx};
 
 /// An entry needs a service that so large a share of its requests waits for.
 const NEEDED: f64 = 0.95;
 
 pub(super) fn find(case: &Case<'_>) -> Vec<Finding> {
-    let enough = |flow: &&Flow| flow.requests >= case.thresholds.min_samples;
-    let flows: Vec<&Flow> = case.flows.iter().filter(enough).collect();
-    if (flows.len() as u64) < case.thresholds.single_point.min_entries {
+    let entries = case.entries();
+    if (entries as u64) < case.thresholds.single_point.min_entries {
         return Vec::new();
     }
-    let mut needed: BTreeMap<ServiceIx, Vec<&Flow>> = BTreeMap::new();
-    for flow in &flows {
-        for (service, _) in flow.reach().into_iter().filter(|(_, reach)| *reach >= NEEDED) {
-            needed.entry(service).or_default().push(flow);
+    let mut needed: BTreeMap<ServiceIx, Vec<EntryIx>> = BTreeMap::new();
+    case.flows.each(&mut |flow| {
+        if flow.requests < case.thresholds.min_samples {
+            return;
         }
-    }
-    needed.into_iter().filter_map(|(service, by)| judge(case, service, &by, flows.len())).collect()
+        for (service, _) in flow.reach().into_iter().filter(|(_, reach)| *reach >= NEEDED) {
+            needed.entry(service).or_default().push(flow.entry);
+        }
+    });
+    needed.into_iter().filter_map(|(service, by)| judge(case, service, &by, entries)).collect()
 }
 
-fn judge(case: &Case<'_>, service: ServiceIx, by: &[&Flow], entries: usize) -> Option<Finding> {
+fn judge(case: &Case<'_>, service: ServiceIx, by: &[EntryIx], entries: usize) -> Option<Finding> {
     let levels = &case.thresholds.single_point.entries;
     let share = by.len() as f64 / entries as f64;
     let severity = grade_share(share, levels).filter(|_| case.is_one(service))?;
     let name = case.name(service);
-    let n = by.iter().fold(0_u64, |sum, flow| sum.saturating_add(flow.requests));
+    let requests = |entry: &EntryIx| case.snapshot[*entry].stats.outcomes.total();
+    let n = by.iter().map(requests).fold(0_u64, u64::saturating_add);
     let linked = outcome::Evidence::Exact;
     Some(Finding {
         id: id(Rule::SP, "", [name.as_str()]),
@@ -48,7 +50,7 @@ fn judge(case: &Case<'_>, service: ServiceIx, by: &[&Flow], entries: usize) -> O
             percent(share)
         ),
         services: vec![name.clone()],
-        endpoints: sorted(by.iter().map(|flow| case.snapshot.label(case.snapshot[flow.entry].endpoint))),
+        endpoints: sorted(by.iter().map(|entry| case.snapshot.label(case.snapshot[*entry].endpoint))),
         evidence: Evidence {
             n,
             linked,

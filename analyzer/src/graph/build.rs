@@ -21,13 +21,24 @@ use super::index::{EndpointIx, PairIx, PathIx, ServiceIx};
 use super::limits::GraphLoss;
 use super::merge::{CallNode, Graph, PathKey, PathNode};
 use super::snapshot::{Call, Edge, Endpoint, Entry, Expected, OpaqueEdge, Pair, Path, Service, Snapshot};
-use super::tree::Tree;
+use super::tree::{NONE, Tree};
 use crate::packed::{Packed, Scratch, ServerSide};
 
 impl Graph {
     /// The graph at this moment. Takes time in proportion to its size.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
+        self.resolve(self.calls.rows().iter().cloned())
+    }
+
+    /// The graph at its end: calls, of which there are most, move into the snapshot, and are not there twice.
+    #[must_use]
+    pub fn into_snapshot(mut self) -> Snapshot {
+        let calls = self.end();
+        self.resolve(calls)
+    }
+
+    fn resolve(&self, rows: impl ExactSizeIterator<Item = CallNode>) -> Snapshot {
         let nodes = Nodes::sorted(self);
         let names = Names::sorted(self, &nodes);
         let mut snapshot = Snapshot {
@@ -38,7 +49,7 @@ impl Graph {
             ..Snapshot::default()
         };
         paths(&mut snapshot, &nodes, &names);
-        calls(&mut snapshot, self, &nodes, &names);
+        calls(&mut snapshot, rows, &nodes, &names);
         handlings(&mut snapshot);
         pairs(&mut snapshot, &nodes, &names);
         edges(&mut snapshot);
@@ -77,10 +88,10 @@ impl<'a> Nodes<'a> {
         }
         let rank = |id: PathId| {
             let place = graph.paths.find(&PathKey::Path(id)).filter(|_| id != PathId::OVERFLOW)?;
-            ranks.get(place as usize).map(|rank: &u32| *rank as usize)
+            ranks.get(place as usize).copied()
         };
         let parent = |place: &u32| rows.get(*place as usize)?.parent().and_then(rank);
-        let tree = Tree::new(order.iter().map(parent).collect());
+        let tree = Tree::new(order.iter().map(|place| parent(place).unwrap_or(NONE)).collect());
         Self { graph, order, ranks, tree }
     }
 
@@ -194,8 +205,7 @@ fn ranks<T: Ord>(items: impl Iterator<Item = T>) -> impl Iterator<Item = usize> 
 }
 
 fn paths(snapshot: &mut Snapshot, nodes: &Nodes<'_>, names: &Names) {
-    let range = |(start, end): (usize, usize)| (start as u32, end as u32);
-    snapshot.children = nodes.tree.children.iter().map(|child| PathIx::at(*child)).collect();
+    snapshot.children = nodes.tree.children.iter().map(|child| PathIx::at(*child as usize)).collect();
     let path = |(position, node): (usize, &PathNode)| Path {
         id: node.id(),
         endpoint: names.endpoint(node.endpoint),
@@ -206,18 +216,20 @@ fn paths(snapshot: &mut Snapshot, nodes: &Nodes<'_>, names: &Names) {
         kind: node.kind,
         evidence: node.evidence,
         stats: node.stats.clone(),
-        children: range(nodes.tree.ranges.get(position).copied().unwrap_or_default()),
+        children: nodes.tree.ranges.get(position).copied().unwrap_or_default(),
         calls: (0, 0),
     };
     let sorted = nodes.order.iter().filter_map(|place| nodes.graph.paths.get(*place));
-    snapshot.paths = sorted.enumerate().map(path).collect();
+    snapshot.paths.reserve_exact(nodes.order.len());
+    snapshot.paths.extend(sorted.enumerate().map(path));
     // From the top down: what is known of the parent is known when its children come.
     for position in &nodes.tree.order {
-        let at = PathIx::at(*position);
+        let position = *position as usize;
+        let at = PathIx::at(position);
         let Some(parent) = snapshot[at].parent else { continue };
         let changes = u32::from(snapshot.service_of(parent) != snapshot.service_of(at));
         let Path { top, complete, depth, evidence, .. } = snapshot[parent];
-        if let Some(path) = snapshot.paths.get_mut(*position) {
+        if let Some(path) = snapshot.paths.get_mut(position) {
             (path.top, path.complete) = (top, complete);
             path.depth = depth.saturating_add(changes);
             path.evidence = path.evidence.max(evidence);
@@ -225,13 +237,13 @@ fn paths(snapshot: &mut Snapshot, nodes: &Nodes<'_>, names: &Names) {
     }
 }
 
-fn calls(snapshot: &mut Snapshot, graph: &Graph, nodes: &Nodes<'_>, names: &Names) {
-    let call = |node: &CallNode| {
+fn calls(snapshot: &mut Snapshot, rows: impl ExactSizeIterator<Item = CallNode>, nodes: &Nodes<'_>, names: &Names) {
+    let call = |node: CallNode| {
         let path = PathIx::at(*nodes.ranks.get(node.path as usize)? as usize);
-        Some(Call { path, callee: names.endpoint(node.callee), stats: node.stats.clone() })
+        Some(Call { path, callee: names.endpoint(node.callee), stats: node.stats })
     };
-    let mut calls: Vec<Call> = Vec::with_capacity(graph.calls.len());
-    calls.extend(graph.calls.rows().iter().filter_map(call));
+    let mut calls: Vec<Call> = Vec::with_capacity(rows.len());
+    calls.extend(rows.filter_map(call));
     calls.sort_unstable_by_key(|call| (call.path, call.callee));
     for (position, call) in calls.iter().enumerate() {
         if let Some(path) = snapshot.paths.get_mut(call.path.position()) {

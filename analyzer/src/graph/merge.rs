@@ -98,7 +98,7 @@ impl Row for PathNode {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct CallNode {
     /// Where the path is.
     pub(super) path: u32,
@@ -143,6 +143,12 @@ impl Graph {
     #[must_use]
     pub fn paths(&self) -> usize {
         self.paths.len()
+    }
+
+    /// Gives the calls away, and what only merging needs goes.
+    pub(super) fn end(&mut self) -> std::vec::IntoIter<CallNode> {
+        self.pairs = HashSet::new();
+        std::mem::take(&mut self.calls).into_rows().into_iter()
     }
 
     /// Merges one report. Whoever calls sees to it that a report is applied once.

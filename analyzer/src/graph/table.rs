@@ -54,6 +54,10 @@ impl<R: Row> Table<R> {
         self.rows.get_mut(place as usize)
     }
 
+    pub(super) fn into_rows(self) -> Vec<R> {
+        self.rows
+    }
+
     pub(super) fn rows(&self) -> &[R] {
         &self.rows
     }

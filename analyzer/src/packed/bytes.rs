@@ -302,12 +302,6 @@ impl Reader<'_> {
             index = index.saturating_add(1);
         }
     }
-
-    /// What [`Writer::histogram`] wrote.
-    pub(crate) fn durations(&mut self) -> Histogram {
-        let [sum, min, max, zeros] = self.numbers();
-        self.histogram(zeros, sum, min, max)
-    }
 }
 
 /// Sum and largest of values that are kept exactly.

@@ -22,7 +22,7 @@ use crate::graph::{GraphLimits, Snapshot};
 use crate::history::recording::Recording;
 use crate::history::{History, HistoryError, Retention, Stored};
 use crate::judge::Judge;
-use crate::slots::{OpenSlot, Rollup, SlidingWindow, Tier};
+use crate::slots::{OpenSlot, PackedReport, Rollup, SlidingWindow, Tier};
 
 /// Old history is looked for this often.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
@@ -42,8 +42,8 @@ pub(super) struct Keeper {
     /// A slot whose time is over, when it ended, and the row of its last report.
     over: Option<(OpenSlot, u64, i64)>,
     work: Work,
-    /// Whether what is being done, if anything, is to judge.
-    judging: bool,
+    /// Whether what is being done, if anything, takes room as a state that is shown does.
+    roomy: bool,
     board: Arc<Board>,
     judge: Judge,
     bounds: Bounds,
@@ -80,7 +80,7 @@ impl Keeper {
             open: OpenSlot::new(limits, wall),
             over: None,
             work: Work::Idle,
-            judging: false,
+            roomy: false,
             board,
             judge,
             bounds: bounds(config),
@@ -142,7 +142,7 @@ impl Keeper {
                 open.begin(received);
                 reports.into_iter().for_each(|report| {
                     each(&report);
-                    open.absorb(report);
+                    open.absorb(PackedReport::new(report));
                 });
                 true
             }
@@ -186,7 +186,7 @@ impl Keeper {
             match decode(&body) {
                 Some(reports) => reports.into_iter().for_each(|report| {
                     each(&report);
-                    last.absorb(report);
+                    last.absorb(PackedReport::new(report));
                 }),
                 None => damaged += 1,
             }
@@ -222,13 +222,14 @@ impl Keeper {
         !self.work.is_idle() && self.open.is_overfull()
     }
 
-    /// Whether the last hour is being judged: that takes as much room again as a state that is shown.
-    pub(super) fn is_judging(&self) -> bool {
-        self.judging && !self.work.is_idle()
+    /// Whether the last hour is being judged, or slots are being folded: that takes as much room again as a state that is
+    /// shown, or as all slots.
+    pub(super) fn takes_room(&self) -> bool {
+        self.roomy && !self.work.is_idle()
     }
 
     /// Adds a report that is safe to the open slot.
-    pub(super) fn absorb(&mut self, report: Report, wall: u64) {
+    pub(super) fn absorb(&mut self, report: PackedReport, wall: u64) {
         self.open.begin(wall);
         self.open.absorb(report);
     }
@@ -284,7 +285,7 @@ impl Keeper {
         if self.work.is_idle()
             && let Some(task) = self.next_task(wall)
         {
-            self.judging = matches!(task, Task::Judge { .. });
+            self.roomy = !matches!(task, Task::Seal { .. });
             self.work = Work::begin(task, self.bounds, self.limits, self.graph);
         }
         self.tidy_if_due(now, wall);

@@ -33,7 +33,8 @@ const BATCH_BYTES: usize = 32 << 20;
 /// Transactions begin this far apart at least. What each costs, however little is in it, is then shared by all that comes
 /// meanwhile; of the five seconds that a report is about, nobody misses it.
 const BATCHES_APART: Duration = Duration::from_millis(2);
-/// A graph with so many paths makes no snapshot while the last hour is judged, and looks again after this time.
+/// A graph with so many paths makes no snapshot while the last hour is judged or slots are folded, and looks again after
+/// this time.
 const LARGE: usize = 50_000;
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Silent sidecars are looked for this often.
@@ -290,7 +291,7 @@ impl Recorder {
                     packed.add_to(&mut self.graph);
                     self.board.registry.lock().hear(&packed.report, now);
                     self.board.breakers.lock().hear(&packed.report);
-                    self.keeper.absorb(packed.report, received);
+                    self.keeper.absorb(packed, received);
                     self.board.applied(now);
                     self.dirty = true;
                     counters.reports.add(1);
@@ -309,7 +310,7 @@ impl Recorder {
             return;
         }
         // Each takes as much room again as the state that is shown: of a large system one after the other.
-        if self.graph.paths() >= LARGE && self.keeper.is_judging() {
+        if self.graph.paths() >= LARGE && self.keeper.takes_room() {
             self.next_snapshot = now + AGAIN_AFTER;
             return;
         }

@@ -5,19 +5,23 @@
 
 use couplet_telemetry::report::Joint;
 
-use crate::coupling::flow::{Flow, Flows, Node};
+use crate::coupling::flow::{EachFlow, Flow, Flows, Node};
 
 /// Resamples of a system of ordinary size.
 const TIMES: usize = 40;
 /// Nodes that are resampled in all, at most: a large system is resampled less often, and needs it less.
 const MOST_NODES: usize = 200_000;
 
-/// Some resamples, always the same for the same flows.
-pub(super) fn resampled(flows: &Flows) -> impl Iterator<Item = Flows> + '_ {
-    let nodes: usize = flows.iter().map(|flow| flow.nodes.len()).sum();
-    let times = TIMES.min(MOST_NODES / nodes.max(1));
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    (0..times).map(move |_| flows.iter().map(|flow| resample(flow, &mut random)).collect())
+/// How often flows are resampled.
+pub(super) fn times(flows: &dyn EachFlow) -> usize {
+    TIMES.min(MOST_NODES / flows.paths().max(1))
+}
+
+/// A resample; one after the other they are always the same for the same flows.
+pub(super) fn resampled(flows: &dyn EachFlow, random: &mut Random) -> Flows {
+    let mut resampled = Vec::new();
+    flows.each(&mut |flow| resampled.push(resample(flow, random)));
+    resampled.into_iter().collect()
 }
 
 fn resample(flow: &Flow, random: &mut Random) -> Flow {
@@ -65,7 +69,13 @@ fn scaled(count: u64, by: f64) -> u64 {
 }
 
 /// SplitMix64: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
-struct Random(u64);
+pub(super) struct Random(u64);
+
+impl Default for Random {
+    fn default() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+}
 
 impl Random {
     fn bits(&mut self) -> u64 {

@@ -6,7 +6,7 @@ use couplet_config::{FindingThresholds, Levels, ServiceRole, ShareLevels, WarnLe
 
 use super::Dimension;
 use crate::coupling::blast::{Lambdas, Radius};
-use crate::coupling::flow::{Flow, Flows, Node};
+use crate::coupling::flow::{EachFlow, Flow, Node};
 use crate::coupling::propagation;
 use crate::coupling::roles::is_front;
 use crate::graph::{ServiceIx, Snapshot};
@@ -46,12 +46,11 @@ impl<'a> Scale<'a> {
     }
 
     /// Whether enough failed that it can be said how failures spread.
-    pub(super) fn failures_observed(&self, flows: &Flows) -> bool {
-        let nodes = flows.iter().flat_map(|flow| &flow.nodes);
-        nodes.fold(0_u64, |sum, node| sum.saturating_add(node.failures)) >= self.thresholds.min_failures
+    pub(super) fn is_observed(&self, failures: u64) -> bool {
+        failures >= self.thresholds.min_failures
     }
 
-    pub(super) fn radii(&self, flows: &Flows) -> BTreeMap<ServiceIx, Radius> {
+    pub(super) fn radii(&self, flows: &dyn EachFlow) -> BTreeMap<ServiceIx, Radius> {
         self.lambdas.radii(flows)
     }
 
@@ -136,10 +135,10 @@ impl<'a> Scale<'a> {
     }
 
     /// Tells of circles that requests close, and of hubs.
-    pub(super) fn structure(&self, flows: &Flows, tell: &mut impl FnMut(Measured<'_>)) {
+    pub(super) fn structure(&self, flows: &dyn EachFlow, tell: &mut impl FnMut(Measured<'_>)) {
         let mut circles: BTreeMap<Vec<ServiceIx>, u64> = BTreeMap::new();
         let mut edges: HashMap<(ServiceIx, ServiceIx), u64> = HashMap::new();
-        for flow in flows {
+        flows.each(&mut |flow| {
             for node in &flow.nodes {
                 let Some(above) = flow.parent(node) else { continue };
                 *edges.entry((above.service, node.service)).or_default() += node.calls;
@@ -147,7 +146,7 @@ impl<'a> Scale<'a> {
                     *circles.entry(circle).or_default() += node.calls;
                 }
             }
-        }
+        });
         let dimension = Dimension::Structure;
         let often = |calls: &u64| *calls >= self.thresholds.min_samples;
         for (services, _) in circles.iter().filter(|(_, calls)| often(calls)) {

@@ -2,43 +2,40 @@
 
 use std::collections::HashMap;
 
-use couplet_telemetry::report::Report;
+use bytes::Bytes;
 use couplet_telemetry::window::WindowLimits;
 
-use super::rollup::Gathered;
-use super::{Rollup, Tier};
+use super::gathered::Gathered;
+use super::report::ALL;
+use super::{PackedReport, Rollup, Tier};
 
-/// Paths and calls that gather at most: a slot that is full is sealed early, and nothing is lost but its length. Each takes
-/// more than a kilobyte until it is packed, and while one slot is packed the next one gathers.
-const ENTRIES: usize = 25_000;
+/// Bytes that gather at most: a slot that is full is sealed early, and nothing is lost but its length. While one slot is
+/// packed the next one gathers.
+const FULL: usize = 16 << 20;
+/// What a report takes beside its bytes, about.
+const OVERHEAD: usize = 64;
 
-/// The reports since the last slot was sealed.
+/// The reports since the last slot was sealed. They are only put together when it is: until then each is there as it came,
+/// packed.
 #[derive(Debug)]
 pub struct OpenSlot {
     limits: WindowLimits,
     start: u64,
-    entries: usize,
-    services: HashMap<String, Gathered>,
+    bytes: usize,
+    services: HashMap<String, Vec<Bytes>>,
 }
 
 impl OpenSlot {
     /// An empty slot that begins at `start`, milliseconds since the Unix epoch. `limits` hold for every service of it.
     #[must_use]
     pub fn new(limits: WindowLimits, start: u64) -> Self {
-        Self { limits, start, entries: 0, services: HashMap::new() }
+        Self { limits, start, bytes: 0, services: HashMap::new() }
     }
 
     /// Adds a report.
-    pub fn absorb(&mut self, report: Report) {
-        let limits = self.limits;
-        let known = self.services.get_mut(&report.origin.service);
-        let gathered = match known {
-            Some(gathered) => gathered,
-            None => self.services.entry(report.origin.service.clone()).or_insert_with(|| Gathered::new(limits)),
-        };
-        let before = gathered.len();
-        gathered.absorb(report);
-        self.entries = self.entries + gathered.len() - before;
+    pub fn absorb(&mut self, PackedReport { report, body }: PackedReport) {
+        self.bytes += body.len() + OVERHEAD;
+        self.services.entry(report.origin.service).or_default().push(body);
     }
 
     /// Whether nothing was reported.
@@ -50,13 +47,13 @@ impl OpenSlot {
     /// Whether it is to be sealed at `now`: its time is over, or it is full.
     #[must_use]
     pub fn is_due(&self, now: u64) -> bool {
-        !self.is_empty() && (self.entries >= ENTRIES || now >= self.due())
+        !self.is_empty() && (self.bytes >= FULL || now >= self.due())
     }
 
     /// Whether it holds far more than it should, for it could not be sealed when it was full.
     #[must_use]
     pub fn is_overfull(&self) -> bool {
-        self.entries >= 2 * ENTRIES
+        self.bytes >= 2 * FULL
     }
 
     /// When its time is over.
@@ -84,6 +81,13 @@ impl OpenSlot {
         let times = (self.start, now.min(self.due()).max(self.start));
         let mut services: Vec<_> = self.services.into_iter().collect();
         services.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        services.into_iter().flat_map(|(service, gathered)| gathered.pack(&service, Tier::Seconds, times)).collect()
+        let put_together = |(service, bodies): (String, Vec<Bytes>)| {
+            let mut gathered = Gathered::new(self.limits);
+            bodies.into_iter().for_each(|body| {
+                let _ = gathered.add(&body, &ALL); // it was written here
+            });
+            gathered.pack(&service, Tier::Seconds, times)
+        };
+        services.into_iter().flat_map(put_together).collect()
     }
 }

@@ -8,7 +8,7 @@ use super::rows::{self, Piece};
 use crate::graph::Graph;
 
 /// What was written here is read as it is.
-const ALL: Bounds = Bounds { paths: usize::MAX, calls: usize::MAX };
+pub(super) const ALL: Bounds = Bounds { paths: usize::MAX, calls: usize::MAX };
 
 /// A report, packed.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ impl PackedReport {
     }
 
     /// Merges it into a graph, as it is packed.
-    pub(crate) fn add_to(&self, graph: &mut Graph) {
+    pub fn add_to(&self, graph: &mut Graph) {
         let mut filing = graph.begin(&self.report);
         let read = rows::each(&self.body, &ALL, |piece| match piece {
             Piece::Report(_) => {}

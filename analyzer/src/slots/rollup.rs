@@ -7,26 +7,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use couplet_telemetry::breaker::BreakerReport;
-use couplet_telemetry::names::OTHER;
 use couplet_telemetry::otlp::{self, Bounds};
-use couplet_telemetry::report::{Origin, Report};
-use couplet_telemetry::window::{Window, WindowLimits};
+use couplet_telemetry::report::Report;
+use couplet_telemetry::window::WindowLimits;
 
 use super::Tier;
+use super::gathered::Gathered;
 use super::rows::{self, Piece};
 use crate::graph::Graph;
 use crate::gzip;
 
-/// Paths and calls of one rollup at most; what is beyond goes into another one. So no reader ever holds much at once.
-const ENTRIES: usize = 5_000;
 /// Bytes of one rollup of an earlier release at most, unpacked: far more than so many entries can have.
 const UNPACKED: usize = 256 << 20;
-
-/// Breakers of one rollup that are kept apart, over all replicas. Those beyond are one for each replica.
-const BREAKERS: usize = 20_000;
-/// Changes of one breaker that are kept, the last ones.
-const TRANSITIONS: usize = 16;
 
 /// Bytes of a whole slot at most, unpacked.
 const FETCHED: usize = 2 << 30;
@@ -79,9 +71,18 @@ impl Rollup {
             (Piece::Path(..) | Piece::Call { .. } | Piece::Examples(..), None) => {}
         })
     }
+
+    /// Adds the reports to those of the same service. None as above.
+    fn add_up(&self, gathered: &mut Gathered, bounds: &Bounds) -> Option<()> {
+        if rows::is_packed(&self.body) {
+            return gathered.add(&self.body, bounds);
+        }
+        self.reports(bounds)?.into_iter().for_each(|report| gathered.absorb(report));
+        Some(())
+    }
 }
 
-/// Folds slots into one of `tier`, service by service. Rollups whose bytes cannot be read are left out; how many.
+/// Folds slots into one of `tier`, service by service. What cannot be read is left out; in how many rollups that is.
 #[must_use]
 pub fn fold(rollups: &[Arc<Rollup>], tier: Tier, bounds: &Bounds, limits: WindowLimits) -> (Vec<Rollup>, u64) {
     let mut by_service: BTreeMap<&str, Vec<&Rollup>> = BTreeMap::new();
@@ -90,13 +91,10 @@ pub fn fold(rollups: &[Arc<Rollup>], tier: Tier, bounds: &Bounds, limits: Window
     }
     let (mut folded, mut unreadable) = (Vec::new(), 0);
     for (service, parts) in by_service {
-        // One service at a time: that is all that is ever unpacked.
+        // One service at a time, and nothing of it is unpacked but what an earlier release kept.
         let mut gathered = Gathered::new(limits);
         for part in &parts {
-            match part.reports(bounds) {
-                Some(reports) => reports.into_iter().for_each(|report| gathered.absorb(report)),
-                None => unreadable += 1,
-            }
+            unreadable += u64::from(part.add_up(&mut gathered, bounds).is_none());
         }
         let start = parts.iter().map(|part| part.start).min().unwrap_or(0);
         let end = parts.iter().map(|part| part.end).max().unwrap_or(start);
@@ -130,100 +128,11 @@ pub fn fetched(body: &[u8], times: (u64, u64), bounds: &Bounds, limits: WindowLi
     Some(services.into_iter().flat_map(pack).collect())
 }
 
-/// The reports of one service, while they gather.
-#[derive(Debug)]
-pub(super) struct Gathered {
-    window: Window,
-    /// Who reported.
-    sources: BTreeMap<String, Source>,
-    /// Breakers of all of them.
-    breakers: usize,
-    times: Option<(u64, u64)>,
-}
-
-/// One replica.
-#[derive(Debug)]
-struct Source {
-    origin: Origin,
-    /// Of its last report.
-    sequence: u64,
-    /// Its breakers, by destination and class of calls: each replica has its own, so they are not added up.
-    breakers: BTreeMap<(String, Option<String>), BreakerReport>,
-}
-
-impl Gathered {
-    pub(super) fn new(limits: WindowLimits) -> Self {
-        Self { window: Window::new(limits), sources: BTreeMap::new(), breakers: 0, times: None }
-    }
-
-    /// Adds a report; whoever calls sees to it that it is one of this service.
-    pub(super) fn absorb(&mut self, report: Report) {
-        let source = self.sources.entry(report.origin.instance.clone()).or_insert_with(|| Source {
-            // Where it listens is of today; nobody asks for it later.
-            origin: Origin { inbound: None, ..report.origin.clone() },
-            sequence: report.sequence,
-            breakers: BTreeMap::new(),
-        });
-        source.sequence = source.sequence.max(report.sequence);
-        for breaker in &report.breakers {
-            let key = (breaker.to.clone(), breaker.class.clone());
-            let full = self.breakers >= BREAKERS && !source.breakers.contains_key(&key);
-            let key = if full { (OTHER.to_owned(), None) } else { key };
-            match source.breakers.get_mut(&key) {
-                Some(known) => join(known, breaker),
-                None => {
-                    self.breakers += 1;
-                    let (to, class) = key.clone();
-                    source.breakers.insert(key, BreakerReport { to, class, ..breaker.clone() });
-                }
-            }
-        }
-        if report.start > 0 && report.end >= report.start {
-            let (start, end) = self.times.unwrap_or((report.start, report.end));
-            self.times = Some((start.min(report.start), end.max(report.end)));
-        }
-        self.window.absorb(report);
-    }
-
-    /// What its memory is in proportion to.
-    pub(super) fn len(&self) -> usize {
-        self.window.len() + self.sources.len() + self.breakers
-    }
-
-    pub(super) fn pack(self, service: &str, tier: Tier, (start, end): (u64, u64)) -> Vec<Rollup> {
-        let Self { mut window, sources, breakers: _, times } = self;
-        let mut sources = sources.into_values();
-        let Some(Source { origin, sequence, breakers }) = sources.next() else { return Vec::new() };
-        let (first, last) = times.unwrap_or_default();
-        let only_breakers = |Source { origin, sequence, breakers }| Report {
-            breakers: breakers.into_values().collect(),
-            ..Report::empty(origin, sequence, first, last)
-        };
-        let whole =
-            Report { breakers: breakers.into_values().collect(), ..window.close(origin, sequence, first, last) };
-        let mut parts = whole.into_parts(ENTRIES).into_iter();
-        let first: Vec<Report> = parts.next().into_iter().chain(sources.map(only_breakers)).collect();
-        let bodies = std::iter::once(rows::write(&first)).chain(parts.map(|report| rows::write([&report])));
-        let service: Arc<str> = service.into();
-        let rollup =
-            |body: Vec<u8>| Rollup { tier, start, end, service: Arc::clone(&service), body: body.into(), row: None };
-        bodies.map(rollup).collect()
-    }
-}
-
-/// Adds what a breaker did later to what it did before.
-fn join(known: &mut BreakerReport, later: &BreakerReport) {
-    known.counts.merge(&later.counts);
-    known.peak = known.peak.max(later.peak);
-    (known.state, known.mode) = (later.state.clone(), later.mode.clone());
-    known.transitions.extend(later.transitions.iter().cloned());
-    let surplus = known.transitions.len().saturating_sub(TRANSITIONS);
-    known.transitions.drain(..surplus);
-}
-
 #[cfg(test)]
 mod tests {
-    use couplet_telemetry::breaker::{BreakerCounts, Count};
+    use couplet_telemetry::breaker::{BreakerCounts, BreakerReport, Count};
+    use couplet_telemetry::report::Origin;
+    use couplet_telemetry::window::Window;
 
     use super::*;
 
@@ -291,6 +200,7 @@ mod tests {
             let shown = |graph: &Graph| format!("{:?}", graph.snapshot());
             assert_eq!(shown(&kept), shown(&told));
             assert_eq!(shown(&earlier), shown(&told));
+            assert_eq!(format!("{:?}", earlier.into_snapshot()), shown(&told));
             let handled = kept.snapshot().paths().iter().map(|path| path.stats.total()).sum::<u64>();
             assert!(handled > 300, "{handled}");
         }
@@ -307,16 +217,5 @@ mod tests {
         assert_eq!((folded[0].reports(&BOUNDS), unreadable), (Some(reports.clone()), 0));
         let fetched = fetched(&archived, (0, 10_000), &BOUNDS, LIMITS).unwrap();
         assert_eq!(fetched[0].reports(&BOUNDS), Some(reports));
-    }
-
-    #[test]
-    fn breakers_beyond_the_limit_are_one_and_lose_no_count() {
-        let mut gathered = Gathered::new(LIMITS);
-        gathered.breakers = BREAKERS;
-        (1..=5).for_each(|sequence| gathered.absorb(report("a", sequence, 2, "closed")));
-        let packed = gathered.pack("shop", Tier::Seconds, (0, 10_000));
-        let reports = packed[0].reports(&BOUNDS).unwrap();
-        let [breaker] = reports[0].breakers.as_slice() else { panic!("{reports:?}") };
-        assert_eq!((breaker.to.as_str(), breaker.counts.get(Count::Failure)), (OTHER, 10));
     }
 }

@@ -67,54 +67,126 @@ pub(crate) fn is_packed(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-/// Reports, one after the other.
-pub(crate) fn write<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Vec<u8> {
-    let mut out = Writer::default();
-    MAGIC.iter().for_each(|byte| out.byte(*byte));
-    reports.into_iter().for_each(|report| one(&mut out, report));
-    out.bytes().to_vec()
+/// A row of a path, as it was measured or as it was packed.
+pub(super) trait Handled {
+    fn path(&self) -> &PathDefinition;
+    /// Packs its handlings.
+    fn pack(&self, out: &mut Writer);
+    /// Where there are any.
+    fn examples(&self) -> Option<&Examples>;
 }
 
-fn one(out: &mut Writer, report: &Report) {
-    let Report { paths, calls, .. } = report;
-    let exemplified = paths.iter().any(|report| !report.stats.examples.is_empty());
-    head(out, report, if exemplified { flag::EXAMPLES } else { 0 });
-    let (mut names, mut rows, mut scratch) = (Names::default(), Writer::default(), Writer::default());
-    rows.number(paths.len() as u64);
-    for report in paths {
-        names.path(&mut rows, &report.path);
-        measures(&mut rows, &mut scratch, &report.stats);
+/// A row of a path and a callee, as it was measured or as it was packed.
+pub(super) trait Called {
+    fn path(&self) -> PathId;
+    fn callee(&self) -> &Callee;
+    /// Packs the calls, but for their time to the first byte.
+    fn pack(&self, out: &mut Writer);
+    /// Packs that.
+    fn pack_first_byte(&self, out: &mut Writer);
+}
+
+impl Handled for PathReport {
+    fn path(&self) -> &PathDefinition {
+        &self.path
     }
-    rows.number(calls.len() as u64);
-    let mut before = 0;
-    for report in calls {
-        // Both are sorted by path.
-        match paths.binary_search_by_key(&report.path, |known| known.path.id) {
-            Ok(at) if at >= before => {
-                rows.number((at - before) as u64 + 1);
-                before = at;
-            }
-            _ => {
-                rows.number(0);
-                rows.fixed64(report.path.get());
-            }
+
+    fn pack(&self, out: &mut Writer) {
+        self.stats.write(out);
+    }
+
+    fn examples(&self) -> Option<&Examples> {
+        Some(&self.stats.examples).filter(|examples| !examples.is_empty())
+    }
+}
+
+impl Called for CallReport {
+    fn path(&self) -> PathId {
+        self.path
+    }
+
+    fn callee(&self) -> &Callee {
+        &self.callee
+    }
+
+    fn pack(&self, out: &mut Writer) {
+        self.stats.write(out);
+    }
+
+    fn pack_first_byte(&self, out: &mut Writer) {
+        self.stats.first_byte.write(out);
+    }
+}
+
+/// Reports, one after the other.
+pub(crate) fn write<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Vec<u8> {
+    let mut body = Body::default();
+    reports.into_iter().for_each(|report| body.add(report, &report.paths, &report.calls));
+    body.finish()
+}
+
+/// Reports that are written.
+#[derive(Debug)]
+pub(super) struct Body {
+    out: Writer,
+    rows: Writer,
+    scratch: Writer,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        let mut out = Writer::default();
+        out.raw(MAGIC);
+        Self { out, rows: Writer::default(), scratch: Writer::default() }
+    }
+}
+
+impl Body {
+    /// Adds a report: who reports and what is neither path nor call is that of `head`. The paths are sorted.
+    pub(super) fn add<P: Handled, C: Called>(&mut self, head: &Report, paths: &[P], calls: &[C]) {
+        let Self { out, rows, scratch } = self;
+        let exemplified = paths.iter().any(|row| row.examples().is_some());
+        self::head(out, head, if exemplified { flag::EXAMPLES } else { 0 });
+        let mut names = Names::default();
+        rows.clear();
+        rows.number(paths.len() as u64);
+        for row in paths {
+            names.path(rows, row.path());
+            sized(rows, scratch, |out| row.pack(out));
         }
-        rows.number(names.callee(&report.callee));
-        measures(&mut rows, &mut scratch, &report.stats);
-        scratch.clear();
-        scratch.histogram(&report.stats.first_byte);
-        rows.sized(scratch.bytes());
+        rows.number(calls.len() as u64);
+        let mut before = 0;
+        for row in calls {
+            // Both are sorted by path.
+            match paths.binary_search_by_key(&row.path(), |known| known.path().id) {
+                Ok(at) if at >= before => {
+                    rows.number((at - before) as u64 + 1);
+                    before = at;
+                }
+                _ => {
+                    rows.number(0);
+                    rows.fixed64(row.path().get());
+                }
+            }
+            rows.number(names.callee(row.callee()));
+            sized(rows, scratch, |out| row.pack(out));
+            sized(rows, scratch, |out| row.pack_first_byte(out));
+        }
+        out.number(names.texts.len() as u64);
+        names.texts.iter().for_each(|text| out.text(text));
+        out.number(names.pairs.len() as u64);
+        names.pairs.iter().for_each(|(service, endpoint)| {
+            out.number(*service);
+            out.number(*endpoint);
+        });
+        out.raw(rows.bytes());
+        if exemplified {
+            examples::write(out, paths);
+        }
     }
-    out.number(names.texts.len() as u64);
-    names.texts.iter().for_each(|text| out.text(text));
-    out.number(names.pairs.len() as u64);
-    names.pairs.iter().for_each(|(service, endpoint)| {
-        out.number(*service);
-        out.number(*endpoint);
-    });
-    out.raw(rows.bytes());
-    if exemplified {
-        examples::write(out, paths);
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.out.bytes().to_vec()
     }
 }
 
@@ -154,10 +226,10 @@ fn head(out: &mut Writer, report: &Report, flags: u8) {
     [*sequence, *start, *end].into_iter().for_each(|number| out.number(number));
 }
 
-/// Measures behind their length.
-fn measures(rows: &mut Writer, scratch: &mut Writer, stats: &impl Measures) {
+/// What is packed, behind its length.
+fn sized(rows: &mut Writer, scratch: &mut Writer, pack: impl FnOnce(&mut Writer)) {
     scratch.clear();
-    stats.write(scratch);
+    pack(scratch);
     rows.sized(scratch.bytes());
 }
 
@@ -241,10 +313,7 @@ pub(crate) fn read(bytes: &[u8], bounds: &Bounds) -> Option<Vec<Report>> {
                 report.paths.push(PathReport { path: Arc::new(path), stats });
             }
             (Piece::Call { path, callee, calls, first_byte }, Some(report)) => {
-                let first_byte = match first_byte {
-                    [] => Histogram::default(),
-                    bytes => Reader::new(bytes).durations(),
-                };
+                let first_byte = Histogram::read(&mut Reader::new(first_byte));
                 let stats = CallStats { first_byte, ..CallStats::read(&mut Reader::new(calls)) };
                 report.calls.push(CallReport { path, callee: Arc::clone(callee), stats });
             }
@@ -340,7 +409,7 @@ fn read_head(reader: &mut Reader<'_>, bounds: &Bounds) -> Option<(u8, Report)> {
     let inbound = if flags & flag::INBOUND != 0 { Some(text()?) } else { None };
     let [sequence, start, end] = std::array::from_fn(|_| reader.number());
     let longest = [Some(&instance), version.as_ref(), inbound.as_ref()].into_iter().flatten().map(String::len).max();
-    let fine = is_service_name(&service) && !instance.is_empty() && longest <= Some(MAX_NAME_BYTES) && start <= end;
+    let fine = is_service_name(&service) && !instance.is_empty() && longest <= Some(MAX_NAME_BYTES);
     let report = Report::empty(Origin { service, instance, version, inbound }, sequence, start, end);
     fine.then_some((flags, report))
 }

@@ -23,7 +23,7 @@ impl<'a> Listed<'a> {
     pub(super) fn new(findings: &'a [Finding], book: &Mutex<Casebook>, now: u64) -> Self {
         let book = book.lock();
         let findings = findings.iter().map(|finding| Shown::new(&book, finding, now)).collect();
-        Self { findings, revision: book.revision(), until: book.next_change(now) }
+        Self { findings, revision: book.marks().revision(), until: book.next_change(now) }
     }
 }
 

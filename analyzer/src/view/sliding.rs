@@ -101,8 +101,7 @@ impl Windows {
             for rollup in &rollups {
                 let _ = rollup.add_to(&mut graph, &bounds); // what is here was read once before
             }
-            let snapshot = graph.snapshot();
-            drop(graph);
+            let snapshot = graph.into_snapshot();
             let ((findings, score), roles) = (judge.judge(&snapshot), judge.roles(&snapshot));
             let published = Published::new(board.latest().number, snapshot, findings, score);
             Written::new(Arc::new(published.with_roles(roles)))

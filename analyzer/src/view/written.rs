@@ -132,7 +132,7 @@ impl Written {
     async fn body(self: &Arc<Self>, part: Part, sources: &Arc<Sources>) -> Option<Body> {
         let mut kept = self.bodies.get(part as usize)?.lock().await;
         let now = unix_millis();
-        let revision = if part == Part::Findings { sources.board.casebook.lock().revision() } else { 0 };
+        let revision = if part == Part::Findings { sources.board.casebook_marks.revision() } else { 0 };
         if let Some(kept) = kept.as_ref().filter(|kept| kept.revision == revision && now < kept.until) {
             return Some(kept.body.clone());
         }
@@ -271,5 +271,25 @@ mod tests {
         assert!(written.document.lock().is_none());
         assert!(document.bytes.len() > edges.bytes.len());
         assert_eq!(writer.body(&written, Part::Document).await.unwrap().bytes.as_ptr(), document.bytes.as_ptr());
+    }
+
+    #[test]
+    fn findings_that_are_written_are_given_while_somebody_writes_in_the_casebook() {
+        let published = Published::new(1, traffic().snapshot(), Vec::new(), Score::default());
+        let board = Arc::new(Board::new("shop".to_owned(), &AnalyzerLimits::default(), Instant::now(), published));
+        let writer = Writer::new(Arc::clone(&board));
+        let ask = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(writer.body(&writer.latest(), Part::Findings)).unwrap().bytes
+        };
+        let before = ask();
+        let (answer, answered) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let book = board.casebook.lock();
+            scope.spawn(|| answer.send(ask()));
+            let answered = answered.recv_timeout(Duration::from_secs(20));
+            drop(book);
+            assert_eq!(answered.ok(), Some(before));
+        });
     }
 }

@@ -10,6 +10,7 @@ use crate::casebook::Busy;
 use crate::findings::Finding;
 use crate::graph::{Graph, GraphLimits};
 use crate::judge::Judge;
+use crate::priority;
 use crate::slots::{Due, OpenSlot, Rollup, fold};
 
 /// Something that takes long.
@@ -53,6 +54,7 @@ impl Work {
         let task = Arc::new(parking_lot::Mutex::new(Some(task)));
         let taken = Arc::clone(&task);
         let work = move || {
+            priority::give_way();
             let task = taken.lock().take();
             task.map_or(Done::Sealed { rollups: Vec::new(), through: 0 }, |task| task.run(&bounds, limits, graph))
         };
@@ -103,9 +105,8 @@ impl Task {
                 for rollup in &rollups {
                     let _ = rollup.add_to(&mut whole, bounds); // what is here was read once before
                 }
-                let snapshot = whole.snapshot();
-                // Judging takes room of its own: what the snapshot does not share goes first.
-                drop(whole);
+                // Judging takes room of its own: what the snapshot does not share is gone by then.
+                let snapshot = whole.into_snapshot();
                 let findings = judge.findings(&snapshot);
                 Done::Judged { busy: Busy::of(&snapshot, judge.min_samples()), findings }
             }

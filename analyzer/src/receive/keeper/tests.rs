@@ -70,7 +70,7 @@ impl Desk {
         if safe {
             for report in reports {
                 self.graph.apply(report);
-                self.keeper.absorb(report.clone(), wall);
+                self.keeper.absorb(PackedReport::new(report.clone()), wall);
             }
         }
         safe

@@ -10,21 +10,20 @@
 use couplet_telemetry::example::{Example, Examples, Kind, Trace};
 use couplet_telemetry::outcome::Outcome;
 use couplet_telemetry::path::PathId;
-use couplet_telemetry::report::PathReport;
 
+use super::Handled;
 use crate::packed::{Reader, Writer};
 
 /// Set beside the outcome.
 const SAMPLED: u8 = 1 << 7;
 
-pub(super) fn write(out: &mut Writer, paths: &[PathReport]) {
-    let all = || paths.iter().enumerate().filter(|(_, report)| !report.stats.examples.is_empty());
+pub(super) fn write(out: &mut Writer, paths: &[impl Handled]) {
+    let all = || paths.iter().enumerate().filter_map(|(at, row)| Some((at, row.examples()?)));
     out.number(all().count() as u64);
     let mut before = 0;
-    for (at, report) in all() {
+    for (at, examples) in all() {
         out.number((at - before) as u64);
         before = at;
-        let examples = &report.stats.examples;
         out.number(examples.distinct().count() as u64);
         examples.distinct().for_each(|example| one(out, &example));
     }

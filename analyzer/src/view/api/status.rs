@@ -79,11 +79,37 @@ fn limits(board: &Board, latest: &Published) -> BTreeMap<String, u64> {
         ("notes_lost", counters.notes_lost.get()),
         ("slot_bytes", counters.slot_bytes.get()),
         ("slots_dropped", counters.slots_dropped.get()),
-        ("findings_forgotten", board.casebook.lock().lost()),
+        ("findings_forgotten", board.casebook_marks.lost()),
     ];
     let own = own.into_iter().map(|(name, count)| (name.to_owned(), count));
     let refused =
         Refusal::ALL.into_iter().map(|refusal| (format!("rejected_{}", refusal.as_str()), counters.refused(refusal)));
     let lost = latest.snapshot.losses().iter().map(|(name, count)| (format!("lost_{name}"), *count));
     own.chain(refused).chain(lost).filter(|(_, count)| *count > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use couplet_config::AnalyzerLimits;
+
+    use super::*;
+    use crate::graph::Snapshot;
+    use crate::score::Score;
+
+    #[test]
+    fn status_is_told_while_somebody_writes_in_the_casebook() {
+        let first = Published::new(0, Snapshot::default(), Vec::new(), Score::default());
+        let board = Board::new("shop".to_owned(), &AnalyzerLimits::default(), Instant::now(), first);
+        let (answer, answered) = channel();
+        std::thread::scope(|scope| {
+            let book = board.casebook.lock();
+            scope.spawn(|| answer.send(status(&board, &board.latest(), Instant::now()).name));
+            let answered = answered.recv_timeout(Duration::from_secs(20));
+            drop(book);
+            assert_eq!(answered.as_deref(), Ok("shop"));
+        });
+    }
 }
