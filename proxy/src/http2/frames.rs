@@ -28,6 +28,8 @@ const CONTINUATIONS: u32 = 100;
 const PADDING: u32 = 256;
 /// What is handed on in one go: 256 small frames, 32 of them pieces of a body, eight heads, or 64 KiB.
 const TURN: u32 = 256;
+/// Of what a server sends, twice as much: an answer is a head, often one more behind its body, and pieces.
+const ANSWERS: u32 = 2 * TURN;
 /// What a head counts for besides its bytes: it may be many times as large as what was sent of it.
 const HEAD: u32 = 31;
 /// What data that end nothing count for besides their bytes: a frame of one byte goes all the way to the other side, and
@@ -100,9 +102,13 @@ impl Frames {
         self.incomplete
     }
 
+    fn turn(&self) -> u32 {
+        if self.answers { ANSWERS } else { TURN }
+    }
+
     /// Whether so much was handed on that somebody else should have a turn; asked once, it is theirs.
     pub(crate) fn take_turn(&mut self) -> bool {
-        let enough = self.handed >= TURN;
+        let enough = self.handed >= self.turn();
         if enough {
             self.handed = 0;
         }
@@ -137,7 +143,7 @@ impl Frames {
                 bytes = bytes.get(skip..).unwrap_or_default();
                 self.settle();
             } else {
-                if self.filled == 0 && self.handed >= TURN {
+                if self.filled == 0 && self.handed >= self.turn() {
                     break;
                 }
                 if self.filled == 0 && self.incomplete.is_none() {
@@ -318,9 +324,9 @@ mod tests {
 
     #[test]
     fn so_much_is_handed_on_in_one_turn_and_the_rest_in_the_next() {
-        let turns = |frame: Vec<u8>, count: usize| {
+        let of = |answers: bool, frame: Vec<u8>, count: usize| {
             let now = Instant::now();
-            let mut reader = Frames { preface: 0, ..Frames::after_preface(now) };
+            let mut reader = Frames { answers, ..Frames::new(now) };
             let (all, mut at) = (frame.repeat(count), 0);
             let mut turns = Vec::new();
             while at < all.len() {
@@ -331,12 +337,15 @@ mod tests {
             }
             turns
         };
+        let turns = |frame, count| of(false, frame, count);
         assert_eq!(turns(frame(HEADERS, END_HEADERS, &[1]), 20), [8, 8, 4]);
         assert_eq!(turns(frame(PING, 0, &[0; 8]), 300), [256, 44]);
         assert_eq!(turns(frame(DATA, 0, b"x"), 70), [32, 32, 6]);
         assert_eq!(turns(frame(DATA, END_STREAM, b"x"), 300), [256, 44], "one for each head");
         assert_eq!(turns(frame(DATA, 0, &[0; 16_384]), 9), [4, 4, 1]);
         assert_eq!(turns(frame(DATA, 0, &[0; 300_000]), 2), [1, 1], "a frame is not parted");
+        let answer = [frame(HEADERS, END_HEADERS, &[1]), frame(DATA, END_STREAM, b"ok")].concat();
+        assert_eq!(of(true, answer, 8), [8], "the answers to a turn of requests are one turn");
     }
 
     #[test]

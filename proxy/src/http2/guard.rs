@@ -223,7 +223,7 @@ mod tests {
     fn a_peer_that_always_has_more_to_say_is_read_in_turns_and_nothing_is_lost() {
         // The head of a response that is all of it, and a piece of a body, of a byte.
         let frames: [(&[u8], usize); 2] =
-            [(&[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88], 8), (&[0, 0, 1, 0, 0, 0, 0, 0, 1, b'x'], 32)];
+            [(&[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88], 16), (&[0, 0, 1, 0, 0, 0, 0, 0, 1, b'x'], 64)];
         for (frame, each_turn) in frames {
             let mut guard = guard(frame);
             let woke = Arc::<Woke>::default();
@@ -282,12 +282,12 @@ mod tests {
             }
             Some((all / head.len(), woke.0.load(Ordering::SeqCst)))
         };
-        guard.stream.left = head.repeat(8);
-        assert_eq!(read(&mut guard), Some((8, 0)), "a turn, and nothing behind it");
-        guard.stream.left = head.repeat(9);
-        assert_eq!(read(&mut guard), Some((8, 1)), "there is more");
+        guard.stream.left = head.repeat(16);
+        assert_eq!(read(&mut guard), Some((16, 0)), "a turn, and nothing behind it");
+        guard.stream.left = head.repeat(17);
+        assert_eq!(read(&mut guard), Some((16, 1)), "there is more");
         assert_eq!(read(&mut guard), Some((1, 1)));
-        guard.stream = Said { left: head.repeat(8), over: true };
+        guard.stream = Said { left: head.repeat(16), over: true };
         assert_eq!(read(&mut guard), None, "the end is no turn");
     }
 
