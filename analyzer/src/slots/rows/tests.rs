@@ -57,6 +57,12 @@ fn examples_that_are_cut_or_of_more_paths_than_there_are_are_not_read() {
 }
 
 #[test]
+fn a_report_whose_window_ends_before_it_begins_is_read_as_it_was_written() {
+    let report = Report { start: 9, end: 3, ..reports().remove(0) };
+    assert_eq!(read(&write([&report]), &BOUNDS), Some(vec![report]));
+}
+
+#[test]
 fn reports_are_read_as_they_were_written() {
     let reports = reports();
     assert!(reports.iter().any(|report| !report.calls.is_empty()) && reports.len() >= 3);
