@@ -343,6 +343,24 @@ pub(super) fn each(bytes: &[u8], bounds: &Bounds, mut on: impl FnMut(Piece<'_>))
 fn each_of_one(reader: &mut Reader<'_>, bounds: &Bounds, on: &mut impl FnMut(Piece<'_>)) -> Option<()> {
     let (flags, report) = read_head(reader, bounds)?;
     on(Piece::Report(Box::new(report)));
+    each_row_of_one(reader, flags, bounds, on)
+}
+
+/// Hands on the rows of the one report that [`write`] wrote; who reports is known.
+pub(super) fn each_row(bytes: &[u8], bounds: &Bounds, mut on: impl FnMut(Piece<'_>)) -> Option<()> {
+    let mut reader = Reader::new(bytes.strip_prefix(MAGIC)?);
+    let flags = reader.byte()?;
+    if flags & flag::REST != 0 {
+        reader.sized()?;
+    } else {
+        let texts = 2 + u32::from(flags & flag::VERSION != 0) + u32::from(flags & flag::INBOUND != 0);
+        (0..texts).try_for_each(|_| reader.sized().map(drop))?;
+        let _times: [u64; 3] = std::array::from_fn(|_| reader.number());
+    }
+    each_row_of_one(&mut reader, flags, bounds, &mut on)
+}
+
+fn each_row_of_one(reader: &mut Reader<'_>, flags: u8, bounds: &Bounds, on: &mut impl FnMut(Piece<'_>)) -> Option<()> {
     let texts: Vec<&str> = (0..length(reader)?).map(|_| text(reader)).collect::<Option<_>>()?;
     let text = |at: u64| texts.get(usize::try_from(at).ok()?).copied();
     let callees: Vec<Arc<Callee>> = (0..length(reader)?)
