@@ -335,6 +335,8 @@ pub(crate) enum Abuse {
     Interim,
     /// A header block that went on in too many frames.
     Continuation,
+    /// Requests at once whose heads are too much together, each of which is within its limit.
+    Heads,
     /// What the HTTP/2 library found to be too much: streams that had to be reset for the peer's errors, header
     /// lists far over the limit.
     Calm,
@@ -344,7 +346,7 @@ impl Abuse {
     /// The first so many are found out by a budget of their own.
     pub(crate) const BUDGETS: usize = 8;
 
-    pub(crate) const ALL: [Abuse; 10] = [
+    pub(crate) const ALL: [Abuse; 11] = [
         Abuse::Reset,
         Abuse::Ping,
         Abuse::Settings,
@@ -354,6 +356,7 @@ impl Abuse {
         Abuse::Unknown,
         Abuse::Interim,
         Abuse::Continuation,
+        Abuse::Heads,
         Abuse::Calm,
     ];
 
@@ -369,6 +372,7 @@ impl Abuse {
             Abuse::Unknown => "unknown",
             Abuse::Interim => "interim",
             Abuse::Continuation => "continuation",
+            Abuse::Heads => "heads",
             Abuse::Calm => "calm",
         }
     }

@@ -4,6 +4,7 @@
 mod server;
 mod client;
 mod streams;
+mod heads;
 mod aside;
 mod pipe;
 mod body;

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::guard::Guard;
+use super::heads::{Head, Heads};
 use super::keepalive::{Heard, Keepalive};
 use super::pipe::Pipe;
 use super::streams::Streams;
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::alarm::Alarm;
 use crate::deadline::Progress;
+use crate::error::Abuse;
 use crate::metrics::Metrics;
 
 /// A request, and what there is to know of its stream besides.
@@ -57,6 +59,7 @@ where
     state: State<S>,
     respond: Respond<B>,
     streams: Streams<Stream<B>>,
+    heads: Heads,
     heard: Heard,
     stillness: Option<Stillness>,
     metrics: Arc<Metrics>,
@@ -101,6 +104,7 @@ where
             state: State::Handshake(Box::new(handshake), false),
             respond,
             streams: Streams::new(),
+            heads: Heads::new(limits.header_bytes),
             heard,
             stillness: limits.still.map(Stillness::new),
             metrics: Arc::clone(metrics),
@@ -128,12 +132,17 @@ where
                 }
             };
             let (parts, body) = request.into_parts();
+            let Some(head) = self.heads.add(&parts.headers) else {
+                self.metrics.abuse(Abuse::Heads);
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                continue;
+            };
             let body = Body::new(body, &parts.headers);
             let (aside, moved) = (Aside::default(), Arc::<AtomicU64>::default());
             let asked =
                 Asked { request: Request::from_parts(parts, body), aside: aside.clone(), moved: Arc::clone(&moved) };
             let phase = Phase::Serving((self.respond)(asked));
-            self.streams.push(Stream { reply, aside, phase, moved, seen: None });
+            self.streams.push(Stream { reply, aside, phase, moved, seen: None, _head: head });
         }
     }
 
@@ -200,6 +209,7 @@ struct Stream<B> {
     moved: Arc<AtomicU64>,
     /// What was seen to have moved, and since when it has not again.
     seen: Option<(u64, Instant)>,
+    _head: Head,
 }
 
 enum Phase<B> {

@@ -232,6 +232,24 @@ async fn a_request_that_is_taken_back_in_the_same_breath_costs_the_service_nothi
     assert_eq!(origin.next().await.head.method, http::Method::GET, "the only one that somebody waits for");
 }
 
+/// Uploads that never end, with heads of 60 KB in a few bytes: the first puts a value of 4,000 bytes into the table.
+fn bomb(n: u32) -> Vec<u8> {
+    match n {
+        0 => frame(HEADERS, END_HEADERS, nth(0), &[POST, b"\x40\x01x\x7f\xa1\x1e", &[b'v'; 4_000]].concat()),
+        _ => frame(HEADERS, END_HEADERS, nth(n), &[POST, &[0xbe; 14]].concat()),
+    }
+}
+
+#[tokio::test]
+async fn heads_that_are_too_much_together_are_cut() {
+    let scene = scene().await;
+    let (sent, cut) = Attacker::on(scene.to(), &[], true).await.flood(20_000, bomb).await;
+    assert!(cut, "{sent} heads of 60 KB");
+    assert_eq!(scene.end(&["heads"]).await, 1.0);
+    // So many are not too much.
+    assert!(!is_borne("60 heads of 60 KB", &[], true, 60, bomb).await);
+}
+
 #[tokio::test]
 async fn pings_are_cut() {
     is_cut("ping", |n| frame(PING, 0, 0, &u64::from(n).to_be_bytes())).await;
