@@ -82,7 +82,7 @@ struct Held {
 }
 
 /// A set of kinds, a bit each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kinds(u8);
 
 impl Kinds {

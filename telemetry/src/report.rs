@@ -190,6 +190,12 @@ pub struct PathDefinition {
 }
 
 impl PathDefinition {
+    /// Whether another path of the same id is not this one.
+    #[must_use]
+    pub fn contradicts(&self, told: &Self) -> bool {
+        self.kind != told.kind || self.endpoint != told.endpoint || self.parent != told.parent
+    }
+
     /// The path of a root: `service` was called at `endpoint` by somebody who sent no context.
     #[must_use]
     pub fn root(service: &str, endpoint: &str) -> Self {

@@ -1,6 +1,7 @@
 //! Folds finished handlings and calls into the measures of a report, in bounded memory.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -98,6 +99,41 @@ pub struct WindowLimits {
     pub callees: usize,
 }
 
+impl WindowLimits {
+    /// Whether another path of this kind may be kept apart, where `paths` are.
+    #[must_use]
+    pub fn has_room(&self, kind: PathKind, paths: usize) -> bool {
+        let limit = match kind {
+            PathKind::Handler => self.paths,
+            // One per service: many strange paths must not hide the calls of a service that links none.
+            PathKind::Unlinked => self.paths.saturating_mul(2),
+            PathKind::Overflow => usize::MAX,
+        };
+        paths < limit
+    }
+
+    /// Where calls from an admitted path to `callee` are counted, and whether that is what was asked for. `calls` are kept
+    /// apart so far, by path and key of the callee.
+    pub fn place<T, S: BuildHasher>(
+        &self,
+        calls: &HashMap<(PathId, u64), T, S>,
+        path: PathId,
+        callee: &Arc<Callee>,
+    ) -> (PathId, Arc<Callee>, bool) {
+        let fits = |path: PathId, key: u64, limit: usize| calls.contains_key(&(path, key)) || calls.len() < limit;
+        if fits(path, callee.key(), self.callees) {
+            return (path, Arc::clone(callee), true);
+        }
+        let merged = Callee::new(callee.service(), OTHER);
+        // One that came without its endpoint was counted as a loss when it lost it.
+        let whole = merged.key() == callee.key();
+        if fits(path, merged.key(), self.callees.saturating_mul(2)) {
+            return (path, Arc::new(merged), whole);
+        }
+        (PathId::OVERFLOW, Arc::new(Callee::new(OTHER, OTHER)), whole)
+    }
+}
+
 /// Looked into for every request. The hash is seeded at random, anew for every map.
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -189,7 +225,7 @@ impl Window {
         }
         for used in handling.uses {
             // What this costs is counted where the calls themselves are, once.
-            let (path, callee, _) = self.place(&path, &used.callee);
+            let (path, callee, _) = self.limits.place(&self.calls, path.id, &used.callee);
             let stats = self.call_stats_of(path, callee);
             stats.blocked = stats.blocked.saturating_add(used.blocked);
             stats.per_handling.record(used.calls);
@@ -202,7 +238,7 @@ impl Window {
         let path = self.admit(path, 1);
         // A handler that is still running, or one that never was, has no handling yet; the analyzer needs its path.
         self.stats_of(&path);
-        let (path, callee, whole) = self.place(&path, callee);
+        let (path, callee, whole) = self.limits.place(&self.calls, path.id, callee);
         self.lose(Loss::Callees, u64::from(!whole));
         let stats = self.call_stats_of(path, callee);
         stats.outcomes.add(call.outcome, 1);
@@ -221,7 +257,7 @@ impl Window {
     pub fn injected(&mut self, path: &Arc<PathDefinition>, callee: &Arc<Callee>, delayed: bool, aborted: bool) {
         let path = self.admit(path, 1);
         self.stats_of(&path);
-        let (path, callee, whole) = self.place(&path, callee);
+        let (path, callee, whole) = self.limits.place(&self.calls, path.id, callee);
         self.lose(Loss::Callees, u64::from(!whole));
         let stats = self.call_stats_of(path, callee);
         stats.delayed = stats.delayed.saturating_add(u64::from(delayed));
@@ -276,7 +312,7 @@ impl Window {
         // What is new here moves in as it is: while a report is made, that is most of it, and there are no two copies.
         let mut admitted = Admitted::default();
         for (id, report) in other.paths {
-            if !self.paths.contains_key(&id) && self.has_room(report.path.kind) {
+            if !self.paths.contains_key(&id) && self.limits.has_room(report.path.kind, self.paths.len()) {
                 admitted.insert(id, Arc::clone(&report.path));
                 self.paths.insert(id, report);
             } else {
@@ -338,18 +374,12 @@ impl Window {
         }
     }
 
-    /// How many paths and calls it keeps apart: what its memory is in proportion to.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.paths.len() + self.calls.len() + self.expected.len()
-    }
-
     /// `admitted` is told under which path the calls of this one are counted.
     fn add_path(&mut self, report: PathReport, admitted: &mut Admitted) {
         let PathReport { path: told, stats } = report;
         let total = stats.outcomes.total();
         let path = match self.paths.get(&told.id) {
-            Some(known) if contradicts(&known.path, &told) => {
+            Some(known) if known.path.contradicts(&told) => {
                 self.lose(Loss::Paths, total);
                 overflow()
             }
@@ -366,7 +396,7 @@ impl Window {
             self.lose(Loss::Paths, total);
             overflow()
         });
-        let (path, callee, whole) = self.place(&path, &callee);
+        let (path, callee, whole) = self.limits.place(&self.calls, path.id, &callee);
         self.lose(Loss::Callees, if whole { 0 } else { total });
         self.call_stats_of(path, callee).absorb(stats);
     }
@@ -399,38 +429,11 @@ impl Window {
 
     /// The path itself where there is room for it; else the overflow path, and the loss is counted.
     fn admit(&mut self, path: &Arc<PathDefinition>, records: u64) -> Arc<PathDefinition> {
-        if self.paths.contains_key(&path.id) || self.has_room(path.kind) {
+        if self.paths.contains_key(&path.id) || self.limits.has_room(path.kind, self.paths.len()) {
             return Arc::clone(path);
         }
         self.lose(Loss::Paths, records);
         overflow()
-    }
-
-    /// Whether another path may be kept apart.
-    fn has_room(&self, kind: PathKind) -> bool {
-        let limit = match kind {
-            PathKind::Handler => self.limits.paths,
-            // One per service: many strange paths must not hide the calls of a service that links none.
-            PathKind::Unlinked => self.limits.paths.saturating_mul(2),
-            PathKind::Overflow => usize::MAX,
-        };
-        self.paths.len() < limit
-    }
-
-    /// Where calls from an admitted path to `callee` are counted, and whether that is what was asked for.
-    fn place(&self, path: &Arc<PathDefinition>, callee: &Arc<Callee>) -> (PathId, Arc<Callee>, bool) {
-        let fits =
-            |path: PathId, key: u64, limit: usize| self.calls.contains_key(&(path, key)) || self.calls.len() < limit;
-        if fits(path.id, callee.key(), self.limits.callees) {
-            return (path.id, Arc::clone(callee), true);
-        }
-        let merged = Callee::new(callee.service(), OTHER);
-        // One that came without its endpoint was counted as a loss when it lost it.
-        let whole = merged.key() == callee.key();
-        if fits(path.id, merged.key(), self.limits.callees.saturating_mul(2)) {
-            return (path.id, Arc::new(merged), whole);
-        }
-        (PathId::OVERFLOW, Arc::new(Callee::new(OTHER, OTHER)), whole)
     }
 
     fn stats_of(&mut self, path: &Arc<PathDefinition>) -> &mut HandlingStats {
@@ -451,11 +454,6 @@ impl Window {
         let fresh = || Box::new(CallReport { path, callee, stats: CallStats::default() });
         &mut self.calls.entry(key).or_insert_with(fresh).stats
     }
-}
-
-/// Whether two paths of one id are not the same path.
-fn contradicts(known: &PathDefinition, told: &PathDefinition) -> bool {
-    known.kind != told.kind || known.endpoint != told.endpoint || known.parent != told.parent
 }
 
 /// The overflow path ([`PathDefinition::overflow`]).

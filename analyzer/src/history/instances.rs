@@ -49,7 +49,7 @@ impl Unsettled {
         let mut unsettled = Self::default();
         // What cannot be read is told where the reports themselves are.
         let _ = reports::each(connection, |report| {
-            if let Some(kept) = report.filter(reports::Kept::names_its_sender) {
+            if let Some(kept) = report.filter(|kept| kept.names_its_sender) {
                 unsettled.note(kept.stored.instance, kept.stored.sequence, kept.stored.received);
             }
         });

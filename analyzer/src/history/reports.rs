@@ -12,15 +12,12 @@ const COLUMNS: &str = "id, instance, sequence, received, start, end, checksum, b
 pub(super) struct Kept<'a> {
     pub(super) id: i64,
     pub(super) stored: Stored<'a>,
+    /// Whether it is certain whose report it is: in rows of earlier forms, it is not.
+    pub(super) names_its_sender: bool,
     checksum: i64,
 }
 
 impl Kept<'_> {
-    /// Whether it is certain whose report it is: in rows of earlier forms, it is not.
-    pub(super) fn names_its_sender(&self) -> bool {
-        self.checksum == checksum(&self.stored)
-    }
-
     /// Writes it to the same row of another file.
     pub(super) fn copy(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         insert(connection, Some(self.id), &self.stored, self.checksum)
@@ -85,9 +82,11 @@ fn whole<'a>(row: &'a Row<'_>) -> Option<Kept<'a>> {
         end: number(5)?,
         body: row.get_ref(7).ok()?.as_blob().ok()?,
     };
-    let kept = Kept { id: row.get(0).ok()?, checksum: row.get(6).ok()?, stored };
+    let (id, found) = (row.get(0).ok()?, row.get(6).ok()?);
+    let names_its_sender = found == checksum(&stored);
     // Earlier forms have the checksum of the body alone.
-    (kept.names_its_sender() || kept.checksum == xxh3_64(stored.body).cast_signed()).then_some(kept)
+    let whole = names_its_sender || found == xxh3_64(stored.body).cast_signed();
+    whole.then_some(Kept { id, stored, names_its_sender, checksum: found })
 }
 
 /// SQLite does not notice a flipped bit; this does.

@@ -12,7 +12,7 @@ use couplet_telemetry::loss::Loss;
 use couplet_telemetry::names::OTHER;
 use couplet_telemetry::otlp::Bounds;
 use couplet_telemetry::path::PathId;
-use couplet_telemetry::report::{CallStats, Callee, HandlingStats, Origin, PathDefinition, PathKind, Report};
+use couplet_telemetry::report::{CallStats, Callee, HandlingStats, Origin, PathDefinition, Report};
 use couplet_telemetry::window::{Window, WindowLimits};
 use foldhash::fast::RandomState;
 
@@ -157,8 +157,8 @@ impl Gathered {
     fn path(&mut self, told: PathDefinition, handlings: &[u8], admitted: &mut Admitted) {
         let id = told.id;
         let fits = match self.paths.get(&id) {
-            Some(known) => !contradicts(&known.path, &told),
-            None => self.has_room(told.kind),
+            Some(known) => !known.path.contradicts(&told),
+            None => self.limits.has_room(told.kind, self.paths.len()),
         };
         let path = if fits {
             told
@@ -198,7 +198,7 @@ impl Gathered {
             self.rest.lose(Loss::Paths, total);
             PathId::OVERFLOW
         });
-        let (path, callee, whole) = self.place(path, callee);
+        let (path, callee, whole) = self.limits.place(&self.calls, path, callee);
         if !whole {
             self.rest.lose(Loss::Callees, total);
         }
@@ -213,32 +213,6 @@ impl Gathered {
         });
         row.calls.merge_bytes(calls, &mut self.scratch);
         row.first_byte.merge_bytes(first_byte, &mut self.scratch);
-    }
-
-    /// Whether another path may be kept apart.
-    fn has_room(&self, kind: PathKind) -> bool {
-        let limit = match kind {
-            PathKind::Handler => self.limits.paths,
-            PathKind::Unlinked => self.limits.paths.saturating_mul(2),
-            PathKind::Overflow => usize::MAX,
-        };
-        self.paths.len() < limit
-    }
-
-    /// Where calls from an admitted path to `callee` are counted, and whether that is what was asked for.
-    fn place(&self, path: PathId, callee: &Arc<Callee>) -> (PathId, Arc<Callee>, bool) {
-        let fits =
-            |path: PathId, key: u64, limit: usize| self.calls.contains_key(&(path, key)) || self.calls.len() < limit;
-        if fits(path, callee.key(), self.limits.callees) {
-            return (path, Arc::clone(callee), true);
-        }
-        let merged = Callee::new(callee.service(), OTHER);
-        // One that came without its endpoint was counted as a loss when it lost it.
-        let whole = merged.key() == callee.key();
-        if fits(path, merged.key(), self.limits.callees.saturating_mul(2)) {
-            return (path, Arc::new(merged), whole);
-        }
-        (PathId::OVERFLOW, Arc::new(Callee::new(OTHER, OTHER)), whole)
     }
 
     /// The rollups of a slot.
@@ -340,11 +314,6 @@ impl PathRow {
     fn new(path: PathDefinition) -> Self {
         Self { path, handlings: Packed::default(), examples: Examples::default() }
     }
-}
-
-/// Whether two paths of one id are not the same path.
-fn contradicts(known: &PathDefinition, told: &PathDefinition) -> bool {
-    known.kind != told.kind || known.endpoint != told.endpoint || known.parent != told.parent
 }
 
 /// Adds what a breaker did later to what it did before.
